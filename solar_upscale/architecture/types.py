@@ -1,0 +1,68 @@
+"""The values that the architecture tables answer with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["DepthChange", "FieldChange", "GatherRule", "ResidualRule", "Stack"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One list of layers in a model.
+
+    ``prefixes`` are what stands before a layer's number in tensor names ("model.layers"); usually one, several where
+    modules share one numbering. ``config_path`` leads to the part of config.json that owns the stack: () or
+    ("text_config",).
+    """
+
+    name: str
+    prefixes: tuple[str, ...]
+    num_layers: int
+    config_path: tuple[str, ...] = ()
+    role: str = "decoder"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field of a JSON file that the new depth changes: a dotted path, both values (None: absent), and why."""
+
+    path: str
+    before: Any
+    after: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatherRule:
+    """A tensor outside the layers with one equal slice a layer along ``axis``: slice j becomes slice ``sources[j]``."""
+
+    axis: int
+    source_slices: int
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualRule:
+    """How a factor on a layer's contribution is put on one tensor: w becomes ``(w + offset) * factor - offset``."""
+
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DepthChange:
+    """What a pattern does to a model, bytes apart.
+
+    ``numbering`` maps each tensor-name prefix to the source index of every target index, layers that stand after the
+    stack (MTP heads) included; a tensor whose index a numbering leaves out is dropped. ``gathers`` and ``dropped`` are
+    by source tensor name; ``files`` holds small files that name layers by number, rewritten.
+    """
+
+    config: Mapping[str, Any]
+    changes: tuple[FieldChange, ...]
+    numbering: Mapping[str, tuple[int, ...]]
+    gathers: Mapping[str, GatherRule] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    assumed_uniform: bool = False

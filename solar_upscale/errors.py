@@ -1,0 +1,46 @@
+"""The errors that callers may catch. Every message is one line: where, what is wrong, what to do next.
+
+    UpscaleError
+    |-- PatternError        the pattern is malformed or does not fit the model
+    |-- CheckpointError     a file is missing, truncated, or breaks the format
+    |-- UnsupportedError    a sound checkpoint whose depth cannot be changed truthfully
+    |-- OutputError         the output folder holds something the plan would overwrite, or cannot be written
+    `-- HubError            the Hub refused; keeps the original as __cause__
+"""
+
+__all__ = ["CheckpointError", "HubError", "OutputError", "PatternError", "UnsupportedError", "UpscaleError", "printable"]
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with every character that could steer a terminal replaced by its escape.
+
+    Names come from files that are not trusted; a message shows them, so a message is where they are made harmless.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+class UpscaleError(Exception):
+    """A problem with the input or the world, told in one printable line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class PatternError(UpscaleError):
+    """The layer pattern is malformed or does not fit the model."""
+
+
+class CheckpointError(UpscaleError):
+    """A checkpoint file is missing, truncated, or breaks its format."""
+
+
+class UnsupportedError(UpscaleError):
+    """A sound checkpoint whose depth cannot be changed truthfully."""
+
+
+class OutputError(UpscaleError):
+    """The output cannot be written, or holds something that would be overwritten."""
+
+
+class HubError(UpscaleError):
+    """The Hub refused; the client's own exception is the ``__cause__``."""
