@@ -1,3 +1,77 @@
-"""Change the depth of a Hugging Face checkpoint without loading the model."""
+"""Change the depth of a Hugging Face checkpoint without loading the model.
+
+The public names are found when they are first used, so that importing the package costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from solar_upscale.errors import (
+        CheckpointError,
+        HubError,
+        OutputError,
+        PatternError,
+        UnsupportedError,
+        UpscaleError,
+    )
+    from solar_upscale.memory import DepthUpscalingAlgorithm, upscale_layers, upscale_model
+    from solar_upscale.pattern import LayerPattern, resolve_layer_indices
+    from solar_upscale.plan import UpscalePlan
+    from solar_upscale.train import freeze_originals
+    from solar_upscale.upscale import plan_checkpoint, upscale_checkpoint
+    from solar_upscale.verify import VerifyReport, verify_checkpoint
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CheckpointError": "errors",
+    "DepthUpscalingAlgorithm": "memory",
+    "HubError": "errors",
+    "LayerPattern": "pattern",
+    "OutputError": "errors",
+    "PatternError": "errors",
+    "UnsupportedError": "errors",
+    "UpscaleError": "errors",
+    "UpscalePlan": "plan",
+    "VerifyReport": "verify",
+    "freeze_originals": "train",
+    "plan_checkpoint": "upscale",
+    "resolve_layer_indices": "pattern",
+    "upscale_checkpoint": "upscale",
+    "upscale_layers": "memory",
+    "upscale_model": "memory",
+    "verify_checkpoint": "verify",
+}
+
+__all__ = [
+    "CheckpointError",
+    "DepthUpscalingAlgorithm",
+    "HubError",
+    "LayerPattern",
+    "OutputError",
+    "PatternError",
+    "UnsupportedError",
+    "UpscaleError",
+    "UpscalePlan",
+    "VerifyReport",
+    "__version__",
+    "freeze_originals",
+    "plan_checkpoint",
+    "resolve_layer_indices",
+    "upscale_checkpoint",
+    "upscale_layers",
+    "upscale_model",
+    "verify_checkpoint",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

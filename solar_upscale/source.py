@@ -1,11 +1,21 @@
 """Where a checkpoint's bytes come from: a folder here, the Hub in hub_source.py. Nothing is interpreted here."""
 
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Source", "SourceFile"]
+from solar_upscale.errors import CheckpointError
+
+__all__ = ["STREAM_NBYTES", "FolderSource", "Source", "SourceFile"]
+
+# The size of one chunk of a stream, in bytes: large enough for the disk, small beside the memory promise.
+STREAM_NBYTES = 4 * 2**20
+
+# A folder with more files than this is not a checkpoint.
+MAX_FILES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +52,107 @@ class Source(Protocol):
 
     def local_path(self, filename: str) -> Path | None:
         """A local file with these bytes, to clone or copy from; None where only ranges can be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A checkpoint in a local folder, a Hub cache snapshot included.
+
+    A file is taken only if it is a regular file whose real path lies in the folder, or, for a snapshot of a Hub
+    cache, in that repository's ``blobs``: a symlink to anywhere else is refused when it is asked for.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, without where it stands."""
+        return self.path.resolve().name
+
+    @property
+    def revision(self) -> str | None:
+        """None: a folder has no commits."""
+        return None
+
+    def files(self) -> Mapping[str, SourceFile]:
+        """Every regular file by name; hidden files and folders, FIFOs and devices are passed over.
+
+        Raises:
+            CheckpointError: the folder cannot be listed.
+        """
+        found: dict[str, SourceFile] = {}
+        for name in sorted(_walk(self.path)):
+            try:
+                status = (self.path / name).stat()
+            except OSError:
+                continue  # a dangling symlink is no file; a weight map that names it is told that it is missing
+            if stat.S_ISREG(status.st_mode):
+                found[name] = SourceFile(name, status.st_size, f"{status.st_size}:{status.st_mtime_ns}")
+        return found
+
+    def read(self, filename: str, start: int, stop: int) -> bytes:
+        """Exactly the bytes [start, stop) of a file.
+
+        Raises:
+            CheckpointError: the file cannot be opened, leaves the folder, or ends before ``stop``.
+        """
+        return b"".join(self.stream(filename, start, stop))
+
+    def stream(self, filename: str, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes [start, stop) of a file, in chunks of at most STREAM_NBYTES.
+
+        Raises:
+            CheckpointError: the file cannot be opened, leaves the folder, or ends before ``stop``.
+        """
+        try:
+            with self.local_path(filename).open("rb", buffering=0) as file:
+                file.seek(start)
+                while start < stop:
+                    chunk = file.read(min(STREAM_NBYTES, stop - start))
+                    if not chunk:
+                        raise CheckpointError(f"{filename}: ends at byte {start}; expected {stop} bytes or more")
+                    start += len(chunk)
+                    yield chunk
+        except OSError as error:
+            raise CheckpointError(f"{filename}: cannot be read: {error.strerror or error}") from error
+
+    def local_path(self, filename: str) -> Path:
+        """The file itself.
+
+        Raises:
+            CheckpointError: its real path is neither in the folder nor in the Hub cache's blobs beside it.
+        """
+        root = self.path.resolve()
+        path = self.path / filename
+        real = path.resolve()
+        allowed = [root]
+        if root.parent.name == "snapshots":
+            allowed.append(root.parent.parent / "blobs")
+        if not any(real.is_relative_to(each) for each in allowed):
+            raise CheckpointError(f"{filename}: leads out of the checkpoint's folder; put the real file there")
+        if real.exists() and not real.is_file():
+            raise CheckpointError(f"{filename}: is not a regular file")
+        return path
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Names of the files below a folder, relative to it, hidden ones left out. Symlinked folders are not entered."""
+    pending = [""]
+    count = 0
+    while pending:
+        below = pending.pop()
+        try:
+            with os.scandir(folder / below) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    count += 1
+                    if count > MAX_FILES:
+                        raise CheckpointError(f"{folder.name}: more than {MAX_FILES} files; this is not a checkpoint")
+                    name = f"{below}{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(f"{name}/")
+                    else:
+                        yield name
+        except OSError as error:
+            raise CheckpointError(f"{folder}: cannot be listed: {error.strerror or error}") from error

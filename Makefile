@@ -1,0 +1,55 @@
+# Every command a developer runs. `make` alone lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+export OMP_NUM_THREADS ?= 2
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-real test test-all lint type check format build bench quality quality-heal fuzz docs clean
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable .
+	@touch $@
+
+demo: $(READY)   ## upscale a tiny random Mistral, verify it, generate with it, show its layer map
+	@$(BIN)/python -m tests.demo
+
+demo-real: $(READY) ## the same with SmolLM2-135M-Instruct: a sentence before and after
+	@$(BIN)/python -m tests.demo_real
+
+test: $(READY)   ## run the tests
+	$(BIN)/python -m pytest
+
+test-all: $(READY) ## run the tests and the full sweeps
+	$(BIN)/python -m pytest -m 'sweep or not sweep' -s
+
+lint: $(READY)   ## style, and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+
+type: $(READY)   ## types
+	$(BIN)/mypy
+
+check: lint type test ## lint, type and test
+
+format: $(READY) ## put the code in form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+build: $(READY)  ## build the wheel and the sdist and check them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+
+clean:           ## remove what the other targets made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

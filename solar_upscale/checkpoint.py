@@ -1,0 +1,298 @@
+"""A checkpoint as a value: its shards' headers, its config, and the files that stand beside the weights.
+
+Only headers and small files are read here; tensor data stays where it is. What the config means for depth is
+architecture/, what becomes of it all is plan.py.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+from solar_upscale.errors import CheckpointError, UnsupportedError
+from solar_upscale.header import Shard, TensorInfo, read_shard
+from solar_upscale.source import Source, SourceFile
+
+__all__ = ["Checkpoint", "open_checkpoint", "parse_json"]
+
+# Bounds on small files, in bytes. The largest published index is under 20 MB, the largest config under 1 MB.
+MAX_CONFIG_NBYTES = 16 * 2**20
+MAX_INDEX_NBYTES = 64 * 2**20
+
+# The names that transformers looks for, in the order in which it takes them.
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+# Files that a model needs beside its weights, by the end of their name.
+_SIDECAR_SUFFIXES = (
+    ".bpe",
+    ".jinja",
+    ".json",
+    ".model",
+    ".py",
+    ".spm",
+    ".tiktoken",
+    ".txt",
+    ".vocab",
+    ".yaml",
+    ".yml",
+)
+# And by the start of it, whatever the ending.
+_SIDECAR_STEMS = ("COPYING", "LICENCE", "LICENSE", "NOTICE", "USE_POLICY", "ACCEPTABLE_USE_POLICY")
+
+# Files that the output has its own of, and files that speak of other weights than those written.
+_OWN_FILES = ("README.md", "config.json", "solar_upscale.json", "layer_map.svg")
+_OTHER_WEIGHTS = (
+    ".bin",
+    ".ckpt",
+    ".gguf",
+    ".ggml",
+    ".h5",
+    ".mlmodel",
+    ".msgpack",
+    ".npz",
+    ".onnx",
+    ".onnx_data",
+    ".ot",
+    ".pkl",
+    ".pt",
+    ".pth",
+    ".safetensors",
+    ".tflite",
+)
+_OTHER_FOLDERS = frozenset({"coreml", "flax", "gguf", "metal", "onnx", "openvino", "original", "runs", "tf"})
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's files. ``sidecars`` come along byte for byte; ``left_behind`` says why each other file does not.
+
+    ``state`` has a word for every file that the output depends on: it changes when the content may have changed.
+    """
+
+    source: Source
+    shards: tuple[Shard, ...]
+    config: Mapping[str, Any]
+    sidecars: tuple[SourceFile, ...]
+    left_behind: Mapping[str, str]
+    state: Mapping[str, str]
+    readme: bytes | None = None
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """Every tensor by name, shard after shard, each in the order of its data."""
+        return {tensor.name: tensor for shard in self.shards for tensor in shard.tensors}
+
+    @cached_property
+    def shard_of(self) -> dict[str, Shard]:
+        """The shard that each tensor lies in, by tensor name."""
+        return {tensor.name: shard for shard in self.shards for tensor in shard.tensors}
+
+    @property
+    def weight_map(self) -> dict[str, str]:
+        """Tensor name to shard filename."""
+        return {name: shard.filename for name, shard in self.shard_of.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weight files."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    def small_files(self, *names: str) -> dict[str, bytes]:
+        """The contents of those of the named sidecars that exist.
+
+        Raises:
+            CheckpointError: one is too large to be what its name says.
+        """
+        sizes = {file.name: file.nbytes for file in self.sidecars}
+        return {
+            name: _read_small(self.source, SourceFile(name, sizes[name], ""), MAX_CONFIG_NBYTES)
+            for name in names
+            if name in sizes
+        }
+
+
+def open_checkpoint(source: Source) -> Checkpoint:
+    """Read a checkpoint's headers, config and file list.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or contradicts another.
+        UnsupportedError: the files are sound but are not one model's own weights.
+    """
+    files = source.files()
+    if "config.json" not in files:
+        raise CheckpointError(f"{source.name}: no config.json; expected a checkpoint that transformers can load")
+    if "adapter_config.json" in files:
+        raise UnsupportedError(
+            f"{source.name}: adapter_config.json: transformers would load an adapter on top of these weights; "
+            "merge the adapter into the model first, or remove its files"
+        )
+    config = parse_json(_read_small(source, files["config.json"], MAX_CONFIG_NBYTES), "config.json")
+    filenames, weight_map, warnings = _find_weights(source, files)
+    missing = [name for name in filenames if name not in files]
+    if missing:
+        raise CheckpointError(f"{source.name}: weight files are missing: {_listed(missing)}; download them again")
+    shards = tuple(_open_shard(source, files[name]) for name in filenames)
+    _check_weight_map(shards, weight_map)
+    sidecars, left_behind = _sort_files(files, set(filenames))
+    for file in sidecars:
+        source.local_path(file.name)  # a link that leads out of the folder is refused now, not while writing
+    needed = [*filenames, *(file.name for file in sidecars), "config.json"]
+    state = {name: files[name].state for name in needed}
+    readme = _read_small(source, files["README.md"], MAX_CONFIG_NBYTES) if "README.md" in files else None
+    return Checkpoint(source, shards, config, sidecars, left_behind, state, readme, warnings)
+
+
+def parse_json(text: bytes, where: str) -> dict[str, Any]:
+    """Parse a JSON object strictly: UTF-8, no name twice.
+
+    Raises:
+        CheckpointError: it is anything else; ``where`` names the file.
+    """
+
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise CheckpointError(f"{where}: {twice!r} stands twice in one object")
+        return value
+
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=no_duplicates)
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{where}: not UTF-8 at byte {error.start}") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{where}: nested too deeply") from error
+    except ValueError as error:
+        raise CheckpointError(f"{where}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _find_weights(
+    source: Source, files: Mapping[str, SourceFile]
+) -> tuple[list[str], dict[str, str] | None, tuple[str, ...]]:
+    """The weight files to read, the index's weight map if there is one, and warnings."""
+    found = [name for name in _WEIGHTS if name in files]
+    if not found:
+        others = [name for name in files if name.endswith(_OTHER_WEIGHTS)]
+        hint = f"; found {_listed(others)}" if others else ""
+        raise CheckpointError(f"{source.name}: no {_WEIGHTS[0]}, {_WEIGHTS[1]} or pytorch_model.bin{hint}")
+    chosen = found[0]
+    warnings: tuple[str, ...] = ()
+    if found[:2] == list(_WEIGHTS[:2]):
+        warnings = (f"both {_WEIGHTS[0]} and {_WEIGHTS[1]} are present; {_WEIGHTS[0]} is read, as transformers does",)
+    if not chosen.endswith(".index.json"):
+        return [chosen], None, warnings
+    index = parse_json(_read_small(source, files[chosen], MAX_INDEX_NBYTES), chosen)
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{chosen}: expected a weight_map that names a file for each tensor")
+    for tensor, filename in weight_map.items():
+        if not isinstance(filename, str) or not _stays_inside(filename):
+            raise CheckpointError(f"{chosen}: {tensor}: {filename!r} is not a file of this folder")
+    return sorted(set(weight_map.values())), weight_map, warnings
+
+
+def _stays_inside(filename: str) -> bool:
+    parts = PurePosixPath(filename).parts
+    return (
+        bool(parts)
+        and "\\" not in filename
+        and ":" not in filename
+        and not filename.startswith("/")
+        and ".." not in parts
+        and filename.isprintable()
+    )
+
+
+def _open_shard(source: Source, file: SourceFile) -> Shard:
+    if file.name.endswith(".safetensors"):
+        return read_shard(file.name, file.nbytes, lambda start, stop: source.read(file.name, start, stop))
+    path = source.local_path(file.name)
+    if path is None:
+        raise UnsupportedError(f"{file.name}: a torch file cannot be streamed; leave --stream out")
+    from solar_upscale.torch_file import read_torch_file
+
+    return read_torch_file(Path(path), file.name)
+
+
+def _check_weight_map(shards: tuple[Shard, ...], weight_map: Mapping[str, str] | None) -> None:
+    """No tensor twice, and every tensor where the index says it is."""
+    found: dict[str, str] = {}
+    for shard in shards:
+        for tensor in shard.tensors:
+            if tensor.name in found:
+                raise CheckpointError(f"{tensor.name}: lies in both {found[tensor.name]} and {shard.filename}")
+            found[tensor.name] = shard.filename
+    if not found:
+        raise CheckpointError(f"{_listed([shard.filename for shard in shards])}: no tensors")
+    if weight_map is None:
+        return
+    wrong = [name for name, filename in weight_map.items() if found.get(name) != filename]
+    if wrong:
+        _refuse_index(wrong[0], weight_map[wrong[0]], found.get(wrong[0]), len(wrong))
+    unlisted = [name for name in found if name not in weight_map]
+    if unlisted:
+        raise CheckpointError(
+            f"{found[unlisted[0]]}: holds {_listed(unlisted)}, which the index does not name; "
+            "download the index and the shards again"
+        )
+
+
+def _refuse_index(name: str, said: str, real: str | None, count: int) -> NoReturn:
+    where = f"it lies in {real}" if real else "no shard holds it"
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    raise CheckpointError(f"index: {name}: expected in {said}, but {where}{more}; download the checkpoint again")
+
+
+def _sort_files(
+    files: Mapping[str, SourceFile], weights: set[str]
+) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
+    """Which files come along, and why each other one does not."""
+    sidecars, left_behind = [], {}
+    for name, file in files.items():
+        if name in weights or name in _OWN_FILES or name in _WEIGHTS:
+            continue
+        reason = _reason_to_leave(name)
+        if reason is None:
+            sidecars.append(file)
+        else:
+            left_behind[name] = reason
+    return tuple(sidecars), left_behind
+
+
+def _reason_to_leave(name: str) -> str | None:
+    path = PurePosixPath(name)
+    if not _stays_inside(name):
+        return "a name that not every file system can hold"
+    if name.endswith(".index.json") or path.name.endswith(_OTHER_WEIGHTS):
+        return "weights that are not read"
+    if len(path.parts) > 1 and (path.parts[0] in _OTHER_FOLDERS or path.parts[0].startswith("checkpoint-")):
+        return "belongs to weights that are not read"
+    if path.name == "trainer_state.json" or path.name.startswith("events.out."):
+        return "a training run's own state"
+    if path.name.endswith(_SIDECAR_SUFFIXES) or path.name.upper().startswith(_SIDECAR_STEMS):
+        return None
+    return "not needed to load the model"
+
+
+def _read_small(source: Source, file: SourceFile, limit: int) -> bytes:
+    if file.nbytes > limit:
+        raise CheckpointError(f"{file.name}: {file.nbytes} bytes; expected at most {limit}")
+    return source.read(file.name, 0, file.nbytes)
+
+
+def _listed(names: list[str]) -> str:
+    """Up to three names, and how many more."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

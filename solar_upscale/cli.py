@@ -1,0 +1,407 @@
+"""The command line: parses, calls, prints. Results go to stdout, progress and logs to stderr.
+
+Nothing heavy is imported before it is needed, so that --help answers in a blink.
+"""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from solar_upscale import __version__
+from solar_upscale.errors import UpscaleError, printable
+
+if TYPE_CHECKING:
+    from solar_upscale.recipe import Recipe
+    from solar_upscale.source import Source
+
+__all__ = ["main"]
+
+PROGRAM = "solar-upscale"
+
+_MAIN_HELP = """\
+Change the depth of a Hugging Face checkpoint without loading the model.
+
+  solar-upscale SOURCE OUT --layers PATTERN [PATTERN ...]    upscale
+  solar-upscale plan SOURCE --layers ...                     what would be written, from headers alone
+  solar-upscale inspect SOURCE                               stacks, layers, sizes, fields tied to depth
+  solar-upscale verify OUT [--source SOURCE]                 prove an output right, byte by byte
+  solar-upscale push OUT USER/NAME                           publish on the Hub
+  solar-upscale recipes                                      the recipes that ship with the program
+"""
+
+_MAIN_EXAMPLES = """\
+examples:
+  SOLAR 10.7B, 48 layers from 32:
+    solar-upscale mistralai/Mistral-7B-v0.1 out/ --layers "range(0,24)" "range(8,32)"
+  the same without shell quoting, from a folder:
+    solar-upscale ./mistral out/ --layers 0:24 8:32
+  every layer of 8 to 23 twice in place, the second use silent (LLaMA-Pro):
+    solar-upscale ./llama out/ --layers 0:8 "[i for i in range(8,24) for _ in range(2)]" 24: --init identity
+  a published recipe:
+    solar-upscale out/ --config solar-10.7b
+
+A SOURCE is a folder or a Hub repo id. `solar-upscale COMMAND --help` tells about one command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code: 0 done, 1 a problem, 2 usage, 130 and 143 stopped."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    stopped = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, _raise_stopped)
+        return _run(words)
+    except UpscaleError as error:
+        return _fail(str(error), 1)
+    except _Stopped:
+        return _fail("stopped; run the same command again to go on", 143)
+    except KeyboardInterrupt:
+        return _fail("stopped; run the same command again to go on", 130)
+    except BrokenPipeError:
+        # The reader of stdout went away, as `| head` does: nothing to tell, and nothing left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", 1)
+    finally:
+        signal.signal(signal.SIGTERM, stopped)
+
+
+class _Stopped(BaseException):
+    """SIGTERM, raised where the program stands so that every context manager closes."""
+
+
+def _raise_stopped(signum: int, frame: FrameType | None) -> NoReturn:
+    raise _Stopped
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"{PROGRAM}: {printable(message)}", file=sys.stderr)
+    return code
+
+
+def _run(words: list[str]) -> int:
+    command = words.pop(0) if words and words[0] in _COMMANDS else "upscale"
+    words, entries = _take_layers(words)
+    parser = _PARSERS[command]()
+    options = parser.parse_args(words)
+    options.layers = entries
+    logging.getLogger().setLevel(logging.ERROR if getattr(options, "quiet", False) else logging.WARNING)
+    _COMMANDS[command](parser, options)
+    return 0
+
+
+def _take_layers(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take every word after --layers, up to the next option or ``--``; a word such as -8: is an entry."""
+    kept: list[str] = []
+    entries: list[str] = []
+    taking = False
+    for position, word in enumerate(words):
+        if word == "--":
+            return [*kept, *words[position:]], entries
+        if word == "--layers" or word.startswith("--layers="):
+            taking = word == "--layers"
+            entries += [] if taking else [word.removeprefix("--layers=")]
+        elif word.startswith("--") or word in ("-h", "-q"):
+            taking = False
+            kept.append(word)
+        elif taking:
+            entries.append(word)
+        else:
+            kept.append(word)
+    return kept, entries
+
+
+# ---------------------------------------------------------------- parsers
+
+
+def _parser(command: str, summary: str, **how: Any) -> argparse.ArgumentParser:
+    prog = PROGRAM if command == "upscale" else f"{PROGRAM} {command}"
+    parser = argparse.ArgumentParser(
+        prog, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **how
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings from libraries")
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    return parser
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to write")
+    group.add_argument(
+        "--layers",
+        metavar="PATTERN",
+        help="entries of the layer pattern, every word up to the next option or --: 0:24 8:32, "
+        '"range(0,24)" "range(8,32)", 5, -8:, "[i for i in range(n) for _ in range(2)]" (n: the source depth)',
+    )
+    group.add_argument("--config", metavar="RECIPE", help="a recipe file, or the name of a shipped recipe")
+    group.add_argument(
+        "--init",
+        metavar="START",
+        help="how repeated layers start: copy (default), identity, split, scale=F1,F2,...",
+    )
+    group.add_argument("--stack", metavar="NAME", help="which stack of layers (default: the text decoder)")
+    group.add_argument(
+        "--max-shard-size", metavar="SIZE", help='shards in model order, at most this large: "5GB" (default: as the source)'
+    )
+    group.add_argument("--drop-mtp", action="store_true", help="leave out next-token heads numbered after the last layer")
+    group.add_argument(
+        "--assume-uniform", action="store_true", help="accept a model type that is not known, where its files agree"
+    )
+
+
+def _add_source(parser: argparse.ArgumentParser, *, revision: bool = True) -> None:
+    group = parser.add_argument_group("a Hub source")
+    if revision:
+        group.add_argument("--revision", help="branch, tag or commit")
+    group.add_argument("--token", help="a Hub token (default: the one that you logged in with)")
+    group.add_argument("--cache-dir", metavar="DIR", help="where downloads are kept")
+    group.add_argument("--local-files-only", action="store_true", help="only what is in the cache; no network")
+
+
+def _upscale_parser() -> argparse.ArgumentParser:
+    parser = _parser("upscale", _MAIN_HELP, epilog=_MAIN_EXAMPLES, usage="solar-upscale SOURCE OUT --layers PATTERN ...")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("places", nargs="*", metavar="SOURCE OUT", help="a folder or Hub repo id, and the folder to write")
+    _add_job(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace what OUT holds, at the end and in one step")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="passes side by side (default: 1)")
+    _add_source(parser)
+    return parser
+
+
+def _plan_parser() -> argparse.ArgumentParser:
+    parser = _parser("plan", "Print what would be written, from headers and config.json alone.")
+    parser.add_argument("places", nargs="*", metavar="SOURCE", help="a folder or Hub repo id")
+    _add_job(parser)
+    _add_source(parser)
+    return parser
+
+
+def _inspect_parser() -> argparse.ArgumentParser:
+    parser = _parser("inspect", "Print a checkpoint's stacks, layers, dtypes, sizes and config fields tied to depth.")
+    parser.add_argument("source", metavar="SOURCE", help="a folder or Hub repo id")
+    _add_source(parser)
+    return parser
+
+
+def _verify_parser() -> argparse.ArgumentParser:
+    parser = _parser("verify", "Prove an output right, byte by byte; without --source, all that it alone can prove.")
+    parser.add_argument("output", metavar="OUT", help="a folder that solar-upscale wrote")
+    parser.add_argument("--source", metavar="SOURCE", help="what it was made from")
+    _add_source(parser)
+    return parser
+
+
+def _recipes_parser() -> argparse.ArgumentParser:
+    return _parser("recipes", "List the recipes that ship with the program; use one with --config NAME.")
+
+
+# ---------------------------------------------------------------- commands
+
+
+def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    from solar_upscale.report import done_report, plan_report
+    from solar_upscale.upscale import plan_source, write_plan
+
+    recipe = _recipe(options)
+    source_text, output = _source_and_output(parser, options, recipe)
+    source = _open(source_text, options, recipe, headers_only=options.dry_run)
+    plan = plan_source(source, **_job(parser, options, recipe))
+    if options.dry_run:
+        _print_report(options, plan.to_json(), lambda: plan_report(plan, **_terminal()))
+        return
+    assert output is not None, "the parser asked for it"
+    for warning in plan.warnings:
+        logging.getLogger(PROGRAM).warning("warning: %s", printable(warning))
+    with _progress(plan.total_size, options) as on_bytes, _executor(options.workers) as executor:
+        outcome = write_plan(
+            plan, source, output, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes
+        )
+    _print_report(options, outcome.to_json(), lambda: done_report(plan, outcome, output, **_terminal()))
+
+
+def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    from solar_upscale.report import plan_report
+    from solar_upscale.upscale import plan_source
+
+    recipe = _recipe(options)
+    if len(options.places) > 1:
+        parser.error(f"one SOURCE expected, got {len(options.places)}: {' '.join(options.places)}")
+    source_text = options.places[0] if options.places else recipe and recipe.source
+    if not source_text:
+        parser.error(_missing("SOURCE", options.layers))
+    source = _open(source_text, options, recipe, headers_only=True)
+    plan = plan_source(source, **_job(parser, options, recipe))
+    _print_report(options, plan.to_json(), lambda: plan_report(plan, **_terminal()))
+
+
+def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _no_layers(parser, options)
+    from solar_upscale.checkpoint import open_checkpoint
+    from solar_upscale.inspect import inspect_checkpoint, inspect_report
+
+    found = inspect_checkpoint(open_checkpoint(_open(options.source, options, None, headers_only=True)))
+    _print_report(options, found, lambda: inspect_report(found))
+
+
+def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _no_layers(parser, options)
+    from dataclasses import asdict
+
+    from solar_upscale.report import verify_report
+    from solar_upscale.verify import verify_checkpoint
+
+    how = _hub_options(options)
+    with _progress(None, options) as on_bytes:
+        report = verify_checkpoint(options.output, options.source, on_bytes=on_bytes, **how)
+    _print_report(options, asdict(report), lambda: verify_report(report))
+
+
+def _recipes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _no_layers(parser, options)
+    from solar_upscale.recipe import shipped_recipes
+    from solar_upscale.report import recipes_json, recipes_report
+
+    recipes = shipped_recipes()
+    _print_report(options, recipes_json(recipes), lambda: recipes_report(recipes))
+
+
+_COMMANDS: dict[str, Callable[[argparse.ArgumentParser, argparse.Namespace], None]] = {
+    "upscale": _upscale,
+    "plan": _plan,
+    "inspect": _inspect,
+    "verify": _verify,
+    "recipes": _recipes,
+}
+
+_PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "upscale": _upscale_parser,
+    "plan": _plan_parser,
+    "inspect": _inspect_parser,
+    "verify": _verify_parser,
+    "recipes": _recipes_parser,
+}
+
+
+# ---------------------------------------------------------------- from words to values
+
+
+def _recipe(options: argparse.Namespace) -> "Recipe | None":
+    if options.config is None:
+        return None
+    from solar_upscale.recipe import load_recipe
+
+    return load_recipe(options.config)
+
+
+def _source_and_output(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None"
+) -> tuple[str, Path | None]:
+    """SOURCE and OUT; a recipe that names its source needs none on the command line."""
+    places = list(options.places)
+    named = recipe.source if recipe else None
+    if len(places) > 2:
+        parser.error(f"SOURCE and OUT expected, got {len(places)} words: {' '.join(places)}")
+    if len(places) == 2:
+        return places[0], Path(places[1])
+    if named and places:
+        return named, Path(places[0])
+    if options.dry_run and (places or named):
+        return places[0] if places else str(named), None
+    parser.error(_missing("OUT" if places or named else "SOURCE and OUT", options.layers))
+
+
+def _missing(what: str, entries: Sequence[str]) -> str:
+    if len(entries) > 1:
+        return f"{what} missing; --layers takes every word after it, so put SOURCE OUT first, or -- before them"
+    return f"{what} missing; see {PROGRAM} --help"
+
+
+def _no_layers(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.layers:
+        parser.error("--layers does not belong to this command")
+
+
+def _job(parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None") -> dict[str, Any]:
+    """The keyword arguments of ``plan_source``; what the command line says wins over the recipe."""
+    if not options.layers and recipe is None:
+        parser.error('--layers is missing; for example --layers "range(0,24)" "range(8,32)"')
+    return {
+        "layers": options.layers or list(recipe.layers if recipe else ()),
+        "init": options.init or (recipe.init if recipe else None) or "copy",
+        "entry_scales": recipe.entry_scales if recipe and not options.layers else None,
+        "stack": options.stack or (recipe.stack if recipe else None),
+        "max_shard_size": options.max_shard_size or (recipe.max_shard_size if recipe else None),
+        "drop_mtp": options.drop_mtp,
+        "assume_uniform": options.assume_uniform,
+    }
+
+
+def _hub_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "revision": options.revision,
+        "token": options.token,
+        "cache_dir": options.cache_dir,
+        "local_files_only": options.local_files_only,
+    }
+
+
+def _open(text: str, options: argparse.Namespace, recipe: "Recipe | None", *, headers_only: bool) -> "Source":
+    from solar_upscale.hub_source import open_source
+
+    how = _hub_options(options)
+    how["revision"] = how["revision"] or (recipe.revision if recipe else None)
+    return open_source(text, headers_only=headers_only, **how)
+
+
+# ---------------------------------------------------------------- the terminal
+
+
+def _print_report(options: argparse.Namespace, value: Any, text: Callable[[], str]) -> None:
+    print(json.dumps(value, indent=2) if options.json else text().rstrip("\n"))
+
+
+def _terminal() -> dict[str, Any]:
+    """Width and colour of stdout."""
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+    return {"width": max(40, min(width, 120)), "colour": colour}
+
+
+@contextmanager
+def _progress(total: int | None, options: argparse.Namespace) -> Iterator[Callable[[int], None]]:
+    """A progress bar in bytes on stderr, when that is a terminal and nobody asked for quiet."""
+    if options.quiet or not sys.stderr.isatty():
+        yield lambda nbytes: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
+        yield lambda nbytes: bar.update(nbytes) and None
+
+
+@contextmanager
+def _executor(workers: int) -> Iterator[Any]:
+    if workers <= 1:
+        yield None
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(workers) as executor:
+        yield executor
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""How output tensors are laid out in shards.
+
+The mirror layout follows the source's shards so that source and target offsets agree modulo 4096: then a file system
+that shares blocks moves no bytes, and one source shard read once completes its own output shards. The model layout
+is the conventional one: names in natural order, shards cut at a maximum size.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from solar_upscale.header import DTYPE_BITS, TensorInfo, build_header
+from solar_upscale.plan import BLOCK_NBYTES, Pass, Piece, ShardPlan, WriteItem
+from solar_upscale.transform import Transform
+
+__all__ = ["Target", "mirror_layout", "model_layout"]
+
+# A run shorter than this is not worth a shard of its own, in bytes: it is appended, and copied where it cannot be cloned.
+SHORT_RUN_NBYTES = 64 * 2**20
+
+# Output shards for one source shard, as a multiple of the fewest that could hold its bytes.
+MAX_SPREAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An output tensor that has no place yet. ``occurrence`` counts the uses of its source tensor, from 0."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    source: str
+    occurrence: int
+    pieces: tuple[Piece, ...]
+    transform: Transform = None
+
+    @property
+    def start(self) -> int:
+        """Where its first byte lies in the source file."""
+        return self.pieces[0].start
+
+
+@dataclass(slots=True)
+class _OpenShard:
+    """A shard being laid out: the residue of its data start, and what it holds so far."""
+
+    residue: int
+    targets: list[Target]
+    nbytes: int = 0
+
+
+def mirror_layout(targets: Iterable[Sequence[Target]], source_nbytes: Sequence[int]) -> tuple[Pass, ...]:
+    """One pass for each source shard, given its targets and its size in bytes; passes with nothing to write are left out.
+
+    First occurrences come in source order, then second ones, and so on. A run (neighbours in the source) goes to the
+    first open shard where its offset agrees with the source's modulo 4096, else to a new shard; a short run, or one
+    that would spread the output over too many shards, is appended instead. No shard outgrows its source shard.
+    """
+    shards_of = [_mirror(group, limit) for group, limit in zip(targets, source_nbytes, strict=True)]
+    count = sum(map(len, shards_of))
+    passes, number = [], 0
+    for shards in shards_of:
+        plans = []
+        for shard in shards:
+            number += 1
+            plans.append(_shard_plan(_shard_name(number, count), shard.targets, residue=shard.residue))
+        if plans:
+            passes.append(Pass(tuple(plans)))
+    return tuple(passes)
+
+
+def model_layout(targets: Iterable[Target], max_shard_nbytes: int) -> tuple[Pass, ...]:
+    """Names in natural order, a new shard whenever the next tensor would pass the limit, one pass for each shard.
+
+    A tensor larger than the limit has a shard of its own.
+    """
+    shards: list[list[Target]] = []
+    room = 0
+    for target in sorted(targets, key=lambda target: _natural(target.name)):
+        if not shards or target.nbytes > room:
+            shards.append([])
+            room = max_shard_nbytes
+        shards[-1].append(target)
+        room -= target.nbytes
+    for shard in shards:  # larger elements first, as safetensors itself does, so that none is misaligned
+        shard.sort(key=lambda target: -_element_nbytes(target.dtype))
+    return tuple(
+        Pass((_shard_plan(_shard_name(number, len(shards)), shard, residue=None),))
+        for number, shard in enumerate(shards, start=1)
+    )
+
+
+def _mirror(targets: Sequence[Target], source_nbytes: int) -> list[_OpenShard]:
+    total = sum(target.nbytes for target in targets)
+    room = max(source_nbytes, SHORT_RUN_NBYTES)
+    spread = MAX_SPREAD * max(1, -(-total // room))
+    shards: list[_OpenShard] = []
+    for run in _runs(targets):
+        _place(run, shards, room=room, spread=spread)
+    return shards
+
+
+def _runs(targets: Sequence[Target]) -> Iterable[list[Target]]:
+    """Neighbours in the source that stay neighbours: whatever becomes of their bytes, their sizes stay."""
+    run: list[Target] = []
+    for target in sorted(targets, key=lambda target: (target.occurrence, target.start)):
+        if run and not _follows(run[-1], target):
+            yield run
+            run = []
+        run.append(target)
+    if run:
+        yield run
+
+
+def _follows(before: Target, target: Target) -> bool:
+    return (
+        before.occurrence == target.occurrence
+        and before.pieces[-1].stop == target.start
+        and _keeps_size(before)
+        and _keeps_size(target)
+    )
+
+
+def _keeps_size(target: Target) -> bool:
+    return len(target.pieces) == 1 and target.nbytes == target.pieces[0].nbytes
+
+
+def _place(run: list[Target], shards: list[_OpenShard], *, room: int, spread: int) -> None:
+    nbytes = sum(target.nbytes for target in run)
+    residue = run[0].start % BLOCK_NBYTES
+    fitting = [shard for shard in shards if shard.nbytes + nbytes <= room]
+    agreeing = [shard for shard in fitting if (shard.residue + shard.nbytes) % BLOCK_NBYTES == residue]
+    aligned = [shard for shard in fitting if _keeps_alignment(run, shard.nbytes)]
+    if agreeing:
+        shard = agreeing[0]
+    elif aligned and (nbytes < SHORT_RUN_NBYTES or residue % 8 or len(shards) >= spread):
+        shard = aligned[-1]
+    else:
+        shard = _OpenShard(residue - residue % 8, [])
+        shards.append(shard)
+    shard.targets.extend(run)
+    shard.nbytes += nbytes
+
+
+def _keeps_alignment(run: Sequence[Target], start: int) -> bool:
+    """Whether every tensor would start at a multiple of its element size, without which torch cannot view it."""
+    for target in run:
+        if start % _element_nbytes(target.dtype):
+            return False
+        start += target.nbytes
+    return True
+
+
+def _element_nbytes(dtype: str) -> int:
+    return max(1, DTYPE_BITS[dtype] // 8)
+
+
+def _shard_plan(filename: str, targets: Sequence[Target], *, residue: int | None) -> ShardPlan:
+    items, start = [], 0
+    for target in targets:
+        info = TensorInfo(target.name, target.dtype, target.shape, (start, start + target.nbytes))
+        items.append(WriteItem(info, target.source, target.pieces, target.transform))
+        start += target.nbytes
+    header = build_header([item.target for item in items], residue=residue)
+    return ShardPlan(filename, header, tuple(items))
+
+
+def _shard_name(number: int, count: int) -> str:
+    return "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
+
+
+def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key under which layer 2 comes before layer 10."""
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name))
+

