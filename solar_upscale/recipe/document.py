@@ -93,6 +93,7 @@ class _Events:
         return event
 
     def where(self, event: yaml.Event) -> str:
+        assert event.start_mark is not None  # the parser marks every event
         return f"{self._filename}:{event.start_mark.line + 1}"
 
     def _checked(self, text: str) -> Iterator[yaml.Event]:
