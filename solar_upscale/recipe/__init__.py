@@ -1,0 +1,92 @@
+"""Recipes: one YAML file that holds a whole job, in any of three dialects told apart by their keys.
+
+Our own dialect; only ``layers`` is needed:
+
+    source: mistralai/Mistral-7B-v0.1     # a Hub repo id or a folder
+    revision: main                        # of the source
+    layers: ["0:24", "8:32"]              # entries of the layer index language, or one alone;
+                                          # {layers: "8:32", scale: 0.25} gives an entry a factor of its own
+    init: copy                            # as --init; not beside an entry's scale unless it is copy
+    stack: model.layers                   # as --stack
+    max_shard_size: 5GB                   # as --max-shard-size
+    published: {target_layers: 48}        # what `solar-upscale recipes` shows; see ``Published``
+
+FusionBench's method file (``_target_: DepthUpscalingAlgorithm`` with ``layer_indices``), and mergekit's passthrough
+with one model. What a recipe asks for is carried out elsewhere: entries are resolved by ``solar_upscale.pattern``,
+and checked against a checkpoint by the planner.
+"""
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from solar_upscale.errors import PatternError
+from solar_upscale.recipe.types import Published, Recipe
+
+__all__ = ["Published", "Recipe", "load_recipe", "shipped_recipes"]
+
+MAX_NBYTES = 1 << 20
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """The recipe of this file, or the shipped recipe of this name.
+
+    A text that is the name of a shipped recipe means that one; write ``./NAME`` for a file that is called the same.
+
+    Raises:
+        PatternError: there is no such recipe, or the file is not one; the message has file and line.
+    """
+    shipped = _shipped_files()
+    if isinstance(name_or_path, str) and name_or_path in shipped:
+        return _read(shipped[name_or_path], name_or_path)
+    path = Path(name_or_path)
+    try:
+        if path.is_file():
+            return _read(path, path.stem)
+        found = path.exists()
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise PatternError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if found:
+        raise PatternError(f"{path}: not a regular file; expected a recipe in YAML")
+    raise PatternError(_no_such_recipe(str(name_or_path), list(shipped)))
+
+
+def shipped_recipes() -> tuple[Recipe, ...]:
+    """Every recipe that comes with the package, by name."""
+    return tuple(_read(file, name) for name, file in sorted(_shipped_files().items()))
+
+
+def _shipped_files() -> dict[str, Traversable]:
+    """The shipped files by recipe name. The wheel carries them inside the package, a checkout beside it."""
+    folder: Traversable = resources.files("solar_upscale") / "configs"
+    if not folder.is_dir():
+        folder = Path(__file__).parents[2] / "configs"
+    return {file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")}
+
+
+def _read(file: Traversable, name: str) -> Recipe:
+    # YAML is imported for a job that has a recipe, not for those that have none.
+    from solar_upscale.recipe.dialects import read_recipe  # noqa: PLC0415
+    from solar_upscale.recipe.document import read_document  # noqa: PLC0415
+
+    shown = str(file) if isinstance(file, Path) else file.name
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_NBYTES + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise PatternError(f"{shown}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PatternError(f"{shown}:{line}: not UTF-8 text: {error.reason}; expected a recipe in YAML") from error
+    if len(data) > MAX_NBYTES:
+        raise PatternError(f"{shown}: larger than {MAX_NBYTES:,} bytes; expected a recipe in YAML")
+    return read_recipe(read_document(text, shown), name)
+
+
+def _no_such_recipe(wanted: str, names: list[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 (only an error needs it)
+
+    close = get_close_matches(wanted, names, n=1)
+    hint = f'did you mean "{close[0]}"? ' if close else ""
+    return f"{wanted}: neither a file nor a shipped recipe; {hint}`solar-upscale recipes` lists them"
