@@ -250,7 +250,7 @@ def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _no_layers(parser, options)
     from solar_upscale.checkpoint import open_checkpoint
-    from solar_upscale.inspect import inspect_checkpoint, inspect_report
+    from solar_upscale.inspection import inspect_checkpoint, inspect_report
 
     found = inspect_checkpoint(open_checkpoint(_open(options.source, options, None, headers_only=True)))
     _print_report(options, found, lambda: inspect_report(found))

@@ -8,7 +8,7 @@ from solar_upscale.errors import printable
 from solar_upscale.layer_map import terminal_map
 from solar_upscale.plan import ShardPlan, UpscalePlan
 
-__all__ = ["count_text", "nbytes_text", "plan_report", "rows_text"]
+__all__ = ["count_text", "nbytes_text", "plan_report", "rows_text", "value_text"]
 
 # How many lines a list of files or fields may take before the rest is only counted.
 MAX_ROWS = 12
@@ -88,10 +88,10 @@ def _optional_nbytes(nbytes: int | None) -> str:
 
 
 def _change_row(change: FieldChange) -> tuple[str, str]:
-    return change.path, f"{_value_text(change.before)} -> {_value_text(change.after)}  ({change.reason})"
+    return change.path, f"{value_text(change.before)} -> {value_text(change.after)}  ({change.reason})"
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
     if value is None:
         return "absent"
     text = repr(value)
