@@ -1,14 +1,27 @@
 """Reports as text: a plan, a checkpoint, a verification. Pure functions; printing and colour are decided by cli.py."""
 
+import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from solar_upscale.architecture import FieldChange
 from solar_upscale.errors import printable
 from solar_upscale.layer_map import terminal_map
 from solar_upscale.plan import ShardPlan, UpscalePlan
+from solar_upscale.recipe import Recipe
 
-__all__ = ["count_text", "nbytes_text", "plan_report", "rows_text", "value_text"]
+__all__ = [
+    "count_text",
+    "nbytes_text",
+    "plan_report",
+    "recipes_json",
+    "recipes_report",
+    "rows_text",
+    "value_text",
+    "written_report",
+]
 
 # How many lines a list of files or fields may take before the rest is only counted.
 MAX_ROWS = 12
@@ -38,10 +51,55 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False) -> 
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def rows_text(rows: Iterable[Sequence[str]], *, indent: str = "  ") -> str:
-    """Rows with their columns aligned; more than MAX_ROWS are cut and counted."""
+def written_report(plan: UpscalePlan, where: str, moved: Mapping[str, int], *, width: int, colour: bool) -> str:
+    """What was done, for a person: the layer map, and how the bytes came to be there."""
+    ways = ", ".join(f"{nbytes_text(nbytes)} {way}" for way, nbytes in moved.items() if nbytes) or "it was there already"
+    before, after = plan.before, plan.after
+    rows = [
+        ("layers", f"{before.layers} -> {after.layers}"),
+        ("parameters", f"{count_text(before.parameters)} -> {count_text(after.parameters)}"),
+        ("weights", f"{nbytes_text(plan.total_size)} in {len(plan.shards)} files: {ways}"),
+        ("written to", where),
+    ]
+    picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour)
+    return f"{_heading(plan)}\n\n{picture}\n\n{rows_text(rows)}\n"
+
+
+def recipes_json(recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
+    """The recipes as JSON values."""
+    return [
+        {
+            "name": recipe.name,
+            "source": recipe.source,
+            "layers": list(recipe.layers),
+            "init": recipe.init,
+            "published": asdict(recipe.published) if recipe.published else None,
+        }
+        for recipe in recipes
+    ]
+
+
+def recipes_report(recipes: Iterable[Recipe]) -> str:
+    """One row a recipe: its name, its source, depth and parameters before and after."""
+    table = [("name", "source", "layers", "parameters", "init")]
+    for recipe in recipes:
+        facts = recipe.published
+        layers = f"{facts.source_layers} -> {facts.target_layers}" if facts else ""
+        parameters = ""
+        if facts and facts.source_parameters and facts.target_parameters:
+            parameters = f"{_billions(facts.source_parameters)} -> {_billions(facts.target_parameters)}"
+        table.append((recipe.name, recipe.source or "", layers, parameters, recipe.init or "copy"))
+    return rows_text(table, indent="", most=None) + "\n"
+
+
+def _billions(count: int) -> str:
+    return f"{count / 1e9:.2f} B"
+
+
+def rows_text(rows: Iterable[Sequence[str]], *, indent: str = "  ", most: int | None = MAX_ROWS) -> str:
+    """Rows with their columns aligned; more than ``most`` are cut and counted."""
     table = [[printable(cell) for cell in row] for row in rows]
-    shown = table if len(table) <= MAX_ROWS else table[: MAX_ROWS - 1]
+    shown = table if most is None or len(table) <= most else table[: most - 1]
     widths = [max((len(row[column]) for row in shown if column < len(row) - 1), default=0) for column in range(8)]
     lines = [
         indent + "  ".join(cell.ljust(widths[column]) if column < len(row) - 1 else cell for column, cell in enumerate(row))
@@ -87,15 +145,18 @@ def _optional_nbytes(nbytes: int | None) -> str:
     return "unknown" if nbytes is None else nbytes_text(nbytes)
 
 
-def _change_row(change: FieldChange) -> tuple[str, str]:
-    return change.path, f"{value_text(change.before)} -> {value_text(change.after)}  ({change.reason})"
-
-
 def value_text(value: Any) -> str:
+    """A config value on one line; a long one is cut."""
     if value is None:
         return "absent"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:50]}... ({len(value)} entries)" if hasattr(value, "__len__") else text[:60]
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) <= 60:
+        return text
+    return f"{text[:50]}... ({len(value)} entries)" if isinstance(value, list | dict) else f"{text[:57]}..."
+
+
+def _change_row(change: FieldChange) -> tuple[str, str]:
+    return change.path, f"{value_text(change.before)} -> {value_text(change.after)}  ({change.reason})"
 
 
 def _shard_rows(plan: UpscalePlan) -> Iterable[tuple[str, ...]]:
@@ -124,8 +185,6 @@ def _titled(title: str, rows: Iterable[Sequence[str]], *, width: int | None = No
 
 def _wrapped(text: str, width: int) -> str:
     """Text broken at spaces, continuation lines set in by four."""
-    import textwrap
-
     indent = text[: len(text) - len(text.lstrip())]
     return textwrap.fill(
         text.strip(), width, initial_indent=indent, subsequent_indent=indent + "    " if not indent else indent,
