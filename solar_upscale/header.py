@@ -257,15 +257,16 @@ def _sizes(filename: str, name: str, key: str, value: object) -> tuple[int, ...]
 
 
 def _check_size(filename: str, name: str, dtype: str, shape: tuple[int, ...], nbytes: int) -> None:
-    nbits = prod(shape) * DTYPE_BITS[dtype]
+    nbits = DTYPE_BITS[dtype]
+    for size in shape:
+        nbits *= size
+        if nbits >= 2**64:  # stop here: the product of two million sizes takes hours
+            raise CheckpointError(f"{filename}: {name}: {dtype} {_brief(shape)} overflows 64 bits")
     if nbits != 8 * nbytes:
         needs = f"{nbits // 8} bytes" if nbits % 8 == 0 else f"{nbits} bits, no whole number of bytes"
         raise CheckpointError(
             f"{filename}: {name}: {dtype} {_brief(shape)} needs {needs}, data_offsets give {nbytes} bytes"
         )
-    # A tensor that is empty fits any range of 0 bytes, but its other sizes can still overflow a reader's strides.
-    if nbits == 0 and prod(size for size in shape if size) * DTYPE_BITS[dtype] >= 2**63:
-        raise CheckpointError(f"{filename}: {name}: {dtype} {_brief(shape)} overflows 64 bits")
 
 
 def _check_layout(filename: str, tensors: Sequence[TensorInfo], data_nbytes: int) -> None:

@@ -164,6 +164,7 @@ def test_every_dtype_has_the_size_that_the_library_gives_it(dtype: str) -> None:
         pytest.param({"\U0001f600\\ud83d": entry()}, 4, id="whole surrogate pairs"),
         pytest.param({}, 0, id="zero tensors"),
         pytest.param({"a": entry(shape=[3, 0], data_offsets=[0, 0]), "b": entry()}, 4, id="zero size"),
+        pytest.param({"a": entry(shape=[0, 2**63, 2**63], data_offsets=[0, 0])}, 0, id="zero before overflow"),
         pytest.param({"b": entry(data_offsets=[4, 8]), "a": entry("U8", [4])}, 8, id="any order"),
         pytest.param(b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}  \n\t ', 1, id="trailing whitespace"),
         pytest.param(b'{"a" :\n{"dtype":"U8","shape":[],"data_offsets":[0,1]}}', 1, id="no multiple of 8"),
@@ -279,12 +280,13 @@ REFUSED = {
     ),
     "product overflow": (
         file_of({"a": entry("U8", [2**32, 2**32], [0, 0])}),
-        "m.safetensors: a: U8 [4294967296, 4294967296] needs 18446744073709551616 bytes, data_offsets give 0 bytes",
+        "m.safetensors: a: U8 [4294967296, 4294967296] overflows 64 bits",
     ),
     "zero overflow": (
         file_of({"a": entry("U8", [2**63, 4, 0], [0, 0])}),
         "m.safetensors: a: U8 [9223372036854775808, 4, 0] overflows 64 bits",
     ),
+    "long overflow": (file_of({"a": entry("U8", [2**63] * 100_000, [0, 0])}), ", ... 100000 sizes] overflows 64 bits"),
     "hole": (
         file_of({"a": entry(), "b": entry(data_offsets=[5, 9])}, bytes(9)),
         "m.safetensors: b: leaves a hole before it; expected start 4, got 5",
