@@ -1,0 +1,102 @@
+"""What a user may have meant by an entry that is refused. The caller offers a text only if it would be accepted."""
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+
+from solar_upscale.errors import PatternError
+from solar_upscale.pattern.syntax import parse_parts
+
+__all__ = ["dash_as_slice", "entry_as_text", "forwards", "within_depth"]
+
+_DASHED = re.compile(r"\s*([0-9]{1,6})\s*(?:-|–|—|~|\.\.\.?|…|to)\s*([0-9]{1,6})\s*")
+_PAIR = 2
+_SIXTY = 60
+
+
+def dash_as_slice(text: str) -> str | None:
+    """The slices that ``0-24``, ``0..24`` or ``0 to 24`` stand for.
+
+    As arithmetic 0-24 is -24, which is a layer too, but nobody writes a layer that way.
+    """
+    if len(text) > 1000:  # longer than any such list by hand
+        return None
+    matches = [_DASHED.fullmatch(part) for part in text.split(",")]
+    words = [f"{match[1]}:{match[2]}" for match in matches if match]
+    return ", ".join(words) if len(words) == len(matches) else None
+
+
+def entry_as_text(entry: object) -> str | None:
+    """The slice that mergekit's ``[0, 24]`` or a Python ``range`` in the place of an entry stands for."""
+    if isinstance(entry, range) and abs(entry.start) < 10**6 and abs(entry.stop) < 10**6:
+        return repr(entry).replace(" ", "")
+    if isinstance(entry, Sequence) and len(entry) == _PAIR and all(type(bound) is int for bound in entry):
+        start, stop = entry
+        return f"{start}:{stop}" if 0 <= start < stop < 10**6 else None
+    return None
+
+
+def within_depth(entry: str | int, depth: int) -> Iterator[str]:
+    """``entry`` with each range cut to ``depth`` layers, likelier readings first."""
+    if isinstance(entry, int):
+        # YAML 1.1 reads 8:32 without quotes in base sixty.
+        start, stop = divmod(entry, _SIXTY)
+        if 0 < start < stop <= depth:
+            yield f"{start}:{stop}"
+        return
+    ranges = [(start, stop) for start, stop in _bounds(entry) if stop[0].isdigit() and int(stop[0], 0) > depth]
+    counted_from_1 = [start for start, stop in ranges if start[0] == "1" and stop[0] == str(depth + 1)]
+    stops = [(at, str(depth)) for _, (_, at) in ranges]
+    if counted_from_1:
+        yield _edited(entry, [*stops, *((at, "0") for _, at in counted_from_1)])
+    if stops:
+        yield _edited(entry, stops)
+
+
+def forwards(text: str) -> Iterator[str]:
+    """``text`` with each range that goes the wrong way turned round, and ``range(0-24)`` with its comma."""
+    turned = []
+    for (start, start_at), (stop, stop_at) in _bounds(text):
+        if start.isdigit() and stop.isdigit() and int(start, 0) > int(stop, 0):
+            turned += [(start_at, stop), (stop_at, start)]
+    if turned:
+        yield _edited(text, turned)
+    with_comma = re.sub(r"range\(\s*([0-9]+)\s*(?:-|\.\.\.?|:)\s*([0-9]+)\s*\)", r"range(\1,\2)", text)
+    if with_comma != text:
+        yield with_comma
+
+
+_Place = tuple[int, int]
+
+
+def _bounds(text: str) -> list[tuple[tuple[str, _Place], tuple[str, _Place]]]:
+    """Start and stop, each with its place in ``text``, of every range and slice that writes both."""
+    if "\n" in text or "\r" in text:
+        return []
+    try:
+        parts = parse_parts(text, "")
+    except PatternError:
+        return []
+    found = []
+    for node in (node for part in parts for node in ast.walk(part)):
+        pair: tuple[ast.expr | None, ast.expr | None] = (None, None)
+        if isinstance(node, ast.Slice):
+            pair = (node.lower, node.upper)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
+            pair = (node.args[0], node.args[1]) if len(node.args) >= _PAIR else (None, None)
+        if pair[0] is not None and pair[1] is not None:
+            found.append((_word(text, pair[0]), _word(text, pair[1])))
+    return found
+
+
+def _word(text: str, node: ast.expr) -> tuple[str, _Place]:
+    assert node.end_col_offset is not None
+    place = (node.col_offset - 2, node.end_col_offset - 2)
+    return text[slice(*place)], place
+
+
+def _edited(text: str, edits: Sequence[tuple[_Place, str]]) -> str:
+    """``text`` with each place replaced, the last first, so that the places before it stay true."""
+    for (start, stop), word in sorted(edits, reverse=True):
+        text = text[:start] + word + text[stop:]
+    return text

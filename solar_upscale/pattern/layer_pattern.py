@@ -1,0 +1,89 @@
+"""The resolved pattern as a value. How a user writes one is in entries.py."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+__all__ = ["LayerPattern"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPattern:
+    """A resolved pattern: ``sources[i]`` is the source layer of target layer ``i`` (layers, from 0)."""
+
+    sources: tuple[int, ...]
+    num_source_layers: int
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.sources)
+
+    @property
+    def occurrences(self) -> tuple[int, ...]:
+        """For each target layer, how often its source layer came before: 0 is the original, 1 the first repeat."""
+        seen: Counter[int] = Counter()
+        numbers = []
+        for source in self.sources:
+            numbers.append(seen[source])
+            seen[source] += 1
+        return tuple(numbers)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """For each source layer, how many target layers come from it."""
+        counts = Counter(self.sources)
+        return tuple(counts[layer] for layer in range(self.num_source_layers))
+
+    @property
+    def repeats(self) -> tuple[int, ...]:
+        """The target layers that are not the first from their source layer."""
+        return tuple(target for target, number in enumerate(self.occurrences) if number > 0)
+
+    @property
+    def dropped(self) -> tuple[int, ...]:
+        """The source layers that no target layer comes from."""
+        return tuple(layer for layer, count in enumerate(self.counts) if count == 0)
+
+    @property
+    def seams(self) -> tuple[int, ...]:
+        """The target layers, after the first, that do not follow the layer they followed in the source."""
+        pairs = pairwise(self.sources)
+        return tuple(target for target, (before, source) in enumerate(pairs, start=1) if source != before + 1)
+
+    @property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """The longest stretches without a seam, in target order, as source layers [start, stop)."""
+        edges = (0, *self.seams, len(self.sources))
+        return tuple((self.sources[start], self.sources[stop - 1] + 1) for start, stop in pairwise(edges))
+
+    @property
+    def keeps_source_order(self) -> bool:
+        """Whether every source layer is used, and the originals stand in the source's order."""
+        return tuple(dict.fromkeys(self.sources)) == tuple(range(self.num_source_layers))
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The pattern in its shortest plain words, such as ``("0:24", "8:32")``; they resolve to the same pattern."""
+        words = []
+        position = 0
+        while position < len(self.sources):
+            word, length = self._progression(position)
+            words.append(word)
+            position += length
+        return tuple(words)
+
+    def _progression(self, position: int) -> tuple[str, int]:
+        """The word for the evenly spaced layers that begin at ``position``, and how many layers it covers."""
+        first, *rest = self.sources[position : position + 2]
+        step = rest[0] - first if rest else 0
+        length = 1
+        while position + length < len(self.sources) and self.sources[position + length] == first + step * length:
+            length += 1
+        if step == 0 or length < (2 if step == 1 else 3):  # two layers apart are clearer as themselves than with a step
+            return str(first), 1
+        stop = first + step * length
+        # A stop below 0 would count from the end; left out, it means "down to layer 0".
+        return f"{first}:{stop if stop >= 0 else ''}" + (f":{step}" if step != 1 else ""), length
