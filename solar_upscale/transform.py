@@ -1,12 +1,49 @@
 """What becomes of a tensor's bytes on the way: nothing, zeros, a factor, or another order of its slices.
 
-A transform is a value in the plan. The functions here are pure: bytes in, bytes out. Which tensor gets which
-transform is decided in plan.py; how the bytes move is move.py.
+A transform is a value in the plan; ``--init`` is what the user says and ``transform_for`` turns its factor into one.
+The functions are pure: bytes in, bytes out, in bounded memory. Which tensors get a factor is said by
+architecture/residual.py and decided in plan.py; how untouched bytes move is move.py.
 """
 
+import math
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Gather", "Scale", "Transform", "Zero"]
+from solar_upscale.errors import PatternError, UnsupportedError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from solar_upscale.architecture.types import ResidualRule
+
+__all__ = [
+    "COPY",
+    "SCALABLE_DTYPES",
+    "ZEROABLE_DTYPES",
+    "Gather",
+    "Init",
+    "Scale",
+    "Transform",
+    "Zero",
+    "check_factor",
+    "check_scalable",
+    "check_zeroable",
+    "parse_init",
+    "scale_chunks",
+    "transform_chunks",
+    "transform_for",
+]
+
+# Element size in bytes of the dtypes that a factor can be put on.
+SCALABLE_DTYPES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
+# Dtypes in which a zero byte everywhere means the value 0.0. F8_E8M0 has no zero; integers need their scheme's word.
+ZEROABLE_DTYPES = frozenset(SCALABLE_DTYPES) | {"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
+
+_BLOCK_NBYTES = 1 << 18  # what arithmetic works on at once: its float32 copies stay in the processor's cache
+_CHUNK_NBYTES = 4 << 20  # the largest piece that is handed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +64,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """The tensor is [rows, slices, slice_nbytes] in memory; target slice j of every row is source slice ``sources[j]``."""
+    """The tensor is [rows, slices, slice_nbytes] in memory; slice j of every target row is source slice ``sources[j]``."""
 
     rows: int
     source_slices: int
@@ -36,3 +73,227 @@ class Gather:
 
 
 Transform = Zero | Scale | Gather | None
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """How the occurrences of a repeated layer start. ``factors`` is empty save for the kind "scale"."""
+
+    kind: str = "copy"
+    factors: tuple[float, ...] = ()
+
+    @property
+    def spelling(self) -> str:
+        """The canonical text; ``parse_init`` reads it back to an equal value."""
+        factors = ",".join(repr(factor).removesuffix(".0") for factor in self.factors)
+        return f"{self.kind}={factors}" if factors else self.kind
+
+    def factor(self, occurrence: int, count: int) -> float:
+        """The factor on what an occurrence (from 0) of ``count`` adds to the residual stream; 1.0 leaves it as is."""
+        if self.kind == "identity":
+            return 1.0 if occurrence == 0 else 0.0
+        if self.kind == "split":
+            return 1.0 / count
+        if self.kind == "scale":
+            return self.factors[min(occurrence, len(self.factors) - 1)]
+        return 1.0
+
+
+COPY = Init()
+
+
+def parse_init(text: str) -> Init:
+    """Return the start that ``text`` names: copy, identity, split, or scale=F1,F2,... (scale=F means scale=1,F).
+
+    Raises:
+        PatternError: it names none of these, or a factor is not a finite number that float32 holds.
+    """
+    where = f'--init "{text[:80]}"'
+    kind, equals, numbers = text.strip().partition("=")
+    if kind in ("copy", "identity", "split") and not equals:
+        return Init(kind)
+    if kind != "scale" or not equals:
+        raise PatternError(f"{where}: is not a start; expected copy, identity, split or scale=F1,F2,...")
+    factors = tuple(_parse_factor(word.strip(), where) for word in numbers.split(","))
+    return Init("scale", factors if len(factors) > 1 else (1.0, *factors))
+
+
+def _parse_factor(word: str, where: str) -> float:
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", word, re.ASCII):
+        raise PatternError(f'{where}: "{word[:40]}" is not a number; expected factors such as scale=1,0.25')
+    return check_factor(float(word), where)
+
+
+def check_factor(factor: float, where: str) -> float:
+    """Return ``factor`` if it is a finite number that float32 holds.
+
+    Raises:
+        PatternError: it is not; the message starts with ``where``.
+    """
+    try:
+        held = struct.unpack("<f", struct.pack("<f", factor))[0]
+    except OverflowError:
+        held = math.inf
+    if not math.isfinite(held) or (held == 0) != (factor == 0):
+        raise PatternError(f"{where}: factor {factor!r} cannot be used; expected a finite number that float32 can hold")
+    return factor
+
+
+def transform_for(factor: float, rule: "ResidualRule") -> Transform:
+    """The transform that puts ``factor`` on a layer's contribution through a tensor with this rule."""
+    if factor == 1:
+        return None
+    if factor == 0 and rule.offset == 0:
+        return Zero()
+    return Scale(factor, rule.offset)
+
+
+def check_scalable(dtype: str, name: str) -> None:
+    """Do nothing if a tensor of this dtype can be multiplied.
+
+    Raises:
+        UnsupportedError: it cannot (FP8, packed or integer); names the tensor.
+    """
+    if dtype not in SCALABLE_DTYPES:
+        raise UnsupportedError(
+            f"{name}: {dtype} cannot be multiplied by a factor; expected one of {', '.join(SCALABLE_DTYPES)}; "
+            "use --init copy or an unquantised source"
+        )
+
+
+def check_zeroable(dtype: str, name: str) -> None:
+    """Do nothing if zero bytes are the value zero in this dtype.
+
+    Raises:
+        UnsupportedError: they may not be (packed or integer); names the tensor.
+    """
+    if dtype not in ZEROABLE_DTYPES:
+        raise UnsupportedError(
+            f"{name}: {dtype} may be packed, and zero bytes need not be the value zero; expected one of "
+            f"{', '.join(sorted(ZEROABLE_DTYPES))}; use --init copy or an unquantised source"
+        )
+
+
+def transform_chunks(
+    transform: Transform, dtype: str, nbytes: int, read: Callable[[int, int], Iterable[bytes]]
+) -> Iterator[bytes | memoryview]:
+    """Yield the target tensor's bytes in order, in chunks of a few MiB at most.
+
+    Args:
+        transform: What becomes of the source tensor.
+        dtype: Its dtype, as in the header.
+        nbytes: Size of the source tensor, in bytes.
+        read: Gives the source tensor's bytes [start, stop) in chunks of any size.
+
+    Raises:
+        UnsupportedError: the dtype cannot be multiplied; a plan checks this first.
+    """
+    if transform is None:
+        yield from read(0, nbytes)
+    elif isinstance(transform, Zero):
+        zeros = memoryview(bytes(min(nbytes, _CHUNK_NBYTES)))
+        for start in range(0, nbytes, _CHUNK_NBYTES):
+            yield zeros[: nbytes - start]
+    elif isinstance(transform, Scale):
+        yield from scale_chunks(transform, dtype, read(0, nbytes))
+    else:
+        yield from _gather_chunks(transform, read)
+
+
+def scale_chunks(scale: Scale, dtype: str, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Yield chunks multiplied; the incoming ones may end inside an element, the last one may not.
+
+    Arithmetic is float32 (float64 for F64), each of its three steps rounded to that, and the result rounded once to the
+    dtype, to nearest, ties to even: the bits of torch's ``((w.float() + offset) * factor - offset).to(w.dtype)``. A
+    power of two is exact where the result is not below the dtype's smallest normal number. Infinities stay; NaN stays
+    NaN, its payload aside.
+
+    Raises:
+        UnsupportedError: the dtype cannot be multiplied.
+    """
+    check_scalable(dtype, "tensor")
+    width, scale_block = SCALABLE_DTYPES[dtype], _SCALE_BLOCK[dtype]
+    rest = b""
+    for chunk in chunks:
+        view = memoryview(chunk).cast("B")
+        if rest:  # complete the element that the last chunk began
+            missing = width - len(rest)
+            rest, view = rest + bytes(view[:missing]), view[missing:]
+            if len(rest) < width:
+                continue
+            yield scale_block(scale, memoryview(rest))
+        whole = len(view) - len(view) % width
+        rest = bytes(view[whole:])
+        for start in range(0, whole, _BLOCK_NBYTES):
+            yield scale_block(scale, view[start : min(start + _BLOCK_NBYTES, whole)])
+    assert not rest, "the bytes of a tensor are whole elements"
+
+
+def _scale_bf16(scale: Scale, block: memoryview) -> bytes:
+    import numpy as np
+
+    values = (np.frombuffer(block, "<u2").astype("<u4") << np.uint32(16)).view("<f4")
+    _scale_in_place(scale, values)
+    bits = values.view("<u4")
+    nan = np.isnan(values)
+    # Round to nearest even on the 16 bits that fall away; a carry out of the mantissa is the right exponent.
+    bits += np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    bits >>= np.uint32(16)
+    rounded = bits.astype("<u2")
+    rounded[nan] = 0x7FC0  # rounding could have carried a NaN into infinity
+    return rounded.tobytes()
+
+
+def _scale_as(stored: str, computed: str) -> Callable[[Scale, memoryview], bytes]:
+    def scale_block(scale: Scale, block: memoryview) -> bytes:
+        import numpy as np
+
+        values = np.frombuffer(block, stored).astype(computed)
+        _scale_in_place(scale, values)
+        with np.errstate(over="ignore", under="ignore"):
+            return values.astype(stored, copy=False).tobytes()
+
+    return scale_block
+
+
+_SCALE_BLOCK: dict[str, Callable[[Scale, memoryview], bytes]] = {
+    "BF16": _scale_bf16,
+    "F16": _scale_as("<f2", "<f4"),
+    "F32": _scale_as("<f4", "<f4"),
+    "F64": _scale_as("<f8", "<f8"),
+}
+
+
+def _scale_in_place(scale: Scale, values: "np.ndarray[Any, Any]") -> None:
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # infinities and NaN in weights are the source's business
+        values += values.dtype.type(scale.offset)
+        values *= values.dtype.type(scale.factor)
+        values -= values.dtype.type(scale.offset)
+
+
+def _gather_chunks(gather: Gather, read: Callable[[int, int], Iterable[bytes]]) -> Iterator[bytes]:
+    row_nbytes = gather.source_slices * gather.slice_nbytes
+    if max(row_nbytes, len(gather.sources) * gather.slice_nbytes) <= _CHUNK_NBYTES:
+        yield from _gather_rows(gather, row_nbytes, read(0, gather.rows * row_nbytes))
+        return
+    for row in range(0, gather.rows * row_nbytes, row_nbytes):
+        for source in gather.sources:
+            start = row + source * gather.slice_nbytes
+            yield from read(start, start + gather.slice_nbytes)
+
+
+def _gather_rows(gather: Gather, row_nbytes: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    import numpy as np
+
+    step = _CHUNK_NBYTES // max(row_nbytes, len(gather.sources) * gather.slice_nbytes) * row_nbytes
+    rest = b""
+    for chunk in chunks:
+        held = rest + chunk
+        whole = len(held) - len(held) % row_nbytes
+        for start in range(0, whole, step):
+            rows = np.frombuffer(held[start : min(start + step, whole)], np.uint8)
+            yield rows.reshape(-1, gather.source_slices, gather.slice_nbytes)[:, gather.sources].tobytes()
+        rest = held[whole:]
+    assert not rest, "the bytes of a tensor are whole rows"

@@ -1,0 +1,226 @@
+"""transform.py: bytes in, bytes out, against torch's own arithmetic and rounding."""
+
+import itertools
+import tracemalloc
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solar_upscale import transform
+from solar_upscale.architecture.types import ResidualRule
+from solar_upscale.errors import PatternError, UnsupportedError
+from solar_upscale.transform import (
+    Gather,
+    Init,
+    Scale,
+    Transform,
+    Zero,
+    check_scalable,
+    check_zeroable,
+    parse_init,
+    scale_chunks,
+    transform_chunks,
+    transform_for,
+)
+
+FACTORS = (0.0, 0.5, 0.25, 1 / 3, 0.1, -0.7, 2.0, 1.0, 3e38, 1e-30)
+TORCH_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
+
+
+def raw(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def torch_scaled(tensor: torch.Tensor, scale: Scale) -> torch.Tensor:
+    wide = tensor.double() if tensor.dtype == torch.float64 else tensor.float()
+    return ((wide + scale.offset) * scale.factor - scale.offset).to(tensor.dtype)
+
+
+def run(change: Transform, dtype: str, data: bytes, chunk: int = 1 << 16) -> bytes:
+    return b"".join(transform_chunks(change, dtype, len(data), reader(data, chunk)))
+
+
+def reader(data: bytes, chunk: int) -> Callable[[int, int], Iterator[bytes]]:
+    return lambda start, stop: (data[at : min(at + chunk, stop)] for at in range(start, stop, chunk))
+
+
+def every_value(dtype: torch.dtype) -> torch.Tensor:
+    return torch.arange(65536, dtype=torch.int32).to(torch.uint16).view(dtype)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_every_half_precision_value_is_scaled_to_the_bits_of_torch(dtype: str, factor: float, offset: float) -> None:
+    values, scale = every_value(TORCH_DTYPES[dtype]), Scale(factor, offset)
+    expected = torch_scaled(values, scale)
+    got = torch.frombuffer(bytearray(run(scale, dtype, raw(values))), dtype=TORCH_DTYPES[dtype])
+    # NaN stays NaN; its payload is not compared because torch's own differs between its vector and scalar code.
+    assert torch.equal(got.isnan(), expected.isnan())
+    number = ~expected.isnan()
+    assert torch.equal(got[number].view(torch.int16), expected[number].view(torch.int16))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("dtype", ["F32", "F64"])
+def test_wide_floats_are_scaled_to_the_bits_of_torch(dtype: str, factor: float, offset: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    exponents = torch.randint(-40, 38, (20_000,), generator=random).double()
+    values = torch.randn(20_000, generator=random, dtype=torch.float64) * 10.0**exponents
+    special = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), 1e-44, 3.4e38], dtype=torch.float64)
+    tensor = torch.cat([values, special]).to(TORCH_DTYPES[dtype])
+    scale = Scale(factor, offset)
+    expected = torch_scaled(tensor, scale)
+    got = torch.frombuffer(bytearray(run(scale, dtype, raw(tensor))), dtype=TORCH_DTYPES[dtype])
+    number = ~expected.isnan()
+    assert torch.equal(got.isnan(), expected.isnan())
+    assert raw(got[number]) == raw(expected[number])
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32", "F64"])
+def test_a_power_of_two_is_undone_exactly(dtype: str) -> None:
+    data = raw(torch.randn(1000, generator=torch.Generator().manual_seed(1)).to(TORCH_DTYPES[dtype]))
+    assert run(Scale(4.0), dtype, run(Scale(0.25), dtype, data)) == data
+
+
+def test_halving_below_the_smallest_normal_number_rounds_to_even() -> None:
+    smallest = torch.tensor([1, 3], dtype=torch.int16)  # the subnormals 1 and 3 units above zero
+    assert np.frombuffer(run(Scale(0.5), "BF16", raw(smallest)), np.uint16).tolist() == [0, 2]
+
+
+@given(cuts=st.lists(st.integers(0, 400), max_size=12), dtype=st.sampled_from(sorted(TORCH_DTYPES)))
+def test_where_the_chunks_are_cut_does_not_matter(cuts: list[int], dtype: str) -> None:
+    data = raw(torch.randn(50, generator=torch.Generator().manual_seed(2)).to(TORCH_DTYPES[dtype]))
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [data[start:stop] for start, stop in itertools.pairwise(edges)]
+    whole = b"".join(scale_chunks(Scale(0.3), dtype, [data]))
+    assert b"".join(scale_chunks(Scale(0.3), dtype, chunks)) == whole
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "I32", "U8", "F4", "C64"])
+def test_a_dtype_that_cannot_be_multiplied_is_refused_by_name(dtype: str) -> None:
+    with pytest.raises(UnsupportedError, match=rf"layers\.3\.o_proj\.weight: {dtype} cannot be multiplied"):
+        check_scalable(dtype, "layers.3.o_proj.weight")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E8M0", "I32", "U8"])
+def test_a_dtype_whose_zero_bytes_need_not_be_zero_is_refused_by_name(dtype: str) -> None:
+    with pytest.raises(UnsupportedError, match=rf"a\.weight: {dtype} may be packed"):
+        check_zeroable(dtype, "a.weight")
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
+)
+def test_zero_bytes_are_zero_in_the_float8_dtypes_that_are_allowed(dtype: torch.dtype) -> None:
+    names = {torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"}
+    check_zeroable(names.get(dtype, "F8_" + str(dtype).removeprefix("torch.float8_").upper()), "a.weight")
+    assert torch.zeros(8, dtype=torch.uint8).view(dtype).float().tolist() == [0.0] * 8
+
+
+def test_zeros_are_made_without_reading() -> None:
+    def read(start: int, stop: int) -> Iterator[bytes]:
+        raise AssertionError("read")
+
+    assert b"".join(transform_chunks(Zero(), "BF16", 10_000_000, read)) == bytes(10_000_000)
+
+
+def test_no_transform_hands_the_chunks_through() -> None:
+    assert run(None, "U8", b"packed bytes", chunk=5) == b"packed bytes"
+
+
+@given(
+    rows=st.integers(0, 5),
+    slices=st.integers(1, 4),
+    nbytes=st.integers(1, 6),
+    order=st.lists(st.integers(0, 3), min_size=1, max_size=7),
+    chunk=st.integers(1, 40),
+    limit=st.sampled_from([4, 40, 4096]),
+)
+def test_gathered_slices_are_those_that_numpy_takes(
+    rows: int, slices: int, nbytes: int, order: list[int], chunk: int, limit: int
+) -> None:
+    sources = tuple(index % slices for index in order)
+    data = np.random.default_rng(0).integers(0, 256, (rows, slices, nbytes), dtype=np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transform, "_CHUNK_NBYTES", limit)
+        got = run(Gather(rows, slices, nbytes, sources), "U8", data.tobytes(), chunk)
+    assert got == np.take(data, sources, axis=1).tobytes()
+
+
+@pytest.mark.parametrize(
+    "change", [Zero(), Scale(0.3), Gather(32768, 8, 256, (0, 1, 2, 2, 1, 0, 5, 7)), Gather(1, 8, 1 << 23, (3,) * 8)]
+)
+def test_memory_does_not_grow_with_the_tensor(change: Transform) -> None:
+    def read(start: int, stop: int) -> Iterator[bytes]:
+        for at in range(start, stop, 1 << 20):
+            yield bytes(min(1 << 20, stop - at))
+
+    tracemalloc.start()
+    nbytes = sum(len(chunk) for chunk in transform_chunks(change, "BF16", 1 << 26, read))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert nbytes == 1 << 26
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "init", "spelling"),
+    [
+        ("copy", Init("copy"), "copy"),
+        ("identity", Init("identity"), "identity"),
+        (" split ", Init("split"), "split"),
+        ("scale=0.25", Init("scale", (1.0, 0.25)), "scale=1,0.25"),
+        ("scale=1, .5,1e-3", Init("scale", (1.0, 0.5, 0.001)), "scale=1,0.5,0.001"),
+        ("scale=-2,0", Init("scale", (-2.0, 0.0)), "scale=-2,0"),
+    ],
+)
+def test_each_spelling_is_read_and_written_back(text: str, init: Init, spelling: str) -> None:
+    assert parse_init(text) == init
+    assert init.spelling == spelling
+    assert parse_init(spelling) == init
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=5))
+def test_any_factors_survive_their_spelling(factors: list[float]) -> None:
+    init = Init("scale", tuple(factors))
+    assert parse_init(init.spelling) == init
+
+
+@pytest.mark.parametrize("text", ["", "zero", "copy=1", "scale", "scale:0.5", "identity,split", "COPY"])
+def test_a_start_that_does_not_exist_is_refused_with_those_that_do(text: str) -> None:
+    with pytest.raises(PatternError, match=r"--init .*expected copy, identity, split or scale=F1,F2"):
+        parse_init(text)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e39", "1e-60", "1_0", "0x1", "", "1.5.2", "٣", "half"])
+def test_a_factor_that_is_not_a_finite_float32_is_refused(number: str) -> None:
+    with pytest.raises(PatternError, match="--init"):
+        parse_init(f"scale=1,{number}")
+
+
+def test_each_kind_gives_the_factor_that_design_says() -> None:
+    assert [Init("copy").factor(j, 3) for j in range(3)] == [1, 1, 1]
+    assert [Init("identity").factor(j, 3) for j in range(3)] == [1, 0, 0]
+    assert [Init("split").factor(j, 4) for j in range(4)] == [0.25] * 4
+    assert [Init("scale", (1.0, 0.5)).factor(j, 4) for j in range(4)] == [1, 0.5, 0.5, 0.5]
+
+
+def test_a_factor_becomes_the_cheapest_transform_that_says_it() -> None:
+    assert transform_for(1.0, ResidualRule()) is None
+    assert transform_for(0.0, ResidualRule()) == Zero()
+    assert transform_for(-0.0, ResidualRule()) == Zero()
+    assert transform_for(0.5, ResidualRule()) == Scale(0.5)
+    assert transform_for(0.0, ResidualRule(1.0)) == Scale(0.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+def test_a_zero_factor_on_a_gain_stored_as_one_plus_w_gives_minus_one(dtype: str) -> None:
+    gain = torch.randn(500, generator=torch.Generator().manual_seed(3)).to(TORCH_DTYPES[dtype])
+    got = torch.frombuffer(bytearray(run(Scale(0.0, 1.0), dtype, raw(gain))), dtype=TORCH_DTYPES[dtype])
+    assert torch.equal(got, torch.full((500,), -1.0, dtype=TORCH_DTYPES[dtype]))
