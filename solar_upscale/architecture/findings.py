@@ -1,0 +1,82 @@
+"""Fields that speak of layers and that no rule explains: what a refusal names rather than ignore."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+__all__ = ["unexplained"]
+
+_LAYERISH = re.compile(
+    r"(^|_)(layers?|blocks?|depth|stages?|idxs?|ids|indices|indexes|period|interval|every|pattern|freq|nextn|mtp|types?)(_|$)"
+)
+_COUNTING = re.compile(r"(^|_)(layers?|blocks?|depth|idxs?|period|interval|every|pattern|freq|nextn|mtp)(_|$)")
+# Names that speak of layers, or hold lists, and change nothing when the depth does. Those of towers and heads beside
+# the stack are here too: their own numbers stay.
+_HARMLESS = frozenset(
+    """
+    architectures auto_map torch_dtype dtype id2label label2id task_specific_params model_type
+    eos_token_id bos_token_id pad_token_id decoder_start_token_id suppress_tokens begin_suppress_tokens
+    forced_decoder_ids bad_words_ids forced_bos_token_id forced_eos_token_id sep_token_id
+    short_factor long_factor mrope_section rope_scaling rope_parameters
+    layer_norm_eps layer_norm_epsilon layernorm_epsilon layer_norm layer_norm_elementwise_affine layerdrop
+    encoder_layerdrop decoder_layerdrop layer_scale_init_value use_layer_norm apply_residual_connection_post_layernorm
+    type_vocab_size token_type_ids attention_type attention_types hidden_act_type position_embedding_type
+    block_size num_random_blocks vision_feature_layer vision_feature_layers vision_aspect_ratio
+    image_grid_pinpoints feature_layer
+    """.split()  # noqa: SIM905 (a list of quoted names does not read better)
+)
+
+
+def unexplained(
+    config: Mapping[str, Any], path: tuple[str, ...], num_layers: int, explained: Collection[str]
+) -> list[str]:
+    """What each field that speaks of layers and is not ``explained`` holds, as "path: why it is suspect".
+
+    The section at ``path`` is searched with everything in it that is not a config of another model; around it, the
+    fields of the configs that contain it. ``explained`` are dotted names relative to the section.
+    """
+    found = []
+    section: Mapping[str, Any] = config
+    for depth in range(len(path) + 1):
+        inside = depth == len(path)
+        prefix = ".".join(path[:depth])
+        for name, value in _leaves(section, deep=inside):
+            if name in explained or name.split(".")[-1] in _HARMLESS or name.split(".")[0] in _HARMLESS:
+                continue
+            reason = _suspect(name.split(".")[-1], value, num_layers)
+            if reason:
+                found.append(f"{prefix}.{name}: {reason}" if prefix else f"{name}: {reason}")
+        if not inside:
+            section = section[path[depth]]
+    return found
+
+
+def _leaves(section: Mapping[str, Any], prefix: str = "", *, deep: bool) -> Iterator[tuple[str, Any]]:
+    """Every field with its dotted name. A dict that is the config of another model is passed over."""
+    for key, value in section.items():
+        name = f"{prefix}{key}"
+        if not isinstance(value, Mapping) or _keyed_by_number(value):
+            yield name, value
+        elif deep and "model_type" not in value and not str(key).endswith("quantization_config"):
+            yield from _leaves(value, f"{name}.", deep=True)
+
+
+def _keyed_by_number(value: Mapping[str, Any]) -> bool:
+    return bool(value) and all(str(key).isdigit() for key in value)
+
+
+def _suspect(key: str, value: Any, num_layers: int) -> str | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, list | tuple):
+        if len(value) == num_layers and num_layers > 1:
+            return f"has {num_layers} entries, as there are layers"
+        return f"lists {value!r:.60}" if value and _LAYERISH.search(key) else None
+    if isinstance(value, Mapping):
+        return "is keyed by numbers, as layers are" if _keyed_by_number(value) else None
+    if isinstance(value, str):
+        fits = len(value) == num_layers and num_layers > 3 and " " not in value
+        return f"is {value!r:.60}" if "pattern" in key or (fits and _LAYERISH.search(key)) else None
+    if isinstance(value, int):
+        return f"is {value}" if _COUNTING.search(key) and value else None
+    return f"is {value}" if "depth" in key else None

@@ -1,0 +1,225 @@
+"""The lists of layers in a model, found from tensor names: which modules are numbered, and what is a layer among them.
+
+A tower that sees or hears is listed, never taken for the text decoder. What the config ties to a stack is fields.py.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from solar_upscale.architecture.families import COUNT_FIELDS, COUNT_NAMES, PARALLEL, TEXT_SECTIONS
+from solar_upscale.architecture.types import Stack
+from solar_upscale.errors import UnsupportedError
+
+__all__ = ["choose_stack", "find_stacks", "name_splitter", "section_at", "section_type"]
+
+# A component of a prefix that marks something else than the text model.
+_OTHER = re.compile(
+    r"vision|visual|image|img|video|(^|_)vit(_|$)|vae|(^|_)vq|sam_model|patch|audio|speech|sound|tower|qformer|perceiver|resampler"
+    r"|connector|projector|projection|aligner|merger|protein|expert|(^|_)dit(_|$)|talker|code2wav|token2wav|t2u|depth_decoder"
+    r"|codec|vocoder|(^|_)mtp|timm|radio|deepstack|conv|neck|adapter|embed|altup|lm_head|(^|_)mm_|qwen2_model|mlp1|bottom|adaptor"
+)
+_ROLES = (("vision", re.compile(r"vision|visual|image|img|video|(^|_)vit(_|$)|sam_model|radio|timm|qwen2_model")),
+          ("audio", re.compile(r"audio|speech|sound|codec|vocoder")))  # fmt: skip
+_ENCODER = re.compile(r"(^|_)encoder$")
+# Modules that have a section of the config to themselves.
+_OWN_SECTIONS = {
+    "global_transformer": ("global_config",),
+    "local_decoder": ("decoder_config",),
+    "local_encoder": ("encoder_config",),
+    "patcher": ("patcher_config",),
+}
+_ENCODER_SECTIONS: tuple[tuple[str, ...], ...] = (
+    ("encoder", "text_config"), ("encoder",), ("encoder_config",), ("text_encoder",), *TEXT_SECTIONS, (),
+    ("vision_config",), ("audio_config",),
+)  # fmt: skip
+_MTP_PARTS = frozenset({"eh_proj", "enorm", "hnorm", "shared_head", "final_layernorm", "input_proj"})
+_MTP_FIELDS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+
+Rests = dict[int, set[str]]
+
+
+def find_stacks(tensors: Iterable[str], config: Mapping[str, Any]) -> tuple[Stack, ...]:
+    """Every list of layers in the model, the text decoder first.
+
+    ``tensors`` are names, of a checkpoint's tensors or of a module's state.
+    """
+    groups = {prefix: rests for prefix, rests in _numbered(tensors).items() if 0 in rests}
+    sets, parallel = _parallel(groups, str(config.get("model_type", "")))
+    sets += [(prefix,) for prefix, rests in groups.items() if prefix not in parallel and _looks_like_layers(rests)]
+    text = [prefixes for prefixes in sets if not _OTHER.search(prefixes[0])]
+    decoders = [prefixes for prefixes in text if not _is_encoder(prefixes[0])]
+    found = []
+    for prefixes in sets:
+        rests = groups[prefixes[0]]
+        if prefixes not in text:
+            role = next((name for name, words in _ROLES if words.search(prefixes[0])), "other")
+        else:
+            role = "encoder" if decoders and prefixes not in decoders else "decoder"
+        path = _section_path(config, prefixes[0], role, max(rests) + 1)
+        num_layers = _without_mtp(rests, config, path, role)
+        size = sum(len(names) for names in rests.values())
+        found.append((role, size, Stack(prefixes[0], prefixes, num_layers, path, role)))
+    order = {"decoder": 0, "encoder": 1, "other": 3}
+    found.sort(key=lambda item: (order.get(item[0], 2), -item[1]))
+    return tuple(stack for _, _, stack in found)
+
+
+def choose_stack(stacks: tuple[Stack, ...], name: str | None) -> Stack:
+    """The stack called ``name`` (its prefix, the end of its prefix, or its role); the text decoder for None.
+
+    Raises:
+        UnsupportedError: there is no stack, no text decoder to take by default, or not exactly one of that name.
+    """
+    listed = ", ".join(f"{stack.name} ({stack.role}, {stack.num_layers} layers)" for stack in stacks)
+    if not stacks:
+        raise UnsupportedError("the tensors hold no list of layers numbered from 0; nothing can be repeated or dropped")
+    if name is None:
+        if stacks[0].role not in ("decoder", "encoder"):
+            raise UnsupportedError(f"no text decoder among the stacks; choose one with --stack: {listed}")
+        return stacks[0]
+    matches = [stack for stack in stacks if name in stack.prefixes]
+    matches = matches or [stack for stack in stacks if f".{stack.name}".endswith(f".{name}")]
+    matches = matches or [stack for stack in stacks if stack.role == name]
+    if len(matches) != 1:
+        raise UnsupportedError(f"--stack {name}: {len(matches)} stacks have that name; the stacks are: {listed}")
+    return matches[0]
+
+
+@lru_cache(maxsize=64)
+def name_splitter(prefixes: tuple[str, ...]) -> Callable[[str], tuple[str, int, str] | None]:
+    """A function from a tensor name to (prefix, layer, the rest from its dot on); None for a tensor outside."""
+    alternatives = "|".join(re.escape(prefix) for prefix in sorted(prefixes, key=len, reverse=True))
+    pattern = re.compile(rf"({alternatives})\.(0|[1-9][0-9]{{0,5}})(\..+|)\Z", re.DOTALL)
+
+    def split(name: str) -> tuple[str, int, str] | None:
+        match = pattern.match(name)
+        return (match[1], int(match[2]), match[3]) if match else None
+
+    return split
+
+
+def section_at(config: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+    """The part of the config at ``path``."""
+    section: Any = config
+    for key in path:
+        section = section.get(key) if isinstance(section, Mapping) else None
+    return section if isinstance(section, Mapping) else {}
+
+
+def section_type(config: Mapping[str, Any], path: tuple[str, ...]) -> str:
+    """The model type that rules the section: its own, else what the root's model type uses there."""
+    own = section_at(config, path).get("model_type")
+    root = str(config.get("model_type") or "")
+    if isinstance(own, str) and own:
+        return own
+    return _DEFAULT_TEXT_TYPE.get(root, root) if path or root in _FLAT else root
+
+
+# The text model of a composite whose section does not name its type, as published configs often do not.
+_DEFAULT_TEXT_TYPE = {
+    "aria": "aria_text", "cohere_compass": "cohere_compass_text", "deepseek_ocr2": "deepseek_ocr2_text",
+    "dots3_note": "dots3_note_text", "ernie4_5_vl_moe": "ernie4_5_vl_moe_text", "fuyu": "persimmon", "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text", "gemma4": "gemma4_text", "gemma4_unified": "gemma4_unified_text", "glm4v": "glm4v_text",
+    "glm4v_moe": "glm4v_moe_text", "glm5_next": "glm5_next_text", "glm_ocr": "glm_ocr_text",
+    "hunyuan_vl": "hunyuan_vl_text", "idefics2": "mistral", "idefics3": "llama", "inkling2": "inkling2_text",
+    "inkling_mm_model": "inkling_text", "internvl": "qwen2", "kimi_k25": "deepseek_v3", "lfm2_vl": "lfm2",
+    "llama4": "llama4_text", "llava": "llama", "llava_next": "llama", "llava_next_video": "llama",
+    "llava_onevision": "qwen2", "minimax_m3_vl": "minimax_m3_vl_text", "mistral3": "mistral",
+    "mistral_large4": "mistral_large4_text", "mllama": "mllama_text_model", "molmo2": "molmo2_text",
+    "muse_glimmer": "muse_glimmer_text", "muse_spark": "muse_spark_text", "nemotron_h_omni": "nemotron_h", "ovis2": "qwen2",
+    "paddleocr_vl": "paddleocr_vl_text", "paligemma": "gemma", "qwen2_5_omni_thinker": "qwen2_5_omni_text",
+    "qwen2_5_omni": "qwen2_5_omni_text", "qwen2_5_vl": "qwen2_5_vl_text", "qwen2_audio": "qwen2",
+    "qwen2_vl": "qwen2_vl_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
+    "qwen3_omni_moe": "qwen3_omni_moe_text", "qwen3_omni_moe_thinker": "qwen3_omni_moe_text",
+    "qwen3_vl": "qwen3_vl_text", "qwen3_vl_moe": "qwen3_vl_moe_text", "qwen4_exp": "qwen4_exp_text",
+    "shieldgemma2": "gemma3_text", "smolvlm": "llama", "step3p7": "step3p5", "unlimited_ocr": "unlimited_ocr_text",
+    "video_llava": "llama", "vipllava": "llama",
+}  # fmt: skip
+# Types whose published configs hold the text model's fields at the top.
+_FLAT = frozenset(_DEFAULT_TEXT_TYPE)
+
+
+def _numbered(tensors: Iterable[str]) -> dict[str, Rests]:
+    """What stands behind each number, by prefix. Only the first number of a name counts: the others are inside a layer."""
+    groups: dict[str, Rests] = defaultdict(lambda: defaultdict(set))
+    for name in tensors:
+        parts = name.split(".")
+        position = next((i for i, part in enumerate(parts) if part.isascii() and part.isdigit()), None)
+        if position:
+            groups[".".join(parts[:position])][int(parts[position])].add(".".join(parts[position + 1 :]))
+    return groups
+
+
+def _looks_like_layers(rests: Rests) -> bool:
+    """A layer has modules of its own, more than one tensor, and no second numbering right behind its number."""
+    names = set().union(*rests.values())
+    modules = {name.split(".")[0] for name in names if "." in name}
+    return len(modules) > 1 and not any(module.isdigit() for module in modules)
+
+
+def _parallel(groups: Mapping[str, Rests], model_type: str) -> tuple[list[tuple[str, ...]], set[str]]:
+    """Prefixes that the model type is known to number together."""
+    endings = PARALLEL.get(model_type, ())
+    sets = []
+    for prefix in groups:
+        if endings and f".{prefix}".endswith(f".{endings[0]}"):
+            stem = prefix.removesuffix(endings[0])
+            together = tuple(stem + ending for ending in endings if stem + ending in groups)
+            if len(together) == len(endings):
+                sets.append(together)
+    return sets, {prefix for prefixes in sets for prefix in prefixes}
+
+
+def _is_encoder(prefix: str) -> bool:
+    return any(_ENCODER.search(part) for part in prefix.split("."))
+
+
+def _section_path(config: Mapping[str, Any], prefix: str, role: str, layers: int) -> tuple[str, ...]:
+    """Where the config keeps what belongs to this stack: best the section that counts just these layers."""
+    for part in prefix.split("."):
+        if part in _OWN_SECTIONS and section_at(config, _OWN_SECTIONS[part]):
+            return _OWN_SECTIONS[part]
+    if role == "decoder":
+        candidates: tuple[tuple[str, ...], ...] = (*TEXT_SECTIONS, ())
+    elif role == "encoder":
+        candidates = _ENCODER_SECTIONS
+    else:
+        words = {"vision": ("vision", "visual", "image", "vit"), "audio": ("audio", "speech", "encoder")}.get(role, ())
+        candidates = tuple(path for path in _sections(config) if any(word in path[-1] for word in words))
+    existing = [path for path in candidates if section_at(config, path)]
+    for path in existing:
+        if layers in _counts(config, path, role).values():
+            return path
+    return existing[0] if existing and role in ("decoder", "encoder") else ()
+
+
+def _sections(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The path of every dict in the config that is named as a config."""
+    found = []
+    for key, value in config.items():
+        if isinstance(value, Mapping) and key.endswith("config"):
+            found += [(*path, key), *_sections(value, (*path, key))]
+    return found
+
+
+def _counts(config: Mapping[str, Any], path: tuple[str, ...], role: str) -> dict[str, int]:
+    section = section_at(config, path)
+    names = COUNT_FIELDS.get(section_type(config, path), {}).get(role, COUNT_NAMES)
+    values = {name: section.get(name) for name in names}
+    return {name: value for name, value in values.items() if isinstance(value, int) and not isinstance(value, bool)}
+
+
+def _without_mtp(rests: Rests, config: Mapping[str, Any], path: tuple[str, ...], role: str) -> int:
+    """How many layers there are before the next-token heads that some models number after the last layer."""
+    total = max(rests) + 1
+    counts = [value for value in _counts(config, path, role).values() if value <= total]
+    if not counts or total in counts:
+        return total
+    count = max(counts)
+    behind = {part for index, names in rests.items() if index >= count for name in names for part in name.split(".")}
+    section = section_at(config, path)
+    declared = any(isinstance(section.get(name), int) and section[name] for name in _MTP_FIELDS)
+    return count if declared or behind & _MTP_PARTS else total
