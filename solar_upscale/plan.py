@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from solar_upscale.architecture import DepthChange, Stack
-from solar_upscale.header import TensorInfo
+from solar_upscale.header import Shard, TensorInfo
 from solar_upscale.pattern import LayerPattern
 from solar_upscale.source import SourceFile
 from solar_upscale.transform import Gather, Scale, Transform, Zero
@@ -200,6 +200,7 @@ class UpscalePlan:
     before: Summary
     after: Summary
     warnings: tuple[str, ...]
+    source_shards: tuple[Shard, ...]
     source_state: Mapping[str, str]
     documents: Mapping[str, bytes] = field(default_factory=dict)
 
