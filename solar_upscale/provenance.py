@@ -1,0 +1,167 @@
+"""solar_upscale.json: how an output was made, told so that it can be planned again, checked, and trained on.
+
+The document depends on the job and the source alone: no time, no absolute path, no name of the output.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from solar_upscale.errors import CheckpointError
+from solar_upscale.layer_map import occurrences, repeated_layers, seams
+from solar_upscale.plan import Job, UpscalePlan
+from solar_upscale.trainers import trainer_settings
+
+__all__ = ["FORMAT", "PROVENANCE_NAME", "job_from_provenance", "provenance"]
+
+PROVENANCE_NAME = "solar_upscale.json"
+# Raised when a reader of the old layout would misread the new one.
+FORMAT = 1
+# For people, and theirs to edit: what they hold is not recorded.
+UNRECORDED = frozenset({"README.md", "layer_map.svg", PROVENANCE_NAME})
+MAX_ENTRIES, MAX_TEXT = 10_000, 10_000
+
+
+def provenance(plan: UpscalePlan, version: str) -> dict[str, Any]:
+    """The document, as JSON values. The top tells of the run, all else of the output."""
+    sources = plan.pattern.sources
+    return {
+        "format": FORMAT,
+        "tool": "solar-upscale",
+        "version": version,
+        "source": plan.job.source,
+        "revision": plan.job.revision,
+        "job": _job_json(plan.job),
+        "stack": {"name": plan.stack.name, "prefixes": list(plan.stack.prefixes), "layers": plan.stack.num_layers},
+        "before": asdict(plan.before),
+        "after": asdict(plan.after),
+        "layers": _rows(plan),
+        "dropped_layers": sorted(set(range(plan.pattern.num_source_layers)) - set(sources)),
+        "config_changes": [asdict(change) for change in plan.change.changes],
+        "assumed_uniform": plan.change.assumed_uniform,
+        "dropped_tensors": dict(sorted(plan.dropped.items())),
+        "left_behind": dict(sorted(plan.left_behind.items())),
+        "warnings": list(plan.warnings),
+        "source_shards": [_shard_row(each.filename, each.nbytes, each.header_digest) for each in plan.source_shards],
+        "shards": [_shard_row(each.filename, each.nbytes, _sha256(each.header)) for each in plan.shards],
+        "documents": {name: _sha256(data) for name, data in sorted(plan.documents.items()) if name not in UNRECORDED},
+        "trainers": trainer_settings(plan.stack, repeated_layers(sources), len(sources), plan.weight_map),
+    }
+
+
+def _shard_row(filename: str, nbytes: int, header_sha256: str) -> dict[str, Any]:
+    return {"filename": filename, "nbytes": nbytes, "header_sha256": header_sha256}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _job_json(job: Job) -> dict[str, Any]:
+    """How to plan it again; what was planned is told at the top of the document."""
+    values = {name: value for name, value in asdict(job).items() if name not in _RUN_CHECKS}
+    values["layers"] = list(job.layers)
+    values["entry_scales"] = None if job.entry_scales is None else list(job.entry_scales)
+    return values
+
+
+def _rows(plan: UpscalePlan) -> list[dict[str, Any]]:
+    """One row a target layer: the source layer, which copy of it (0 is the original), and whether a seam is before."""
+    cuts = frozenset(seams(plan.pattern.sources))
+    copies = occurrences(plan.pattern.sources)
+    rows: list[dict[str, Any]] = []
+    for target, source in enumerate(plan.pattern.sources):
+        row: dict[str, Any] = {"target": target, "source": source, "copy": copies[target], "seam": target in cuts}
+        if plan.factors and plan.factors[target] != 1:
+            row["factor"] = plan.factors[target]
+        rows.append(row)
+    return rows
+
+
+def job_from_provenance(document: Mapping[str, Any]) -> Job:
+    """The job that a document tells of, ready to be planned again.
+
+    Raises:
+        CheckpointError: the document is of another format, or a value is missing, unknown or of the wrong kind.
+    """
+    if not isinstance(document, Mapping):
+        raise CheckpointError(f"{PROVENANCE_NAME}: expected a JSON object, got {type(document).__name__}")
+    found = document.get("format")
+    if type(found) is not int or found != FORMAT:
+        raise CheckpointError(f"{PROVENANCE_NAME}: format: this version reads {FORMAT}, got {_shown(found)}")
+    job = document.get("job")
+    if not isinstance(job, Mapping):
+        raise CheckpointError(f"{PROVENANCE_NAME}: job: expected a JSON object, got {_shown(job)}")
+    odd = sorted(map(str, set(job) ^ set(_CHECKS)))
+    if odd:
+        problem = "is missing" if odd[0] in _CHECKS else "is unknown"
+        raise CheckpointError(f"{PROVENANCE_NAME}: job.{odd[0][:80]} {problem}; is it from another version?")
+    _check(document, _RUN_CHECKS, "")
+    _check(job, _CHECKS, "job.")
+    scales = job["entry_scales"]
+    if scales is not None and len(scales) != len(job["layers"]):
+        raise CheckpointError(
+            f"{PROVENANCE_NAME}: job.entry_scales: expected one for each of the {len(job['layers'])} entries, "
+            f"got {len(scales)}"
+        )
+    run = {key: document[key] for key in _RUN_CHECKS}
+    values = {**run, **job, "layers": tuple(job["layers"]), "entry_scales": None if scales is None else tuple(scales)}
+    return Job(**values)
+
+
+def _check(values: Mapping[str, Any], checks: "_Checks", where: str) -> None:
+    for key, (check, expected) in checks.items():
+        if not check(values.get(key)):
+            raise CheckpointError(
+                f"{PROVENANCE_NAME}: {where}{key}: expected {expected}, got {_shown(values.get(key))}"
+            )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable()
+
+
+def _is_entries(value: Any) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= MAX_ENTRIES and all(map(_is_text, value))
+
+
+def _is_scales(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(each is None or _is_number(each) for each in value))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**63 and math.isfinite(value)
+
+
+def _is_size(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 < value < 2**63)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_Checks = Mapping[str, tuple[Callable[[Any], bool], str]]
+_RUN_CHECKS: _Checks = {
+    "source": (_is_text, "a name"),
+    "revision": (lambda value: value is None or _is_text(value), "a commit hash or null"),
+}
+_CHECKS: _Checks = {
+    "layers": (_is_entries, f"a list of 1 to {MAX_ENTRIES} entries, each a string"),
+    "stack": (_is_text, "a name"),
+    "init": (_is_text, "a start such as copy"),
+    "entry_scales": (_is_scales, "a list of finite numbers and nulls, or null"),
+    "max_shard_nbytes": (_is_size, "a positive number of bytes or null"),
+    "drop_mtp": (_is_flag, "true or false"),
+    "assume_uniform": (_is_flag, "true or false"),
+}
+assert {*_RUN_CHECKS, *_CHECKS} == {field.name for field in fields(Job)}
+
+
+def _shown(value: Any) -> str:
+    if type(value) is int and abs(value) >= 2**63:
+        return "an integer beyond 64 bits"
+    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,158 @@
+import copy
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plans import llama_pro_plan, make_plan, solar_plan
+
+from solar_upscale.errors import CheckpointError
+from solar_upscale.plan import Job, json_bytes
+from solar_upscale.provenance import job_from_provenance, provenance
+
+words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=12)
+jobs = st.integers(1, 4).flatmap(
+    lambda count: st.builds(
+        Job,
+        source=words,
+        revision=st.none() | words,
+        layers=st.tuples(*[words] * count),
+        stack=words,
+        init=words,
+        entry_scales=st.none() | st.tuples(*[st.none() | st.floats(-10, 10)] * count),
+        max_shard_nbytes=st.none() | st.integers(1, 2**40),
+        drop_mtp=st.booleans(),
+        assume_uniform=st.booleans(),
+    )
+)
+
+
+def through_json(document):
+    return json.loads(json_bytes(document))
+
+
+@given(jobs)
+def test_a_job_comes_back_from_its_document(job):
+    plan = solar_plan()
+    object.__setattr__(plan, "job", job)
+    assert job_from_provenance(through_json(provenance(plan, "0.1.0"))) == job
+
+
+def test_rows_tell_source_copy_seam_and_factor():
+    rows = provenance(llama_pro_plan(), "0.1.0")["layers"]
+    assert rows[3] == {"target": 3, "source": 3, "copy": 0, "seam": False}
+    assert rows[4] == {"target": 4, "source": 3, "copy": 1, "seam": True, "factor": 0.0}
+    assert rows[5] == {"target": 5, "source": 4, "copy": 0, "seam": False}
+
+
+def test_document_holds_nothing_of_when_and_where():
+    text = json_bytes(provenance(solar_plan(), "0.1.0")).decode()
+    assert "1700000000000000000" not in text
+    assert not any(word in text for word in ("/home", "/Users", "time", "date"))
+
+
+def test_same_job_gives_the_same_bytes():
+    assert json_bytes(provenance(solar_plan(), "1")) == json_bytes(provenance(solar_plan(), "1"))
+
+
+def test_only_the_top_of_the_document_depends_on_what_the_source_is_called():
+    here = provenance(solar_plan(documents={"config.json": b"{}", "README.md": b"one"}), "1")
+    there = provenance(
+        solar_plan(documents={"config.json": b"{}", "README.md": b"two"}, source="m", revision=None), "2"
+    )
+    differing = {key for key in here if here[key] != there[key]}
+    assert differing == {"version", "source", "revision"}
+
+
+def test_dropped_layers_and_file_digests_are_recorded():
+    document = provenance(make_plan((*range(20), *range(24, 32)), 32, documents={"config.json": b"{}\n"}), "1")
+    assert document["dropped_layers"] == [20, 21, 22, 23]
+    assert document["documents"] == {"config.json": "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356"}
+    assert document["source_shards"] == [{"filename": "model.safetensors", "nbytes": 100, "header_sha256": "ab" * 32}]
+
+
+ODD = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    10**30,
+    "",
+    "x\x1b[2J",
+    "y" * 10**5,
+    [],
+    {},
+    [None],
+]
+
+
+@pytest.mark.parametrize("key", ["format", "job", "source", "revision"])
+@pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:20])
+def test_odd_values_at_the_top_are_checkpoint_errors(key, value):
+    document = through_json(provenance(solar_plan(), "1"))
+    good = document[key]
+    document[key] = value
+    if value == good or (key == "revision" and value is None):
+        pytest.skip("is as it should be")
+    with pytest.raises(CheckpointError, match=rf"solar_upscale.json: {key}") as caught:
+        job_from_provenance(document)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("key", [field for field in Job.__dataclass_fields__ if field not in ("source", "revision")])
+def test_a_job_value_of_the_wrong_kind_is_named(key):
+    refused = 0
+    for value in [*ODD, [1], ["0:24", 5], [["0:24"]], [True, 1.0], {"a": 1}]:
+        document = through_json(provenance(solar_plan(), "1"))
+        document["job"][key] = value
+        try:
+            job = job_from_provenance(document)
+        except CheckpointError as error:
+            refused += f"job.{key}" in str(error)
+        else:
+            assert type(getattr(job, key)) in (type(value), tuple)
+    assert refused >= len(ODD) - 3
+
+
+def test_a_missing_or_unknown_key_is_named():
+    document = through_json(provenance(solar_plan(), "1"))
+    missing = copy.deepcopy(document)
+    del missing["job"]["init"]
+    with pytest.raises(CheckpointError, match=r"job\.init is missing"):
+        job_from_provenance(missing)
+    document["job"]["shell"] = "rm"
+    with pytest.raises(CheckpointError, match=r"job\.shell is unknown"):
+        job_from_provenance(document)
+
+
+def test_another_format_is_refused():
+    document = {**through_json(provenance(solar_plan(), "1")), "format": 2}
+    with pytest.raises(CheckpointError, match="format: this version reads 1, got 2"):
+        job_from_provenance(document)
+
+
+@pytest.mark.parametrize("document", [[], None, "x", 3])
+def test_a_document_that_is_no_object_is_refused(document):
+    with pytest.raises(CheckpointError, match="expected a JSON object"):
+        job_from_provenance(document)
+
+
+def test_one_scale_for_each_entry_is_asked():
+    document = through_json(provenance(solar_plan(), "1"))
+    document["job"]["entry_scales"] = [0.5]
+    with pytest.raises(CheckpointError, match="expected one for each of the 2 entries, got 1"):
+        job_from_provenance(document)
+
+
+def test_ten_thousand_layers_are_told_quickly():
+    plan = make_plan([layer for layer in range(5000) for _ in range(2)], 5000)
+    start = time.perf_counter()
+    json_bytes(provenance(plan, "1"))
+    assert time.perf_counter() - start < 5
