@@ -1,0 +1,193 @@
+"""How the Hub is talked to: with patience, and with its refusals told in the user's words.
+
+``huggingface_hub`` does all the talking; what it retries by itself is left to it. Here is what it does not: waiting
+between tries of single requests, and one line for each way in which the Hub can say no. What is asked for is in
+hub_source.py and push.py.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from solar_upscale.errors import HubError
+
+__all__ = ["LIBRARY", "Patience", "hub_errors", "patiently", "quiet_token"]
+
+LIBRARY = "solar-upscale"
+"""The name that requests carry in their User-Agent."""
+
+TRIES = 6
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 16.0
+LONGEST_RETRY_AFTER = 300
+
+_TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
+_TOKEN = re.compile(r"hf_\w+|(?<=Bearer )\S+", re.IGNORECASE)
+
+_LOG_IN = "log in with `hf auth login` or pass --token"
+_NO_SUCH_MODEL = {
+    True: f"no such model, or it is private and you are not logged in; check the name, or {_LOG_IN}",
+    False: "no such model, or it is private and the token has no access to it",
+}
+_NOT_IN_CACHE = "not, or not all of it, in the cache, and offline: the Hub may not be asked"
+
+_log = logging.getLogger("solar_upscale")
+_T = TypeVar("_T")
+
+
+class Patience:
+    """Counts tries of one request and waits between them, as long as the Hub asks for."""
+
+    def __init__(self, what: str, *, sleep: Callable[[float], object] | None = None) -> None:
+        self._what = what
+        self._sleep = sleep or time.sleep
+        self._tries = 0
+
+    def wait(self, error: Exception) -> None:
+        """Wait before another try, telling so; raise ``error`` where another try would not help or was the last."""
+        seconds = _retry_after(error)
+        self._tries += 1
+        if seconds is None or self._tries >= TRIES:
+            raise error
+        seconds = max(seconds, min(FIRST_WAIT * 2 ** (self._tries - 1), LONGEST_WAIT))
+        _log.warning("%s: %s; trying again in %.0f s", self._what, _reason(error), seconds)
+        self._sleep(seconds)
+
+    def progress(self) -> None:
+        """Something arrived: the tries start anew."""
+        self._tries = 0
+
+
+def patiently(what: str, call: Callable[[], _T]) -> _T:
+    """Return what ``call()`` returns, called again while the Hub is busy or out of reach for a moment."""
+    patience = Patience(what)
+    while True:
+        try:
+            return call()
+        except connection_errors() as error:
+            patience.wait(error)
+
+
+def connection_errors() -> tuple[type[Exception], ...]:
+    """What the client raises when the network or the Hub fails; its HTTP library depends on its version."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415 - slow to import
+
+    base = HfHubHTTPError.__bases__[0]
+    assert issubclass(base, Exception)
+    return (base, LocalEntryNotFoundError)
+
+
+@contextmanager
+def hub_errors(repo_id: str, *, revision: str | None = None, writes: bool = False) -> Iterator[None]:
+    """Turn what the client raises into one line about ``repo_id``.
+
+    Raises:
+        HubError: the Hub refused, or could not be reached; the client's exception is the ``__cause__``.
+    """
+    from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415 - slow to import
+
+    # An upload that fails in one of the client's threads, or in hf_xet, comes out as RuntimeError; an answer that it
+    # cannot make sense of, or a bad repo id, as ValueError.
+    kinds: tuple[type[Exception], ...] = (
+        *connection_errors(),
+        OfflineModeIsEnabled,
+        LocalTokenNotFoundError,
+        RuntimeError,
+        ValueError,
+    )
+    try:
+        yield
+    except kinds as error:
+        raise HubError(f"{repo_id}: {_told(_root(error), repo_id, revision, writes=writes)}") from error
+
+
+def quiet_token(text: str) -> str:
+    """``text`` with anything that looks like a token taken out: an answer may quote what it was sent."""
+    return _TOKEN.sub("[token]", text)
+
+
+def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: bool) -> str:
+    """What happened, and what to do, in words that need no knowledge of HTTP."""
+    from huggingface_hub import constants, errors  # noqa: PLC0415 - slow to import
+
+    page = f"{constants.ENDPOINT}/{repo_id}"
+    said = _line(str(error))
+    words: tuple[tuple[type[BaseException], str], ...] = (
+        (errors.GatedRepoError, f"access is restricted; ask for it on {page}, then {_LOG_IN}"),
+        (errors.RevisionNotFoundError, f'no revision "{revision or "main"}"; {page}/tree/main lists those there are'),
+        (errors.RepositoryNotFoundError, _NO_SUCH_MODEL[_status(error) == 401]),
+        (errors.LocalEntryNotFoundError, _NOT_IN_CACHE),
+        (errors.OfflineModeIsEnabled, _NOT_IN_CACHE),
+        (errors.EntryNotFoundError, "a file is gone at this revision; run the same command again"),
+        (errors.LocalTokenNotFoundError, f"not logged in; {_LOG_IN}"),
+        (errors.HFValidationError, f"not a repo id: {said}"),
+        (errors.HfHubHTTPError, _told_by_status(error, writes=writes)),
+        (ValueError, f"the answer makes no sense: {said}"),
+        (RuntimeError, f"the transfer failed: {said}; run the same command again to go on"),
+    )
+    otherwise = f"cannot reach {constants.ENDPOINT} ({said or type(error).__name__}); check the connection"
+    return next((text for kind, text in words if isinstance(error, kind)), otherwise)
+
+
+def _told_by_status(error: BaseException, *, writes: bool) -> str:
+    status = _status(error)
+    said = _line(getattr(error, "server_message", None) or "")
+    because = f" ({said})" if said else ""
+    known = {
+        401: f"the token is invalid or has expired; {_LOG_IN}",
+        403: f"no right to write there{because}; use a token that may" if writes else f"access is denied{because}",
+        412: "the branch moved meanwhile, and nothing was changed; run the same command again",
+        429: f"rate limit reached; run the same command again later, and {_LOG_IN} for a higher one",
+    }
+    if status is not None and status >= 500:
+        return f"the Hub has a problem of its own (status {status}); run the same command again later"
+    return known.get(status or 0, f"refused with status {status}{because}")
+
+
+def _root(error: BaseException) -> BaseException:
+    """The exception that says why: those that only wrap another are peeled off."""
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+
+    while isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    return None if response is None else int(response.status_code)
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Seconds that the Hub asks to wait (0: it does not say), or None if another try cannot help."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
+
+    root = _root(error)
+    if isinstance(error, LocalEntryNotFoundError) or isinstance(root, OfflineModeIsEnabled):
+        return None  # the client has tried as often as it does, or may not
+    if not isinstance(root, HfHubHTTPError):
+        return 0.0
+    if _status(root) not in _TRANSIENT_STATUS:
+        return None
+    headers = root.response.headers
+    found = re.fullmatch(r"\s*(\d{1,6})\s*", headers.get("Retry-After", ""))
+    found = found or re.search(r";\s*t\s*=\s*(\d{1,6})", headers.get("RateLimit", "") if _status(root) == 429 else "")
+    seconds = int(found[1]) if found else 0
+    return None if seconds > LONGEST_RETRY_AFTER else float(seconds)
+
+
+def _reason(error: Exception) -> str:
+    root = _root(error)
+    status = _status(root)
+    if status == 429:
+        return "rate limit reached"
+    return f"the Hub answered {status}" if status else _line(str(root)) or type(root).__name__
+
+
+def _line(text: str) -> str:
+    """The first line that says something, no longer than a line should be."""
+    lines = [line.strip() for line in quiet_token(text).splitlines() if line.strip()]
+    return lines[0][:200] if lines else ""
