@@ -93,7 +93,12 @@ class ShardPlan:
     @property
     def nbytes(self) -> int:
         """Size of the whole file, in bytes."""
-        return len(self.header) + (self.items[-1].target.data_offsets[1] if self.items else 0)
+        return len(self.header) + self.data_nbytes
+
+    @property
+    def data_nbytes(self) -> int:
+        """Size of its tensors, in bytes."""
+        return self.items[-1].target.data_offsets[1] if self.items else 0
 
     def moves(self) -> Iterator[Move]:
         """The moves that fill the data region, in target order; neighbours in both files are one move."""
@@ -218,7 +223,7 @@ class UpscalePlan:
     @property
     def total_size(self) -> int:
         """Bytes of tensor data in all shards, headers apart."""
-        return sum(shard.nbytes - len(shard.header) for shard in self.shards)
+        return sum(shard.data_nbytes for shard in self.shards)
 
     @property
     def nbytes(self) -> int:

@@ -16,8 +16,9 @@ from solar_upscale.architecture import ResidualRule, find_stacks
 from solar_upscale.architecture.residual import residual_writers
 from solar_upscale.checkpoint import Checkpoint, open_checkpoint, parse_json
 from solar_upscale.errors import CheckpointError
+from solar_upscale.execute import planned_bytes
 from solar_upscale.hub_source import open_source
-from solar_upscale.plan import Job, Move, ShardPlan, UpscalePlan
+from solar_upscale.plan import Job, ShardPlan, UpscalePlan
 from solar_upscale.planner import make_plan
 from solar_upscale.provenance import PROVENANCE_NAME, job_from_provenance
 from solar_upscale.source import FolderSource, Source
@@ -219,15 +220,6 @@ def _tensors(
             place = _first_difference(written, planned_bytes(source, move), on_bytes)
             if place is not None:
                 yield f"{shard.filename}: {_tensor_at(shard, move.target_start + place)}: is not the source's bytes"
-
-
-def planned_bytes(source: Source, move: Move) -> Iterable[bytes | memoryview]:
-    """The bytes that a move writes, from the source."""
-
-    def read(start: int, stop: int) -> Iterator[bytes]:
-        return source.stream(move.filename, move.source_start + start, move.source_start + stop)
-
-    return transform_chunks(move.transform, move.dtype, move.source_nbytes, read)
 
 
 def _tensor_at(shard: ShardPlan, place: int) -> str:
