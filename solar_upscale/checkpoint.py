@@ -255,9 +255,7 @@ def _refuse_index(name: str, said: str, real: str | None, count: int) -> NoRetur
     raise CheckpointError(f"index: {name}: expected in {said}, but {where}{more}; download the checkpoint again")
 
 
-def _sort_files(
-    files: Mapping[str, SourceFile], weights: set[str]
-) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
+def _sort_files(files: Mapping[str, SourceFile], weights: set[str]) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
     """Which files come along, and why each other one does not."""
     sidecars, left_behind = [], {}
     for name, file in files.items():

@@ -82,7 +82,7 @@ class _Stopped(BaseException):
     """SIGTERM, raised where the program stands so that every context manager closes."""
 
 
-def _raise_stopped(signum: int, frame: FrameType | None) -> NoReturn:
+def _raise_stopped(_signum: int, _frame: FrameType | None) -> NoReturn:
     raise _Stopped
 
 
@@ -152,9 +152,13 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--stack", metavar="NAME", help="which stack of layers (default: the text decoder)")
     group.add_argument(
-        "--max-shard-size", metavar="SIZE", help='shards in model order, at most this large: "5GB" (default: as the source)'
+        "--max-shard-size",
+        metavar="SIZE",
+        help='shards in model order, at most this large: "5GB" (default: as the source)',
     )
-    group.add_argument("--drop-mtp", action="store_true", help="leave out next-token heads numbered after the last layer")
+    group.add_argument(
+        "--drop-mtp", action="store_true", help="leave out next-token heads numbered after the last layer"
+    )
     group.add_argument(
         "--assume-uniform", action="store_true", help="accept a model type that is not known, where its files agree"
     )
@@ -170,9 +174,13 @@ def _add_source(parser: argparse.ArgumentParser, *, revision: bool = True) -> No
 
 
 def _upscale_parser() -> argparse.ArgumentParser:
-    parser = _parser("upscale", _MAIN_HELP, epilog=_MAIN_EXAMPLES, usage="solar-upscale SOURCE OUT --layers PATTERN ...")
+    parser = _parser(
+        "upscale", _MAIN_HELP, epilog=_MAIN_EXAMPLES, usage="solar-upscale SOURCE OUT --layers PATTERN ..."
+    )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.add_argument("places", nargs="*", metavar="SOURCE OUT", help="a folder or Hub repo id, and the folder to write")
+    parser.add_argument(
+        "places", nargs="*", metavar="SOURCE OUT", help="a folder or Hub repo id, and the folder to write"
+    )
     _add_job(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace what OUT holds, at the end and in one step")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
@@ -212,7 +220,8 @@ def _recipes_parser() -> argparse.ArgumentParser:
 
 
 def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from solar_upscale.report import done_report, plan_report
+    from solar_upscale.execute import bytes_by_way
+    from solar_upscale.report import plan_report, written_report
     from solar_upscale.upscale import plan_source, write_plan
 
     recipe = _recipe(options)
@@ -226,10 +235,10 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     for warning in plan.warnings:
         logging.getLogger(PROGRAM).warning("warning: %s", printable(warning))
     with _progress(plan.total_size, options) as on_bytes, _executor(options.workers) as executor:
-        outcome = write_plan(
-            plan, source, output, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes
-        )
-    _print_report(options, outcome.to_json(), lambda: done_report(plan, outcome, output, **_terminal()))
+        done = write_plan(plan, source, output, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes)
+    moved = bytes_by_way(done)
+    value = {"output": str(output), **plan.to_json(), "moved": moved}
+    _print_report(options, value, lambda: written_report(plan, str(output), moved, **_terminal()))
 
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -260,8 +269,7 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
     _no_layers(parser, options)
     from dataclasses import asdict
 
-    from solar_upscale.report import verify_report
-    from solar_upscale.verify import verify_checkpoint
+    from solar_upscale.verify import verify_checkpoint, verify_report
 
     how = _hub_options(options)
     with _progress(None, options) as on_bytes:
@@ -320,7 +328,7 @@ def _source_and_output(
         return named, Path(places[0])
     if options.dry_run and (places or named):
         return places[0] if places else str(named), None
-    parser.error(_missing("OUT" if places or named else "SOURCE and OUT", options.layers))
+    return parser.error(_missing("OUT" if places or named else "SOURCE and OUT", options.layers))
 
 
 def _missing(what: str, entries: Sequence[str]) -> str:
@@ -377,7 +385,7 @@ def _terminal() -> dict[str, Any]:
     """Width and colour of stdout."""
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
-    return {"width": max(40, min(width, 120)), "colour": colour}
+    return {"width": max(40, min(width, 120)), "colour": colour, "encoding": sys.stdout.encoding}
 
 
 @contextmanager
@@ -389,7 +397,11 @@ def _progress(total: int | None, options: argparse.Namespace) -> Iterator[Callab
     from tqdm import tqdm
 
     with tqdm(total=total, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
-        yield lambda nbytes: bar.update(nbytes) and None
+        yield lambda nbytes: _advance(bar, nbytes)
+
+
+def _advance(bar: Any, nbytes: int) -> None:
+    bar.update(nbytes)
 
 
 @contextmanager

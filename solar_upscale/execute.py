@@ -30,7 +30,7 @@ from solar_upscale.plan import Move, Pass, ShardPlan, UpscalePlan
 from solar_upscale.source import STREAM_NBYTES, Source
 from solar_upscale.transform import Zero, transform_chunks
 
-__all__ = ["ShardDone", "execute", "forget_leftovers", "planned_bytes", "write_pass"]
+__all__ = ["ShardDone", "bytes_by_way", "execute", "forget_leftovers", "planned_bytes", "write_pass"]
 
 # While it is there, workers go on. It is no part of the output: publish removes what the plan does not name.
 WANTED = ".wanted"
@@ -79,6 +79,17 @@ def execute(
         for name, data in plan.documents.items():
             write_bytes(work.folder, name, data)
         work.publish(plan.filenames)
+
+
+def bytes_by_way(done: Iterable[ShardDone]) -> dict[str, int]:
+    """How many bytes of tensor data were cloned, copied, made zero, or kept from an earlier run."""
+    done = list(done)
+    return {
+        "cloned": sum(each.moved.cloned for each in done),
+        "copied": sum(each.moved.copied for each in done),
+        "zeroed": sum(each.moved.zeroed for each in done),
+        "kept": sum(each.nbytes for each in done if each.kept),
+    }
 
 
 def forget_leftovers(plan: UpscalePlan, output: Path) -> None:
@@ -189,7 +200,7 @@ def _run(
 
 
 def _while_wanted(folder: Path) -> OnBytes:
-    def heard(nbytes: int) -> None:
+    def heard(_nbytes: int) -> None:
         if not (folder / WANTED).exists():
             raise OutputError(f"{folder}: the run that asked for this has stopped")
 

@@ -1,7 +1,7 @@
 """What a checkpoint is, as far as depth goes: stacks, dtypes, sizes, config fields, where layers write."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -66,7 +66,7 @@ def inspect_report(found: Mapping[str, Any]) -> str:
 
 
 def _stack(checkpoint: Checkpoint, stack: Stack) -> dict[str, Any]:
-    split = name_splitter(stack)
+    split = name_splitter(stack.prefixes)
     nbytes = [0] * stack.num_layers
     for name, tensor in checkpoint.tensors.items():
         place = split(name)
@@ -89,12 +89,12 @@ def _stack(checkpoint: Checkpoint, stack: Stack) -> dict[str, Any]:
 
 def _writers(checkpoint: Checkpoint, stack: Stack) -> tuple[list[str], str | None]:
     """The residual-writing tensors by their path in a layer, or why they are not known."""
-    split = name_splitter(stack)
+    split = name_splitter(stack.prefixes)
     try:
-        names: Iterable[str] = residual_writers(checkpoint.config, checkpoint.tensors, stack)
+        found = residual_writers(checkpoint.config, checkpoint.tensors, stack, range(stack.num_layers))
     except UnsupportedError as error:
         return [], str(error)
-    places = (split(name) for name in names)
+    places = (split(name) for rules in found.values() for name in rules)
     return sorted({place[2].lstrip(".") for place in places if place is not None}), None
 
 

@@ -15,7 +15,7 @@ from solar_upscale.transform import Transform
 
 __all__ = ["Target", "mirror_layout", "model_layout"]
 
-# A run shorter than this is not worth a shard of its own, in bytes: it is appended, and copied where it cannot be cloned.
+# A run shorter than this, in bytes, is not worth a shard of its own: it is appended, and copied where need be.
 SHORT_RUN_NBYTES = 64 * 2**20
 
 # Output shards for one source shard, as a multiple of the fewest that could hold its bytes.
@@ -51,7 +51,7 @@ class _OpenShard:
 
 
 def mirror_layout(targets: Iterable[Sequence[Target]], source_nbytes: Sequence[int]) -> tuple[Pass, ...]:
-    """One pass for each source shard, given its targets and its size in bytes; passes with nothing to write are left out.
+    """One pass for each source shard that gives something, from its targets and its size in bytes.
 
     First occurrences come in source order, then second ones, and so on. A run (neighbours in the source) goes to the
     first open shard where its offset agrees with the source's modulo 4096, else to a new shard; a short run, or one
@@ -173,4 +173,3 @@ def _shard_name(number: int, count: int) -> str:
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key under which layer 2 comes before layer 10."""
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name))
-

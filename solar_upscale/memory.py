@@ -5,17 +5,23 @@ torch is imported when a function here is called, never before. Files and shards
 
 import copy
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from solar_upscale.architecture import DepthChange, FieldChange, GatherRule, Stack, change_depth, choose_stack, find_stacks
-from solar_upscale.architecture.residual import residual_writers
+from solar_upscale.architecture import (
+    FieldChange,
+    GatherRule,
+    Stack,
+    change_depth,
+    choose_stack,
+    find_stacks,
+    name_splitter,
+)
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.header import TensorInfo
 from solar_upscale.pattern import LayerPattern, parse_layers
-from solar_upscale.planner import layer_factors
-from solar_upscale.transform import Scale, Transform, Zero, check_scalable, check_zeroable, parse_init, transform_for
+from solar_upscale.planner import factor_rules, layer_factors
+from solar_upscale.transform import Scale, Transform, Zero, parse_init, transform_for
 
 if TYPE_CHECKING:
     import torch
@@ -106,9 +112,7 @@ def upscale_layers(layers: Layers, layer_indices: Any) -> Layers:
         block = copy.deepcopy(originals[source], dict(shared))
         _renumber(block, source, place)
         copies.append(block)
-    if isinstance(layers, list | tuple):
-        return type(layers)(copies)
-    return _module_container(layers, copies)
+    return _container_like(layers, copies)
 
 
 class DepthUpscalingAlgorithm:
@@ -182,21 +186,15 @@ def _transforms(
     factors: Sequence[float],
 ) -> dict[str, Transform]:
     """What becomes of which target tensor, by its name in the new model."""
-    if all(factor == 1 for factor in factors):
-        return {}
+    split = name_splitter(stack.prefixes)
     changed: dict[str, Transform] = {}
-    for name, rule in residual_writers(config, tensors, stack).items():
-        place = stack.split(name)
+    for name, rule in factor_rules(config, tensors, stack, pattern, factors).items():
+        place = split(name)
         assert place is not None, "a residual writer is a tensor of the stack"
         prefix, layer, rest = place
         for target, (source, factor) in enumerate(zip(pattern.sources, factors, strict=True)):
-            transform = transform_for(factor, rule) if source == layer else None
-            if isinstance(transform, Scale):
-                check_scalable(tensors[name].dtype, name)
-            if isinstance(transform, Zero):
-                check_zeroable(tensors[name].dtype, name)
-            if transform is not None:
-                changed[f"{prefix}.{target}{rest}"] = transform
+            if source == layer and factor != 1:
+                changed[f"{prefix}.{target}{rest}"] = transform_for(factor, rule, tensors[name])
     return changed
 
 
@@ -256,10 +254,14 @@ def _configs_of(blocks: Iterable[Any]) -> dict[int, Any]:
     return shared
 
 
-def _module_container(layers: Any, blocks: list[Any]) -> Any:
+def _container_like(layers: Layers, blocks: list[Any]) -> Layers:
+    if isinstance(layers, list | tuple):
+        return type(layers)(blocks)
     from torch import nn
 
-    return type(layers)(*blocks) if isinstance(layers, nn.Sequential) else type(layers)(blocks)
+    make: Any = type(layers)
+    made: Layers = make(*blocks) if isinstance(layers, nn.Sequential) else make(blocks)
+    return made
 
 
 def _parameter(model: Any, name: str) -> "torch.Tensor":
@@ -288,7 +290,8 @@ def _gather(model: Any, name: str, rule: GatherRule) -> None:
     module: nn.Module = model.get_submodule(path)
     old: torch.Tensor = getattr(module, attribute)
     size = old.shape[rule.axis]
-    slices = old.detach().unflatten(rule.axis, (rule.source_slices, size // rule.source_slices))
+    shape = [*old.shape[: rule.axis], rule.source_slices, size // rule.source_slices, *old.shape[rule.axis + 1 :]]
+    slices = old.detach().reshape(shape)
     chosen = slices.index_select(rule.axis, torch.tensor(rule.sources, device=old.device))
     new = chosen.flatten(rule.axis, rule.axis + 1).contiguous()
     if isinstance(old, torch.nn.Parameter):

@@ -4,7 +4,6 @@ What depth means for the model is asked of architecture/, where tensors lie of l
 the job of card.py and provenance.py.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from solar_upscale.architecture import (
     change_depth,
     choose_stack,
     find_stacks,
+    name_splitter,
 )
 from solar_upscale.architecture.kv_cache import kv_cache_nbytes
 from solar_upscale.architecture.residual import residual_writers
@@ -32,9 +32,9 @@ from solar_upscale.layout import Target, mirror_layout, model_layout
 from solar_upscale.pattern import LayerPattern, parse_layers, resolve_entries
 from solar_upscale.plan import INDEX_NAME, Job, Pass, Piece, Summary, UpscalePlan, json_bytes
 from solar_upscale.provenance import PROVENANCE_NAME, provenance
-from solar_upscale.transform import Gather, Init, Scale, Transform, Zero, check_scalable, check_zeroable, parse_init, transform_for
+from solar_upscale.transform import Gather, Init, parse_init, transform_for
 
-__all__ = ["layer_factors", "make_plan"]
+__all__ = ["factor_rules", "layer_factors", "make_plan"]
 
 # Small files beside the weights that may name layers by number.
 _NUMBERED_FILES = ("quantize_config.json", "quantization_config.json", "hf_quant_config.json")
@@ -71,7 +71,7 @@ def make_plan(
     )
     start = parse_init(init)
     factors = layer_factors(pattern, layers, start, entry_scales)
-    targets, dropped = _targets(checkpoint, chosen, change, factors)
+    targets, dropped = _targets(checkpoint, chosen, pattern, change, factors)
     kv = kv_cache_nbytes(checkpoint.config, checkpoint.tensors, chosen)
     entries, scales = _canonical_entries(layers, pattern, entry_scales)
     job = Job(
@@ -126,6 +126,25 @@ def layer_factors(
     )
 
 
+def factor_rules(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, TensorInfo],
+    stack: Stack,
+    pattern: LayerPattern,
+    factors: Sequence[float],
+) -> dict[str, ResidualRule]:
+    """How a factor is put on each tensor that needs one, by source tensor name; empty where all factors are 1.
+
+    Raises:
+        UnsupportedError: where the layers write into the residual stream is not known.
+    """
+    layers = {source for source, factor in zip(pattern.sources, factors, strict=True) if factor != 1}
+    if not layers:
+        return {}
+    found = residual_writers(config, tensors, stack, layers)
+    return {name: rule for rules in found.values() for name, rule in rules.items()}
+
+
 def _canonical_entries(
     layers: Any, pattern: LayerPattern, entry_scales: Sequence[float | None] | None
 ) -> tuple[tuple[str, ...], tuple[float | None, ...] | None]:
@@ -142,16 +161,15 @@ def _canonical_entries(
 
 
 def _targets(
-    checkpoint: Checkpoint, stack: Stack, change: DepthChange, factors: Sequence[float]
+    checkpoint: Checkpoint, stack: Stack, pattern: LayerPattern, change: DepthChange, factors: Sequence[float]
 ) -> tuple[list[list[Target]], dict[str, str]]:
     """The output tensors that each source shard gives, and why each tensor that gives none is dropped."""
     uses = {prefix: _uses(numbering) for prefix, numbering in change.numbering.items()}
-    alternatives = "|".join(re.escape(prefix) for prefix in sorted(uses, key=len, reverse=True))
-    in_layer = re.compile(rf"({alternatives})\.([0-9]+)((?:\..*)?)", re.DOTALL)
-    rules: Mapping[str, ResidualRule] = {}
-    if any(factor != 1 for factor in factors):
-        rules = residual_writers(checkpoint.config, checkpoint.tensors, stack)
-    targets, dropped, names = [], {}, set()
+    split = name_splitter(tuple(uses))
+    rules = factor_rules(checkpoint.config, checkpoint.tensors, stack, pattern, factors)
+    targets: list[list[Target]] = []
+    dropped: dict[str, str] = {}
+    names: set[str] = set()
     for shard in checkpoint.shards:
         group: list[Target] = []
         targets.append(group)
@@ -159,21 +177,21 @@ def _targets(
             if tensor.name in change.dropped:
                 dropped[tensor.name] = change.dropped[tensor.name]
                 continue
-            match = in_layer.fullmatch(tensor.name)
-            if match is None:
+            place = split(tensor.name)
+            if place is None:
                 group.append(_outside(shard, tensor, change.gathers.get(tensor.name)))
                 continue
-            prefix, layer, rest = match.groups()
-            places = uses[prefix].get(int(layer), ())
+            prefix, layer, rest = place
+            places = uses[prefix].get(layer, ())
             if not places:
                 dropped[tensor.name] = f"layer {layer} is not in the pattern"
             rule = rules.get(tensor.name) if prefix in stack.prefixes else None
             piece = _piece(shard, tensor)
-            for occurrence, place in enumerate(places):
+            for occurrence, target in enumerate(places):
                 transform = None
-                if rule is not None and place < len(factors):
-                    transform = _transform(factors[place], rule, tensor)
-                name = f"{prefix}.{place}{rest}"
+                if rule is not None and target < len(factors) and factors[target] != 1:
+                    transform = transform_for(factors[target], rule, tensor)
+                name = f"{prefix}.{target}{rest}"
                 group.append(
                     Target(
                         name, tensor.dtype, tensor.shape, tensor.nbytes, tensor.name, occurrence, (piece,), transform
@@ -192,15 +210,6 @@ def _uses(numbering: Sequence[int]) -> dict[int, list[int]]:
     for target, source in enumerate(numbering):
         uses[source].append(target)
     return uses
-
-
-def _transform(factor: float, rule: ResidualRule, tensor: TensorInfo) -> Transform:
-    transform = transform_for(factor, rule)
-    if isinstance(transform, Scale):
-        check_scalable(tensor.dtype, tensor.name)
-    if isinstance(transform, Zero):
-        check_zeroable(tensor.dtype, tensor.name)
-    return transform
 
 
 def _piece(shard: Shard, tensor: TensorInfo) -> Piece:
@@ -233,9 +242,7 @@ def _outside(shard: Shard, tensor: TensorInfo, rule: GatherRule | None) -> Targe
     return Target(tensor.name, tensor.dtype, tuple(shape), nbytes, tensor.name, 0, pieces)
 
 
-def _lay_out(
-    checkpoint: Checkpoint, targets: list[list[Target]], max_shard_nbytes: int | None
-) -> tuple[Pass, ...]:
+def _lay_out(checkpoint: Checkpoint, targets: list[list[Target]], max_shard_nbytes: int | None) -> tuple[Pass, ...]:
     if max_shard_nbytes is None:
         return mirror_layout(targets, [shard.nbytes - shard.data_start for shard in checkpoint.shards])
     return model_layout((target for group in targets for target in group), max_shard_nbytes)

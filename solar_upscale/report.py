@@ -27,7 +27,7 @@ __all__ = [
 MAX_ROWS = 12
 
 
-def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False) -> str:
+def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, encoding: str = "utf-8") -> str:
     """What a plan would write, for a person: sizes before and after, the layer map, config changes, files, warnings."""
     before, after = plan.before, plan.after
     sizes = [
@@ -40,7 +40,7 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False) -> 
     sections = [
         _heading(plan),
         rows_text((name, f"{left} -> {right}") for name, left, right in sizes),
-        terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour),
+        terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding),
         _titled("config.json", (_change_row(change) for change in plan.change.changes)),
         _titled("shards", _shard_rows(plan)),
         _titled("comes along", [(", ".join(file.name for file in plan.sidecars) or "nothing",)], width=width),
@@ -51,9 +51,11 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False) -> 
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def written_report(plan: UpscalePlan, where: str, moved: Mapping[str, int], *, width: int, colour: bool) -> str:
+def written_report(plan: UpscalePlan, where: str, moved: Mapping[str, int], *, width: int = 80, colour: bool = False, encoding: str = "utf-8") -> str:
     """What was done, for a person: the layer map, and how the bytes came to be there."""
-    ways = ", ".join(f"{nbytes_text(nbytes)} {way}" for way, nbytes in moved.items() if nbytes) or "it was there already"
+    ways = (
+        ", ".join(f"{nbytes_text(nbytes)} {way}" for way, nbytes in moved.items() if nbytes) or "it was there already"
+    )
     before, after = plan.before, plan.after
     rows = [
         ("layers", f"{before.layers} -> {after.layers}"),
@@ -61,7 +63,7 @@ def written_report(plan: UpscalePlan, where: str, moved: Mapping[str, int], *, w
         ("weights", f"{nbytes_text(plan.total_size)} in {len(plan.shards)} files: {ways}"),
         ("written to", where),
     ]
-    picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour)
+    picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding)
     return f"{_heading(plan)}\n\n{picture}\n\n{rows_text(rows)}\n"
 
 
@@ -102,7 +104,8 @@ def rows_text(rows: Iterable[Sequence[str]], *, indent: str = "  ", most: int | 
     shown = table if most is None or len(table) <= most else table[: most - 1]
     widths = [max((len(row[column]) for row in shown if column < len(row) - 1), default=0) for column in range(8)]
     lines = [
-        indent + "  ".join(cell.ljust(widths[column]) if column < len(row) - 1 else cell for column, cell in enumerate(row))
+        indent
+        + "  ".join(cell.ljust(widths[column]) if column < len(row) - 1 else cell for column, cell in enumerate(row))
         for row in shown
     ]
     if len(table) > len(shown):
@@ -162,7 +165,11 @@ def _change_row(change: FieldChange) -> tuple[str, str]:
 def _shard_rows(plan: UpscalePlan) -> Iterable[tuple[str, ...]]:
     for shard in plan.shards:
         yield shard.filename, nbytes_text(shard.nbytes), f"from {_sources_text(shard)}"
-    yield "in all", nbytes_text(plan.nbytes), f"{nbytes_text(plan.clonable_nbytes)} can be cloned where blocks are shared"
+    yield (
+        "in all",
+        nbytes_text(plan.nbytes),
+        f"{nbytes_text(plan.clonable_nbytes)} can be cloned where blocks are shared",
+    )
 
 
 def _sources_text(shard: ShardPlan) -> str:
@@ -184,9 +191,13 @@ def _titled(title: str, rows: Iterable[Sequence[str]], *, width: int | None = No
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Text broken at spaces, continuation lines set in by four."""
+    """Text broken at spaces, every line set in as the first one is."""
     indent = text[: len(text) - len(text.lstrip())]
     return textwrap.fill(
-        text.strip(), width, initial_indent=indent, subsequent_indent=indent + "    " if not indent else indent,
-        break_long_words=False, break_on_hyphens=False,
+        text.strip(),
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent or "    ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )

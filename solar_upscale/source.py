@@ -22,7 +22,7 @@ MAX_FILES = 100_000
 class SourceFile:
     """A file of a source: its name relative to the source (with ``/``), size in bytes, and a word for its state.
 
-    ``state`` changes whenever the content may have changed: size and times of a local file, the content hash on the Hub.
+    ``state`` changes whenever the content may have: size and times of a local file, the content hash on the Hub.
     """
 
     name: str

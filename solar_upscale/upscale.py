@@ -1,26 +1,21 @@
 """The whole package in two functions: plan a job, and do it. Read this first.
 
-    source --> checkpoint --> plan --> execute --> the finished folder
+source --> checkpoint --> plan --> execute --> the finished folder
 """
 
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from solar_upscale import __version__
-from solar_upscale.card import model_card
-from solar_upscale.checkpoint import Checkpoint, open_checkpoint
+from solar_upscale.checkpoint import open_checkpoint
 from solar_upscale.commit import refuse_overlap
 from solar_upscale.errors import OutputError
-from solar_upscale.execute import ShardDone, execute
+from solar_upscale.execute import ShardDone, execute, forget_leftovers
 from solar_upscale.hub_source import open_source
-from solar_upscale.layer_map import svg_map
-from solar_upscale.plan import UpscalePlan, json_bytes
+from solar_upscale.plan import UpscalePlan
 from solar_upscale.planner import make_plan
-from solar_upscale.provenance import PROVENANCE_NAME, provenance
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.verify import is_finished
 
@@ -98,9 +93,8 @@ def plan_source(
     Raises:
         PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_checkpoint``.
     """
-    checkpoint = open_checkpoint(source)
-    plan = make_plan(
-        checkpoint,
+    return make_plan(
+        open_checkpoint(source),
         layers,
         init=init,
         entry_scales=entry_scales,
@@ -109,7 +103,6 @@ def plan_source(
         drop_mtp=drop_mtp,
         assume_uniform=assume_uniform,
     )
-    return _told(plan, checkpoint)
 
 
 def write_plan(
@@ -120,20 +113,18 @@ def write_plan(
     overwrite: bool = False,
     executor: Executor | None = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
-    on_shard: Callable[[ShardDone], None] = lambda done: None,
-) -> bool:
-    """Carry a plan out; False if ``output`` already was its finished result.
+) -> tuple[ShardDone, ...]:
+    """Carry a plan out and return how each shard came to be; none if ``output`` already was the finished result.
 
     Raises:
         OutputError, CheckpointError, HubError: as ``upscale_checkpoint``.
     """
     if isinstance(source, FolderSource):
         refuse_overlap(source.path, output)
-    if not overwrite and is_finished(output, plan, source):
-        return False
-    for done in execute(plan, source, output, overwrite=overwrite, executor=executor, on_bytes=on_bytes):
-        on_shard(done)
-    return True
+    if is_finished(output, plan, source):
+        forget_leftovers(plan, output)
+        return ()
+    return tuple(execute(plan, source, output, overwrite=overwrite, executor=executor, on_bytes=on_bytes))
 
 
 def parse_nbytes(size: int | str) -> int:
@@ -160,12 +151,3 @@ def _opened(source: str | Path | Source, options: dict[str, Any], *, headers_onl
     if isinstance(source, str | Path):
         return open_source(str(source), headers_only=headers_only, **how)
     return source
-
-
-def _told(plan: UpscalePlan, checkpoint: Checkpoint) -> UpscalePlan:
-    """The plan with its model card, picture and provenance."""
-    picture = svg_map(plan.pattern, factors=plan.factors, title=plan.job.source).encode()
-    card = model_card(plan, source_readme=checkpoint.readme)
-    plan = replace(plan, documents={**plan.documents, "README.md": card, "layer_map.svg": picture})
-    record = json_bytes(provenance(plan, __version__))
-    return replace(plan, documents={**plan.documents, PROVENANCE_NAME: record})

@@ -15,16 +15,17 @@ from typing import Any
 from solar_upscale.architecture import ResidualRule, find_stacks
 from solar_upscale.architecture.residual import residual_writers
 from solar_upscale.checkpoint import Checkpoint, open_checkpoint, parse_json
-from solar_upscale.errors import CheckpointError
+from solar_upscale.errors import CheckpointError, printable
 from solar_upscale.execute import planned_bytes
 from solar_upscale.hub_source import open_source
 from solar_upscale.plan import Job, ShardPlan, UpscalePlan
 from solar_upscale.planner import make_plan
 from solar_upscale.provenance import PROVENANCE_NAME, job_from_provenance
+from solar_upscale.report import nbytes_text
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.transform import Zero, transform_chunks, transform_for
 
-__all__ = ["VerifyReport", "is_finished", "verify_checkpoint"]
+__all__ = ["VerifyReport", "is_finished", "verify_checkpoint", "verify_report"]
 
 # Differences that one message names; the rest are counted.
 MAX_NAMED = 5
@@ -40,7 +41,7 @@ Differences = Iterator[str]
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was proved. ``source`` is None where only the output was at hand; ``remarks`` are differences that are no fault."""
+    """What was proved. ``source`` is None where only the output was at hand; ``remarks`` tell of harmless differences."""
 
     output: str
     source: str | None
@@ -60,8 +61,7 @@ def verify_checkpoint(
 ) -> VerifyReport:
     """Prove an output right, and return what was proved.
 
-    With a source: every tensor's bytes against the source's (computed again where the plan computes them), every header,
-    the index, the config, every file that came along. Without: headers, index, config and documents against the
+    With a source: every tensor's bytes against the source's (computed again where the plan computes), every header, the index, the config, every file that came along. Without: headers, index, config and documents against the
     digests in the provenance, and all copies of a layer against one another.
 
     Args:
@@ -98,6 +98,19 @@ def verify_checkpoint(
     )
 
 
+def verify_report(report: VerifyReport) -> str:
+    """What was proved, for a person."""
+    against = (
+        f"byte for byte against {report.source}" if report.source else "by itself; --source SOURCE proves the rest"
+    )
+    lines = [
+        f"{report.output}: right: {report.layers} layers, {report.tensors} tensors in {report.shards} shards, "
+        f"{nbytes_text(report.nbytes)}, {against}",
+        *(f"note: {printable(remark)}" for remark in report.remarks),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def is_finished(output: Path, plan: UpscalePlan, source: Source) -> bool:
     """Whether ``output`` already is the finished result of ``plan``.
 
@@ -106,8 +119,9 @@ def is_finished(output: Path, plan: UpscalePlan, source: Source) -> bool:
     """
     found = FolderSource(output)
     try:
-        if not output.is_dir() or found.read(PROVENANCE_NAME, 0, len(plan.documents[PROVENANCE_NAME])) != (
-            plan.documents[PROVENANCE_NAME]
+        if (
+            not output.is_dir()
+            or found.read(PROVENANCE_NAME, 0, len(plan.documents[PROVENANCE_NAME])) != (plan.documents[PROVENANCE_NAME])
         ):
             return False
         if next(_documents_and_sidecars(found, plan, source, []), None) or next(_headers(found, plan), None):
@@ -176,9 +190,7 @@ def _against_source(
         yield from _tensors(found, plan, source, on_bytes)
 
 
-def _documents_and_sidecars(
-    found: FolderSource, plan: UpscalePlan, source: Source, remarks: list[str]
-) -> Differences:
+def _documents_and_sidecars(found: FolderSource, plan: UpscalePlan, source: Source, remarks: list[str]) -> Differences:
     files = found.files()
     for name, data in plan.documents.items():
         if name == PROVENANCE_NAME:
@@ -192,9 +204,7 @@ def _documents_and_sidecars(
     for file in plan.sidecars:
         if file.name not in files:
             yield f"{file.name}: is missing"
-        elif not _same(
-            found.stream(file.name, 0, files[file.name].nbytes), source.stream(file.name, 0, file.nbytes)
-        ):
+        elif not _same(found.stream(file.name, 0, files[file.name].nbytes), source.stream(file.name, 0, file.nbytes)):
             yield f"{file.name}: is not the source's"
     for name in files.keys() - set(plan.filenames):
         remarks.append(f"{name} was not written by the plan")
@@ -211,9 +221,7 @@ def _headers(found: FolderSource, plan: UpscalePlan) -> Differences:
             yield f"{shard.filename}: the header is not the plan's"
 
 
-def _tensors(
-    found: FolderSource, plan: UpscalePlan, source: Source, on_bytes: Callable[[int], None]
-) -> Differences:
+def _tensors(found: FolderSource, plan: UpscalePlan, source: Source, on_bytes: Callable[[int], None]) -> Differences:
     for shard in plan.shards:
         for move in shard.moves():
             written = found.stream(shard.filename, move.target_start, move.target_start + move.target_nbytes)
@@ -255,7 +263,7 @@ def _first_difference(
 def _against_itself(
     checkpoint: Checkpoint, job: Job, record: Mapping[str, Any], on_bytes: Callable[[int], None]
 ) -> Differences:
-    """What the output alone can prove: digests of small files and headers, the depth, and copies against one another."""
+    """What the output alone can prove: digests of small files and headers, the depth, copies against one another."""
     yield from _digests(checkpoint, record)
     rows = record["layers"]
     stacks = {stack.name: stack for stack in find_stacks(checkpoint.tensors, checkpoint.config)}
@@ -264,7 +272,9 @@ def _against_itself(
         yield f"{job.stack}: {stack.num_layers if stack else 0} layers; expected {len(rows)}"
         return
     factors = [float(row.get("factor", 1)) for row in rows]
-    scaled = residual_writers(checkpoint.config, checkpoint.tensors, stack) if set(factors) != {1.0} else {}
+    changed = [target for target, factor in enumerate(factors) if factor != 1]
+    found = residual_writers(checkpoint.config, checkpoint.tensors, stack, changed) if changed else {}
+    scaled = {name: rule for rules in found.values() for name, rule in rules.items()}
     first_of: dict[int, int] = {}
     layers = _tensors_of_each_layer(checkpoint, stack.prefixes, len(rows))
     for target, row in enumerate(rows):
@@ -317,7 +327,7 @@ def _copy(
     rule = scaled.get(name)
     transform = None
     if rule is not None and factors[0] != factors[1]:
-        transform = transform_for(factors[1], rule)
+        transform = transform_for(factors[1], rule, tensor)
         if factors[0] != 1 and not isinstance(transform, Zero):
             return  # both were computed; only the source can tell
     elif first == name:

@@ -116,6 +116,4 @@ def assert_layers_come_from(output: Path, source: Path, sources: list[int], pref
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder by name, with its bytes."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
