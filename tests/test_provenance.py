@@ -92,14 +92,18 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("key", ["format", "job", "source", "revision"])
-@pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:20])
+ODD_AT_TOP = [
+    (key, value)
+    for key in ("format", "job", "source", "revision")
+    for value in ODD
+    if not (key == "format" and type(value) is int and value == 1) and not (key == "revision" and value is None)
+]
+
+
+@pytest.mark.parametrize(("key", "value"), ODD_AT_TOP, ids=lambda value: repr(value)[:20])
 def test_odd_values_at_the_top_are_checkpoint_errors(key, value):
     document = through_json(provenance(solar_plan(), "1"))
-    good = document[key]
     document[key] = value
-    if value == good or (key == "revision" and value is None):
-        pytest.skip("is as it should be")
     with pytest.raises(CheckpointError, match=rf"solar_upscale.json: {key}") as caught:
         job_from_provenance(document)
     assert str(caught.value).isprintable()

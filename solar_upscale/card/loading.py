@@ -1,0 +1,118 @@
+"""How to load and how to reproduce a model, as code and commands. Every value is quoted for its language."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from solar_upscale.errors import printable
+from solar_upscale.plan import Job, UpscalePlan
+
+__all__ = ["load_snippet", "reproduce_block"]
+
+# By the end of the architecture's name: the auto class that builds it. The first match counts.
+AUTO_CLASSES = (
+    ("ForCausalLM", "AutoModelForCausalLM"),
+    ("LMHeadModel", "AutoModelForCausalLM"),
+    ("ForMaskedLM", "AutoModelForMaskedLM"),
+    ("ForSequenceClassification", "AutoModelForSequenceClassification"),
+    ("ForTokenClassification", "AutoModelForTokenClassification"),
+    ("ForQuestionAnswering", "AutoModelForQuestionAnswering"),
+    ("ForImageClassification", "AutoModelForImageClassification"),
+    ("ForSpeechSeq2Seq", "AutoModelForSpeechSeq2Seq"),
+)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+# The list that nearly every decoder has, and the default wherever a model has it.
+DEFAULT_STACK = "model.layers"
+
+
+def load_snippet(plan: UpscalePlan, repo_id: str | None) -> str:
+    """Python that loads the model, and its tokenizer or processor if one came along."""
+    config = plan.change.config
+    model_class = _auto_class(config)
+    names = {file.name for file in plan.sidecars}
+    companion = "AutoProcessor" if names.intersection(PROCESSOR_FILES) else None
+    companion = companion or ("AutoTokenizer" if names.intersection(TOKENIZER_FILES) else None)
+    classes = ", ".join(filter(None, (model_class, companion)))
+    remote = ", trust_remote_code=True" if _has_code(config) else ""
+    lines = [f"from transformers import {classes}", "", f"name = {json.dumps(repo_id or 'path/to/this/folder')}"]
+    lines.append(f'model = {model_class}.from_pretrained(name, dtype="auto"{remote})')
+    if companion:
+        variable = "processor" if companion == "AutoProcessor" else "tokenizer"
+        lines.append(f"{variable} = {companion}.from_pretrained(name{remote})")
+    note = (
+        "\n\nThe model's code is in this repository (`*.py`, as in the source); `trust_remote_code=True` runs it."
+        if remote
+        else ""
+    )
+    return "```python\n" + "\n".join(lines) + "\n```" + note
+
+
+def _has_code(config: Mapping[str, Any]) -> bool:
+    return isinstance(config.get("auto_map"), Mapping) and bool(config["auto_map"])
+
+
+def _auto_class(config: Mapping[str, Any]) -> str:
+    if _has_code(config):
+        named = [
+            key for key in config["auto_map"] if isinstance(key, str) and key.startswith("AutoModel") and key.isalnum()
+        ]
+        for wanted in ("AutoModelForCausalLM", *sorted(named)):
+            if wanted in named:
+                return wanted
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+    if name.endswith("ForConditionalGeneration"):
+        if "vision_config" in config:
+            return "AutoModelForImageTextToText"
+        return "AutoModelForSpeechSeq2Seq" if "num_mel_bins" in config else "AutoModelForSeq2SeqLM"
+    return next((auto for ending, auto in AUTO_CLASSES if name.endswith(ending)), "AutoModel")
+
+
+def reproduce_block(job: Job, source: str | None) -> str:
+    """The command that makes these bytes again, from the job alone; with the recipe it needs where one is needed.
+
+    ``source`` is the Hub id, None for a folder, whose place is not told.
+    """
+    words = ["solar-upscale"]
+    if job.entry_scales is not None:
+        words += ["out/", "--config", "recipe.yaml"]
+    else:
+        words += [source or f"./{job.source}", "out/", "--layers", *job.layers]
+        words += [] if job.init == "copy" else ["--init", job.init]
+    words += ["--revision", job.revision] if job.revision is not None else []
+    words += [] if job.stack == DEFAULT_STACK else ["--stack", job.stack]
+    words += [] if job.max_shard_nbytes is None else ["--max-shard-size", str(job.max_shard_nbytes)]
+    words += ["--drop-mtp"] if job.drop_mtp else []
+    words += ["--assume-uniform"] if job.assume_uniform else []
+    command = _fenced("sh", " ".join(map(_shell_word, words)))
+    if job.entry_scales is None:
+        return command
+    return f"With this as `recipe.yaml`:\n\n{_fenced('yaml', _recipe(job, source))}\n\n{command}"
+
+
+def _recipe(job: Job, source: str | None) -> str:
+    import yaml
+
+    scales = job.entry_scales or ()
+    entries = [
+        entry if scale is None else {"layers": entry, "scale": scale}
+        for entry, scale in zip(job.layers, scales, strict=True)
+    ]
+    recipe = {"source": source or f"./{job.source}", "layers": entries}
+    if job.init != "copy":
+        recipe["init"] = job.init
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=False, width=1000).rstrip("\n")
+
+
+def _shell_word(word: str) -> str:
+    return printable(shlex.quote(word))
+
+
+def _fenced(language: str, text: str) -> str:
+    """A fenced block whose fence is longer than any run of backticks inside it."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}{language}\n{text}\n{fence}"
