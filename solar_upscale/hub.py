@@ -73,7 +73,7 @@ def patiently(what: str, call: Callable[[], _T]) -> _T:
 
 def connection_errors() -> tuple[type[Exception], ...]:
     """What the client raises when the network or the Hub fails; its HTTP library depends on its version."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     base = HfHubHTTPError.__bases__[0]
     assert issubclass(base, Exception)
@@ -87,7 +87,7 @@ def hub_errors(repo_id: str, *, revision: str | None = None, writes: bool = Fals
     Raises:
         HubError: the Hub refused, or could not be reached; the client's exception is the ``__cause__``.
     """
-    from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
     # An upload that fails in one of the client's threads, or in hf_xet, comes out as RuntimeError; an answer that it
     # cannot make sense of, or a bad repo id, as ValueError.
@@ -111,7 +111,7 @@ def quiet_token(text: str) -> str:
 
 def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: bool) -> str:
     """What happened, and what to do, in words that need no knowledge of HTTP."""
-    from huggingface_hub import constants, errors  # noqa: PLC0415 - slow to import
+    from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{repo_id}"
     said = _line(str(error))
@@ -149,7 +149,7 @@ def _told_by_status(error: BaseException, *, writes: bool) -> str:
 
 def _root(error: BaseException) -> BaseException:
     """The exception that says why: those that only wrap another are peeled off."""
-    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     while isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
@@ -163,7 +163,7 @@ def _status(error: BaseException) -> int | None:
 
 def _retry_after(error: Exception) -> float | None:
     """Seconds that the Hub asks to wait (0: it does not say), or None if another try cannot help."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     root = _root(error)
     if isinstance(error, LocalEntryNotFoundError) or isinstance(root, OfflineModeIsEnabled):

@@ -256,7 +256,7 @@ def _sync_file_range() -> Callable[[int, int, int, int], None] | None:
     """The C library's sync_file_range as a function that raises OSError; None where there is none."""
     if sys.platform != "linux":
         return None
-    import ctypes  # noqa: PLC0415 - only a large output pays for it
+    import ctypes
 
     call = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)
     if call is None:

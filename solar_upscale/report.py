@@ -51,7 +51,15 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, enc
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def written_report(plan: UpscalePlan, where: str, moved: Mapping[str, int], *, width: int = 80, colour: bool = False, encoding: str = "utf-8") -> str:
+def written_report(
+    plan: UpscalePlan,
+    where: str,
+    moved: Mapping[str, int],
+    *,
+    width: int = 80,
+    colour: bool = False,
+    encoding: str = "utf-8",
+) -> str:
     """What was done, for a person: the layer map, and how the bytes came to be there."""
     ways = (
         ", ".join(f"{nbytes_text(nbytes)} {way}" for way, nbytes in moved.items() if nbytes) or "it was there already"

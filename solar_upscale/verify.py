@@ -41,7 +41,7 @@ Differences = Iterator[str]
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was proved. ``source`` is None where only the output was at hand; ``remarks`` tell of harmless differences."""
+    """What was proved; ``source`` is None where only the output was at hand, ``remarks`` tell of harmless differences."""
 
     output: str
     source: str | None
@@ -61,8 +61,9 @@ def verify_checkpoint(
 ) -> VerifyReport:
     """Prove an output right, and return what was proved.
 
-    With a source: every tensor's bytes against the source's (computed again where the plan computes), every header, the index, the config, every file that came along. Without: headers, index, config and documents against the
-    digests in the provenance, and all copies of a layer against one another.
+    With a source: the bytes of every tensor against the source's (computed again where the plan computes them), every
+    header, the index, the config, every file that came along. Without: headers, index, config and documents against
+    the digests in the provenance, and all copies of a layer against one another.
 
     Args:
         output: A folder that ``upscale_checkpoint`` wrote.
