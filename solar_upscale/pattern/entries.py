@@ -25,6 +25,7 @@ Layers: TypeAlias = str | int | Sequence[str | int]
 MAX_ENTRIES = 10_000
 MAX_TARGET_LAYERS = MAX_ITEMS
 _SHOWN_ENTRIES = 5
+_SHOWN_TEXT = 120
 
 
 def parse_layers(layers: Layers, num_layers: int, *, where: str = "--layers") -> LayerPattern:
@@ -127,6 +128,7 @@ def _resolve(entry: object, depth: int, budget: Budget, where: str) -> _Found:
 
 def _resolve_text(text: str, depth: int, budget: Budget, where: str) -> _Found:
     if meant := guess.dash_as_slice(text):
+        meant = shortened(meant, _SHOWN_TEXT)
         raise PatternError(f'{where}: is not a range; did you mean "{meant}" (the second number is not included)?')
     sources: list[int] = []
     outside: list[int] = []
@@ -236,7 +238,7 @@ def _advice(texts: Iterable[str], depth: int, budget: Budget) -> str:
 def _resolves(text: str, depth: int, budget: Budget) -> bool:
     """Whether ``text`` is a sound entry: nothing is offered to the user that would be refused in its turn."""
     try:
-        return not _resolve_text(text, depth, budget, "").outside
+        return len(text) <= _SHOWN_TEXT and not _resolve_text(text, depth, budget, "").outside
     except PatternError:
         return False
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from solar_upscale.errors import PatternError
-from solar_upscale.pattern.syntax import parse_parts
+from solar_upscale.pattern.syntax import MAX_CHARS, parse_parts
 
 __all__ = ["dash_as_slice", "entry_as_text", "forwards", "within_depth"]
 
@@ -19,7 +19,7 @@ def dash_as_slice(text: str) -> str | None:
 
     As arithmetic 0-24 is -24, which is a layer too, but nobody writes a layer that way.
     """
-    if len(text) > 1000:  # longer than any such list by hand
+    if len(text) > MAX_CHARS:
         return None
     matches = [_DASHED.fullmatch(part) for part in text.split(",")]
     words = [f"{match[1]}:{match[2]}" for match in matches if match]

@@ -202,10 +202,10 @@ class Interpreter:
 
     def _unknown_name(self, node: ast.AST, name: str) -> PatternError:
         known = [*self._scope, *self._functions]
-        close = (
-            "{*...}" if name == "set" else next(iter(difflib.get_close_matches(name[:40].lower(), known, n=1)), None)
-        )
-        advice = f'did you mean "{close}"?' if close else "n and num_layers are the number of source layers"
+        close = difflib.get_close_matches(name[:40].lower(), known, n=1)
+        advice = f'did you mean "{close[0]}"?' if close else "n and num_layers are the number of source layers"
+        if name == "set":
+            advice = "write {*...} for a set"
         return self.error(node, f"is not a name of the language; {advice}")
 
     def _elements(self, nodes: Sequence[ast.expr]) -> list[Value]:

@@ -79,11 +79,13 @@ class LayerPattern:
         """The word for the evenly spaced layers that begin at ``position``, and how many layers it covers."""
         first, *rest = self.sources[position : position + 2]
         step = rest[0] - first if rest else 0
-        length = 1
+        if step == 0:
+            return str(first), 1
+        length = 2
         while position + length < len(self.sources) and self.sources[position + length] == first + step * length:
             length += 1
-        if step == 0 or length < (2 if step == 1 else 3):  # two layers apart are clearer as themselves than with a step
+        if step != 1 and length == 2:  # two layers apart are clearer as themselves than with a step
             return str(first), 1
-        stop = first + step * length
+        stop = min(first + step * length, self.num_source_layers)  # a stop beyond the model would be refused
         # A stop below 0 would count from the end; left out, it means "down to layer 0".
         return f"{first}:{stop if stop >= 0 else ''}" + (f":{step}" if step != 1 else ""), length
