@@ -5,6 +5,7 @@ between tries of single requests, and one line for each way in which the Hub can
 hub_source.py and push.py.
 """
 
+import json
 import logging
 import re
 import time
@@ -72,12 +73,15 @@ def patiently(what: str, call: Callable[[], _T]) -> _T:
 
 
 def connection_errors() -> tuple[type[Exception], ...]:
-    """What the client raises when the network or the Hub fails; its HTTP library depends on its version."""
+    """What the client raises when the network or the Hub fails; its HTTP library depends on its version.
+
+    Text that is not JSON is a proxy's error page, or an answer cut short.
+    """
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415 - slow to import
 
     base = HfHubHTTPError.__bases__[0]
     assert issubclass(base, Exception)
-    return (base, LocalEntryNotFoundError)
+    return (base, LocalEntryNotFoundError, json.JSONDecodeError)
 
 
 @contextmanager
@@ -114,7 +118,7 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
     from huggingface_hub import constants, errors  # noqa: PLC0415 - slow to import
 
     page = f"{constants.ENDPOINT}/{repo_id}"
-    said = _line(str(error))
+    said = _line(str(error)) or type(error).__name__
     words: tuple[tuple[type[BaseException], str], ...] = (
         (errors.GatedRepoError, f"access is restricted; ask for it on {page}, then {_LOG_IN}"),
         (errors.RevisionNotFoundError, f'no revision "{revision or "main"}"; {page}/tree/main lists those there are'),
@@ -125,10 +129,11 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
         (errors.LocalTokenNotFoundError, f"not logged in; {_LOG_IN}"),
         (errors.HFValidationError, f"not a repo id: {said}"),
         (errors.HfHubHTTPError, _told_by_status(error, writes=writes)),
-        (ValueError, f"the answer makes no sense: {said}"),
-        (RuntimeError, f"the transfer failed: {said}; run the same command again to go on"),
+        (json.JSONDecodeError, f"the answer is not JSON ({said}); run the same command again later"),
+        (ValueError, said),
+        (connection_errors()[0], f"cannot reach {constants.ENDPOINT} ({said}); check the connection"),
     )
-    otherwise = f"cannot reach {constants.ENDPOINT} ({said or type(error).__name__}); check the connection"
+    otherwise = f"the transfer failed ({said}); run the same command again to go on"
     return next((text for kind, text in words if isinstance(error, kind)), otherwise)
 
 
@@ -136,8 +141,10 @@ def _told_by_status(error: BaseException, *, writes: bool) -> str:
     status = _status(error)
     said = _line(getattr(error, "server_message", None) or "")
     because = f" ({said})" if said else ""
+    response = getattr(error, "response", None)
+    sent_token = response is not None and "authorization" in response.request.headers
     known = {
-        401: f"the token is invalid or has expired; {_LOG_IN}",
+        401: f"{'the token is invalid or has expired' if sent_token else 'not logged in'}; {_LOG_IN}",
         403: f"no right to write there{because}; use a token that may" if writes else f"access is denied{because}",
         412: "the branch moved meanwhile, and nothing was changed; run the same command again",
         429: f"rate limit reached; run the same command again later, and {_LOG_IN} for a higher one",
