@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from solar_upscale.errors import HubError
 
@@ -91,17 +91,9 @@ def hub_errors(repo_id: str, *, revision: str | None = None, writes: bool = Fals
     Raises:
         HubError: the Hub refused, or could not be reached; the client's exception is the ``__cause__``.
     """
-    from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415 - slow to import
-
     # An upload that fails in one of the client's threads, or in hf_xet, comes out as RuntimeError; an answer that it
-    # cannot make sense of, or a bad repo id, as ValueError.
-    kinds: tuple[type[Exception], ...] = (
-        *connection_errors(),
-        OfflineModeIsEnabled,
-        LocalTokenNotFoundError,
-        RuntimeError,
-        ValueError,
-    )
+    # cannot make sense of, or a bad repo id, as ValueError; a full disk below the cache as OSError.
+    kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError, ValueError, OSError)
     try:
         yield
     except kinds as error:
@@ -119,6 +111,7 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
 
     page = f"{constants.ENDPOINT}/{repo_id}"
     said = _line(str(error)) or type(error).__name__
+    by_status = _told_by_status(error, writes=writes) if isinstance(error, errors.HfHubHTTPError) else ""
     words: tuple[tuple[type[BaseException], str], ...] = (
         (errors.GatedRepoError, f"access is restricted; ask for it on {page}, then {_LOG_IN}"),
         (errors.RevisionNotFoundError, f'no revision "{revision or "main"}"; {page}/tree/main lists those there are'),
@@ -128,30 +121,32 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
         (errors.EntryNotFoundError, "a file is gone at this revision; run the same command again"),
         (errors.LocalTokenNotFoundError, f"not logged in; {_LOG_IN}"),
         (errors.HFValidationError, f"not a repo id: {said}"),
-        (errors.HfHubHTTPError, _told_by_status(error, writes=writes)),
+        (errors.HfHubHTTPError, by_status),
         (json.JSONDecodeError, f"the answer is not JSON ({said}); run the same command again later"),
         (ValueError, said),
+        (OSError, said),
         (connection_errors()[0], f"cannot reach {constants.ENDPOINT} ({said}); check the connection"),
     )
     otherwise = f"the transfer failed ({said}); run the same command again to go on"
     return next((text for kind, text in words if isinstance(error, kind)), otherwise)
 
 
-def _told_by_status(error: BaseException, *, writes: bool) -> str:
-    status = _status(error)
-    said = _line(getattr(error, "server_message", None) or "")
+def _told_by_status(error: Any, *, writes: bool) -> str:
+    status = error.response.status_code
+    said = _line(error.server_message or "")
     because = f" ({said})" if said else ""
-    response = getattr(error, "response", None)
-    sent_token = response is not None and "authorization" in response.request.headers
+    sent_token = "authorization" in error.response.request.headers
+    asked = _asked_to_wait(error)
+    when = f"in {asked} s" if asked else "later"
     known = {
         401: f"{'the token is invalid or has expired' if sent_token else 'not logged in'}; {_LOG_IN}",
         403: f"no right to write there{because}; use a token that may" if writes else f"access is denied{because}",
         412: "the branch moved meanwhile, and nothing was changed; run the same command again",
-        429: f"rate limit reached; run the same command again later, and {_LOG_IN} for a higher one",
+        429: f"rate limit reached; run the same command again {when}, and {_LOG_IN} for a higher one",
     }
-    if status is not None and status >= 500:
+    if status >= 500:
         return f"the Hub has a problem of its own (status {status}); run the same command again later"
-    return known.get(status or 0, f"refused with status {status}{because}")
+    return known.get(status, f"refused with status {status}{because}")
 
 
 def _root(error: BaseException) -> BaseException:
@@ -179,11 +174,18 @@ def _retry_after(error: Exception) -> float | None:
         return 0.0
     if _status(root) not in _TRANSIENT_STATUS:
         return None
-    headers = root.response.headers
-    found = re.fullmatch(r"\s*(\d{1,6})\s*", headers.get("Retry-After", ""))
-    found = found or re.search(r";\s*t\s*=\s*(\d{1,6})", headers.get("RateLimit", "") if _status(root) == 429 else "")
-    seconds = int(found[1]) if found else 0
+    seconds = _asked_to_wait(root)
     return None if seconds > LONGEST_RETRY_AFTER else float(seconds)
+
+
+def _asked_to_wait(error: Any) -> int:
+    """Seconds that a refusal asks to wait before another try; 0 if it does not say."""
+    headers = error.response.headers
+    limit = headers.get("RateLimit", "") if error.response.status_code == 429 else ""
+    found = re.fullmatch(r"\s*(\d{1,6})\s*", headers.get("Retry-After", "")) or re.search(
+        r";\s*t\s*=\s*(\d{1,6})", limit
+    )
+    return int(found[1]) if found else 0
 
 
 def _reason(error: Exception) -> str:
@@ -195,6 +197,5 @@ def _reason(error: Exception) -> str:
 
 
 def _line(text: str) -> str:
-    """The first line that says something, no longer than a line should be."""
-    lines = [line.strip() for line in quiet_token(text).splitlines() if line.strip()]
-    return lines[0][:200] if lines else ""
+    """A text of any length as one line of at most 200 characters, tokens taken out."""
+    return quiet_token(" ".join(text.split()))[:200]

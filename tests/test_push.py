@@ -302,6 +302,23 @@ def test_a_burst_of_errors_at_any_step_is_survived(
     assert len(hub.repos["me/model"].commits) == 2
 
 
+def test_a_burst_of_errors_at_the_xet_token_is_survived(
+    xet_hub: HubServer, folder: Path, files: dict[str, bytes]
+) -> None:
+    xet_hub.fault("xet-write-token", status=503)
+    push_folder(folder, "me/model", token=TOKEN)
+    assert on_hub(xet_hub) == files
+
+
+def test_a_xet_token_that_is_refused_is_one_line(xet_hub: HubServer, folder: Path) -> None:
+    xet_hub.fault("xet-write-token", status=403, times=100, message="storage limit reached")
+    with pytest.raises(HubError, match=r"^me/model: ") as caught:
+        push_folder(folder, "me/model", token=TOKEN)
+    print(caught.value)
+    assert "\n" not in str(caught.value)
+    assert on_hub(xet_hub) == {}
+
+
 def test_a_cut_upload_is_sent_again(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     hub.fault("PUT cdn", drop=True, cut_after=5000, times=2)
     push_folder(folder, "me/model", token=TOKEN)
