@@ -5,12 +5,13 @@ between tries of single requests, and one line for each way in which the Hub can
 hub_source.py and push.py.
 """
 
+import json
 import logging
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from solar_upscale.errors import HubError
 
@@ -72,12 +73,15 @@ def patiently(what: str, call: Callable[[], _T]) -> _T:
 
 
 def connection_errors() -> tuple[type[Exception], ...]:
-    """What the client raises when the network or the Hub fails; its HTTP library depends on its version."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    """What the client raises when the network or the Hub fails; its HTTP library depends on its version.
+
+    Text that is not JSON is a proxy's error page, or an answer cut short.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415 - slow to import
 
     base = HfHubHTTPError.__bases__[0]
     assert issubclass(base, Exception)
-    return (base, LocalEntryNotFoundError)
+    return (base, LocalEntryNotFoundError, json.JSONDecodeError)
 
 
 @contextmanager
@@ -87,17 +91,9 @@ def hub_errors(repo_id: str, *, revision: str | None = None, writes: bool = Fals
     Raises:
         HubError: the Hub refused, or could not be reached; the client's exception is the ``__cause__``.
     """
-    from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
-
     # An upload that fails in one of the client's threads, or in hf_xet, comes out as RuntimeError; an answer that it
-    # cannot make sense of, or a bad repo id, as ValueError.
-    kinds: tuple[type[Exception], ...] = (
-        *connection_errors(),
-        OfflineModeIsEnabled,
-        LocalTokenNotFoundError,
-        RuntimeError,
-        ValueError,
-    )
+    # cannot make sense of, or a bad repo id, as ValueError; a full disk below the cache as OSError.
+    kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError, ValueError, OSError)
     try:
         yield
     except kinds as error:
@@ -111,10 +107,11 @@ def quiet_token(text: str) -> str:
 
 def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: bool) -> str:
     """What happened, and what to do, in words that need no knowledge of HTTP."""
-    from huggingface_hub import constants, errors
+    from huggingface_hub import constants, errors  # noqa: PLC0415 - slow to import
 
     page = f"{constants.ENDPOINT}/{repo_id}"
-    said = _line(str(error))
+    said = _line(str(error)) or type(error).__name__
+    by_status = _told_by_status(error, writes=writes) if isinstance(error, errors.HfHubHTTPError) else ""
     words: tuple[tuple[type[BaseException], str], ...] = (
         (errors.GatedRepoError, f"access is restricted; ask for it on {page}, then {_LOG_IN}"),
         (errors.RevisionNotFoundError, f'no revision "{revision or "main"}"; {page}/tree/main lists those there are'),
@@ -124,32 +121,37 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
         (errors.EntryNotFoundError, "a file is gone at this revision; run the same command again"),
         (errors.LocalTokenNotFoundError, f"not logged in; {_LOG_IN}"),
         (errors.HFValidationError, f"not a repo id: {said}"),
-        (errors.HfHubHTTPError, _told_by_status(error, writes=writes)),
-        (ValueError, f"the answer makes no sense: {said}"),
-        (RuntimeError, f"the transfer failed: {said}; run the same command again to go on"),
+        (errors.HfHubHTTPError, by_status),
+        (json.JSONDecodeError, f"the answer is not JSON ({said}); run the same command again later"),
+        (ValueError, said),
+        (OSError, said),
+        (connection_errors()[0], f"cannot reach {constants.ENDPOINT} ({said}); check the connection"),
     )
-    otherwise = f"cannot reach {constants.ENDPOINT} ({said or type(error).__name__}); check the connection"
+    otherwise = f"the transfer failed ({said}); run the same command again to go on"
     return next((text for kind, text in words if isinstance(error, kind)), otherwise)
 
 
-def _told_by_status(error: BaseException, *, writes: bool) -> str:
-    status = _status(error)
-    said = _line(getattr(error, "server_message", None) or "")
+def _told_by_status(error: Any, *, writes: bool) -> str:
+    status = error.response.status_code
+    said = _line(error.server_message or "")
     because = f" ({said})" if said else ""
+    sent_token = "authorization" in error.response.request.headers
+    asked = _asked_to_wait(error)
+    when = f"in {asked} s" if asked else "later"
     known = {
-        401: f"the token is invalid or has expired; {_LOG_IN}",
+        401: f"{'the token is invalid or has expired' if sent_token else 'not logged in'}; {_LOG_IN}",
         403: f"no right to write there{because}; use a token that may" if writes else f"access is denied{because}",
         412: "the branch moved meanwhile, and nothing was changed; run the same command again",
-        429: f"rate limit reached; run the same command again later, and {_LOG_IN} for a higher one",
+        429: f"rate limit reached; run the same command again {when}, and {_LOG_IN} for a higher one",
     }
-    if status is not None and status >= 500:
+    if status >= 500:
         return f"the Hub has a problem of its own (status {status}); run the same command again later"
-    return known.get(status or 0, f"refused with status {status}{because}")
+    return known.get(status, f"refused with status {status}{because}")
 
 
 def _root(error: BaseException) -> BaseException:
     """The exception that says why: those that only wrap another are peeled off."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
     while isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
@@ -163,7 +165,7 @@ def _status(error: BaseException) -> int | None:
 
 def _retry_after(error: Exception) -> float | None:
     """Seconds that the Hub asks to wait (0: it does not say), or None if another try cannot help."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
 
     root = _root(error)
     if isinstance(error, LocalEntryNotFoundError) or isinstance(root, OfflineModeIsEnabled):
@@ -172,11 +174,18 @@ def _retry_after(error: Exception) -> float | None:
         return 0.0
     if _status(root) not in _TRANSIENT_STATUS:
         return None
-    headers = root.response.headers
-    found = re.fullmatch(r"\s*(\d{1,6})\s*", headers.get("Retry-After", ""))
-    found = found or re.search(r";\s*t\s*=\s*(\d{1,6})", headers.get("RateLimit", "") if _status(root) == 429 else "")
-    seconds = int(found[1]) if found else 0
+    seconds = _asked_to_wait(root)
     return None if seconds > LONGEST_RETRY_AFTER else float(seconds)
+
+
+def _asked_to_wait(error: Any) -> int:
+    """Seconds that a refusal asks to wait before another try; 0 if it does not say."""
+    headers = error.response.headers
+    limit = headers.get("RateLimit", "") if error.response.status_code == 429 else ""
+    found = re.fullmatch(r"\s*(\d{1,6})\s*", headers.get("Retry-After", "")) or re.search(
+        r";\s*t\s*=\s*(\d{1,6})", limit
+    )
+    return int(found[1]) if found else 0
 
 
 def _reason(error: Exception) -> str:
@@ -188,6 +197,5 @@ def _reason(error: Exception) -> str:
 
 
 def _line(text: str) -> str:
-    """The first line that says something, no longer than a line should be."""
-    lines = [line.strip() for line in quiet_token(text).splitlines() if line.strip()]
-    return lines[0][:200] if lines else ""
+    """A text of any length as one line of at most 200 characters, tokens taken out."""
+    return quiet_token(" ".join(text.split()))[:200]

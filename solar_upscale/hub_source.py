@@ -220,6 +220,8 @@ class HubSource:
                                 raise self._wrong(file, "more bytes came than were asked for")
                             patience.progress()
                             yield chunk
+                            if gone.is_set():
+                                return
                     if start < stop:
                         raise self._cut(file, stop - start)
                 except connection_errors() as error:

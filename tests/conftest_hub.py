@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hub_server import HubServer
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants
 from safetensors.numpy import save
 
 import solar_upscale.hub
@@ -73,4 +73,3 @@ def _serve(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(solar_upscale.hub, "FIRST_WAIT", 0.0)
     server.add_token(TOKEN, "me")
     yield server
-    close_session()

@@ -116,6 +116,7 @@ class Fault:
     drop: bool = False
     ignore_range: bool = False
     garble_range: bool = False
+    page: bytes | None = None
     action: Callable[[], object] | None = None
 
 
@@ -339,6 +340,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
+    disable_nagle_algorithm = True
     server: _Server
 
     def log_message(self, *args: Any) -> None:
@@ -364,6 +366,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if self.fault is not None:
                 self._misbehave(self.fault)
+            if self.fault is not None and self.fault.page is not None:
+                self._drain()
+                return self._send(200, self.fault.page, {"Content-Type": "text/html"})
             self._route(parts.path)
         except Reply as reply:
             self._drain()

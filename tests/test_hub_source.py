@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest_hub import TOKEN, hub_env, hub_model
 from hub_server import HubServer, Sparse
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_download
 
 from solar_upscale import hub_source
 from solar_upscale.errors import CheckpointError, HubError
@@ -151,6 +151,21 @@ def test_a_text_that_is_no_id_is_refused_in_one_line(hub: HubServer, text: str) 
     assert not hub.requests
 
 
+def test_a_model_in_a_xet_store_is_downloaded_by_the_client_and_streamed_by_ranges(xet_hub: HubServer) -> None:
+    files = hub_model(nbytes=200_000)
+    HfApi(token=TOKEN).create_repo("me/model")
+    operations = [CommitOperationAdd(name, data) for name, data in files.items()]
+    HfApi(token=TOKEN).create_commit("me/model", operations, commit_message="x")
+    streamed = opened("me/model", stream=True)
+    assert b"".join(streamed.stream(SHARD, 7, 100_000)) == files[SHARD][7:100_000]
+    before = len(xet_hub.lines("GET cdn"))
+    path = opened("me/model").local_path(SHARD)
+    assert path is not None
+    assert path.read_bytes() == files[SHARD]
+    assert len(xet_hub.lines("GET cdn")) == before
+    assert xet_hub.lines("xet-read-token")
+
+
 # Offline
 
 
@@ -274,6 +289,29 @@ def test_a_rate_limit_that_does_not_end_is_one_line(hub: HubServer) -> None:
     assert len(hub.lines("GET hub /api")) < 12
 
 
+def test_a_wait_longer_than_anyone_should_is_told_instead(hub: HubServer) -> None:
+    hub.add_model("org/model", hub_model())
+    source = opened(stream=True)
+    hub.fault("GET cdn", status=429, headers={"Retry-After": "4000"})
+    with pytest.raises(HubError, match=r"^org/model: rate limit reached; run the same command again in 4000 s"):
+        source.read(SHARD, 100, 300)
+
+
+def test_a_full_disk_below_the_cache_is_one_line(hub: HubServer, tmp_path: Path) -> None:
+    hub.add_model("org/model", hub_model())
+    (tmp_path / "cache").write_text("a file where the cache should be")
+    with pytest.raises(HubError, match=r"^org/model: .*cache") as caught:
+        opened()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_page_that_is_not_json_is_one_line(hub: HubServer) -> None:
+    hub.add_model("org/model", hub_model())
+    hub.fault("GET hub /api", page=b"<html>Welcome to the hotel's network</html>", times=100)
+    with pytest.raises(HubError, match=r"^org/model: the answer is not JSON"):
+        opened()
+
+
 def test_a_server_that_ignores_ranges_is_an_error_and_never_data(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model(nbytes=1_000_000))
     source = opened(stream=True)
@@ -371,6 +409,28 @@ def test_private_and_gated_models_open_with_a_token_that_may(hub: HubServer) -> 
         source = opened(repo, token=TOKEN, stream=True)
         assert source.read(SHARD, 0, 300) == files[SHARD][:300]
         assert opened(repo, token=TOKEN).local_path(SHARD) is not None
+
+
+def test_streaming_needs_no_more_memory_for_more_bytes(hub: HubServer, tmp_path: Path) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the peak memory of a process alone is told by /proc only")
+    hub.add_model("org/model", {"config.json": b"{}", "model.safetensors": Sparse(b"", 400_000_000)})
+    program = (
+        "from pathlib import Path\n"
+        "from solar_upscale.hub_source import open_source\n"
+        "source = open_source('org/model', stream=True)\n"
+        "print(sum(map(len, source.stream('model.safetensors', 0, 400_000_000))))\n"
+        "status = Path('/proc/self/status').read_text()\n"
+        "print(int(status.partition('VmHWM:')[2].split()[0]) // 1024)\n"
+    )
+    env = hub_env(hub, tmp_path / "home", PYTHONPATH=str(Path(__file__).parents[1]))
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    nbytes, peak = map(int, done.stdout.split())
+    print(f"peak {peak} MiB for {nbytes} bytes")
+    assert nbytes == hub.sent("GET cdn") == 400_000_000
+    assert peak <= 200
 
 
 # Secrets

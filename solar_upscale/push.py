@@ -1,0 +1,367 @@
+"""Publish a finished folder on the Hub, or shard by shard while it is being made.
+
+Large files go ahead, one by one; the one commit that makes them visible comes last and names the commit that it
+stands on, so nothing half-published is ever on a branch. What is uploaded ahead is kept by the Hub without being
+visible: a push that was stopped sends it no second time. What a checkpoint must hold is checkpoint.py, whether its
+bytes are right is verify.py.
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from solar_upscale import __version__
+from solar_upscale.checkpoint import open_checkpoint
+from solar_upscale.errors import CheckpointError, HubError, OutputError
+from solar_upscale.hub import LIBRARY, hub_errors, patiently
+from solar_upscale.source import FolderSource
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub.errors import HfHubHTTPError
+
+__all__ = ["RECORD_NAME", "Publication", "SentFile", "push_folder"]
+
+RECORD_NAME = ".published.json"
+"""Where an unfinished folder keeps what was uploaded of it."""
+
+DEFAULT_MESSAGE = "Upload model with solar-upscale"
+
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_OUR_WEIGHTS = re.compile(
+    r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
+    r"|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json"
+)
+"""What transformers would load instead of, or beside, a new set of weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file that the Hub holds: its size in bytes and its hash."""
+
+    nbytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteFile:
+    nbytes: int
+    blob_id: str
+    sha256: str | None
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | bool | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+) -> str:
+    """Publish a finished checkpoint folder; return the page where it can be seen.
+
+    Args:
+        folder: The checkpoint; hidden files are not published.
+        repo_id: USER/NAME; made if it does not exist.
+        token: As the client takes it: a token, None for the one that is logged in.
+        private: Make the repository private; refused if it exists and is public.
+        revision: The branch to write, made from main if it does not exist; main by default.
+        create_pr: Open a pull request instead of writing to the branch.
+        commit_message: The first line of the commit.
+
+    Raises:
+        OutputError: the folder is not a finished checkpoint.
+        HubError: the Hub refused or could not be reached; nothing became visible.
+    """
+    _check_finished(folder)
+    publication = Publication(repo_id, token=token, private=private, revision=revision, create_pr=create_pr)
+    source = FolderSource(folder)
+    for name in sorted(source.files()):
+        if name.endswith(_WEIGHT_SUFFIXES):
+            publication.send(source.local_path(name), name)
+    return publication.finish(folder, commit_message=commit_message)
+
+
+class Publication:
+    """A publication in progress: ``send`` each large file once it is finished, then ``finish``.
+
+    ``record`` is a small file beside the unfinished output, in which every sent file is written down with its hash. A
+    file that it names may be deleted here: the next Publication with the same record finishes without it.
+    """
+
+    def __init__(
+        self,
+        repo_id: str,
+        *,
+        token: str | bool | None = None,
+        private: bool = False,
+        revision: str | None = None,
+        create_pr: bool = False,
+        record: Path | None = None,
+    ) -> None:
+        """Make the repository and the branch where they do not exist, and see what they hold.
+
+        Raises:
+            HubError: the Hub refused or could not be reached.
+        """
+        from huggingface_hub import HfApi  # noqa: PLC0415 - slow to import
+
+        self._api = HfApi(token=token, library_name=LIBRARY, library_version=__version__)
+        self.repo_id = repo_id
+        self._revision = revision
+        self._create_pr = create_pr
+        self._record = record
+        self._operations: dict[str, CommitOperationAdd] = {}
+        with hub_errors(repo_id, revision=revision, writes=True):
+            self.repo_id = self._make_repository(private=private)
+            self._parent, self._remote = patiently(repo_id, self._look)
+        self.sent: dict[str, SentFile] = self._recall()
+
+    def send(self, path: Path, name: str) -> SentFile:
+        """Upload a finished file ahead of the commit, unless the Hub has it already; return what it holds.
+
+        Raises:
+            HubError: the Hub refused or could not be reached.
+        """
+        from huggingface_hub import CommitOperationAdd  # noqa: PLC0415 - slow to import
+
+        with hub_errors(self.repo_id, revision=self._revision, writes=True):
+            sha256 = self._remote_hash(path, name)
+            if sha256 is None:
+                operation = CommitOperationAdd(name, path)
+                patiently(
+                    name,
+                    lambda: self._api.preupload_lfs_files(
+                        self.repo_id, [operation], revision=self._revision, create_pr=self._create_pr
+                    ),
+                )
+                if operation.path_or_fileobj != b"":  # the client lets go of what it has uploaded
+                    raise HubError(
+                        f"{self.repo_id}: {name}: the repository does not take it as a large file; "
+                        "see its .gitattributes and .gitignore"
+                    )
+                self._operations[name] = operation
+                sha256 = operation.upload_info.sha256.hex()
+        self.sent[name] = SentFile(path.stat().st_size, sha256)
+        self._write_record()
+        return self.sent[name]
+
+    def finish(self, folder: Path, *, commit_message: str | None = None) -> str:
+        """Make everything visible in one commit: what was sent, and every other file of ``folder``.
+
+        A branch that holds all this already is left as it is.
+
+        Raises:
+            OutputError: a shard that the index names is neither in the folder nor sent.
+            HubError: the Hub refused, the branch moved meanwhile, or the network failed; nothing became visible.
+        """
+        names = sorted(FolderSource(folder).files())
+        _check_complete(folder, {*names, *self.sent})
+        with hub_errors(self.repo_id, revision=self._revision, writes=True):
+            return self._commit(folder, names, commit_message or DEFAULT_MESSAGE)
+
+    # The repository
+
+    @property
+    def url(self) -> str:
+        """The page of the branch."""
+        page = f"{self._api.endpoint}/{self.repo_id}"
+        return page if self._revision is None else f"{page}/tree/{self._revision}"
+
+    def _make_repository(self, *, private: bool) -> str:
+        visibility: dict[str, Any] = {"private": True} if private else {}
+        made = patiently(self.repo_id, lambda: self._api.create_repo(self.repo_id, exist_ok=True, **visibility))
+        repo_id = made.repo_id
+        if private and not patiently(repo_id, lambda: self._api.model_info(repo_id)).private:
+            raise HubError(
+                f"{repo_id}: exists and is public; make it private on {made}/settings, or leave --private out"
+            )
+        branch = self._revision
+        if branch is not None and not self._create_pr and not branch.startswith("refs/"):
+            patiently(repo_id, lambda: self._api.create_branch(repo_id, branch=branch, exist_ok=True))
+        return repo_id
+
+    def _look(self) -> tuple[str, dict[str, _RemoteFile]]:
+        """The newest commit of the branch, and its files."""
+        from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415 - slow to import
+
+        commit = self._api.model_info(self.repo_id, revision=self._revision).sha
+        if commit is None:
+            raise HubError(f"{self.repo_id}: the branch has no commit yet; add a file on its page, and try again")
+        entries = self._api.list_repo_tree(self.repo_id, recursive=True, revision=commit)
+        return commit, {
+            entry.path: _RemoteFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
+            for entry in entries
+            if isinstance(entry, RepoFile)
+        }
+
+    # The commit
+
+    def _commit(self, folder: Path, names: list[str], message: str) -> str:
+        from huggingface_hub.errors import HfHubHTTPError as Refusal  # noqa: PLC0415 - slow to import
+
+        operations = self._to_do(folder, names)
+        if not operations:
+            return self.url
+
+        def commit() -> Any:
+            return self._api.create_commit(
+                self.repo_id,
+                operations,
+                commit_message=message,
+                revision=self._revision,
+                create_pr=self._create_pr,
+                parent_commit=self._parent,
+            )
+
+        try:
+            # A pull request is asked for once: were only the answer lost, asking again would open a second one.
+            info = commit() if self._create_pr else patiently(self.repo_id, commit)
+        except Refusal as error:
+            if error.response.status_code != 412:
+                raise self._explained(error) from error
+            self._parent, self._remote = patiently(self.repo_id, self._look)
+            if self._to_do(folder, names):
+                raise
+            return self.url  # the commit had come through, and its answer had not
+        return str(info.pr_url or self.url)
+
+    def _explained(self, error: "HfHubHTTPError") -> Exception:
+        """The error, or what it means when files were to be committed that are gone from this machine."""
+        if self._record is None or error.response.status_code != 400:
+            return error
+        return HubError(
+            f"{self.repo_id}: the commit was refused; if the Hub has dropped what was sent ahead of it, "
+            f"remove {self._record} and run the same command again"
+        )
+
+    def _to_do(self, folder: Path, names: list[str]) -> "list[CommitOperationAdd | CommitOperationDelete]":
+        """What the branch lacks, and which weights on it would be mixed with the new ones."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete  # noqa: PLC0415 - slow to import
+
+        source = FolderSource(folder)
+        wanted = {*names, *self.sent}
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationDelete(name)
+            for name in sorted(self._remote)
+            if name not in wanted and _OUR_WEIGHTS.fullmatch(name)
+        ]
+        for name in sorted(wanted):
+            remote = self._remote.get(name)
+            if name in self.sent:
+                if remote is None or remote.sha256 != self.sent[name].sha256:
+                    operations.append(self._operations.get(name) or _uploaded(name, self.sent[name]))
+                continue
+            path = source.local_path(name)
+            if remote is None or not _is_same(path, remote):
+                operations.append(CommitOperationAdd(name, path))
+        return operations
+
+    # What was sent
+
+    def _remote_hash(self, path: Path, name: str) -> str | None:
+        """The hash of a file that the branch holds in just this state, or None."""
+        remote = self._remote.get(name)
+        return remote.sha256 if remote is not None and _is_same(path, remote) else None
+
+    def _recall(self) -> dict[str, SentFile]:
+        """What an earlier run has sent to this repository."""
+        if self._record is None or not self._record.exists():
+            return {}
+        try:
+            kept = json.loads(self._record.read_bytes())
+            if (kept["endpoint"], kept["repo_id"]) != (self._api.endpoint, self.repo_id):
+                return {}
+            return {
+                str(name): SentFile(int(file["nbytes"]), str(file["sha256"])) for name, file in kept["files"].items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OutputError(
+                f"{self._record}: not a record of this program; remove it to send everything again"
+            ) from error
+
+    def _write_record(self) -> None:
+        if self._record is None:
+            return
+        files = {name: asdict(file) for name, file in sorted(self.sent.items())}
+        text = json.dumps({"endpoint": self._api.endpoint, "repo_id": self.repo_id, "files": files}, indent=1)
+        temporary = self._record.with_name(f"{self._record.name}.new")
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._record)
+        except OSError as error:
+            raise OutputError(f"{self._record}: cannot be written: {error.strerror or error}") from error
+
+
+def _uploaded(name: str, sent: SentFile) -> "CommitOperationAdd":
+    """The operation that commits a large file which the Hub holds and this machine may not.
+
+    The client leaves an operation in this state once it has uploaded its content and let go of it.
+
+    Source: huggingface_hub 2.4, ``HfApi.preupload_lfs_files(..., free_memory=True)``.
+    """
+    from huggingface_hub import CommitOperationAdd  # noqa: PLC0415 - slow to import
+    from huggingface_hub.lfs import UploadInfo  # noqa: PLC0415
+
+    operation = CommitOperationAdd(name, b"")
+    if not (hasattr(operation, "_upload_mode") and hasattr(operation, "_is_uploaded")):
+        raise HubError(f"{name}: this huggingface_hub cannot commit a file that was deleted here; use version 2.4")
+    operation.upload_info = UploadInfo(size=sent.nbytes, sha256=bytes.fromhex(sent.sha256), sample=b"")
+    operation._upload_mode = "lfs"
+    operation._is_uploaded = True
+    return operation
+
+
+def _is_same(path: Path, remote: _RemoteFile) -> bool:
+    nbytes = path.stat().st_size
+    if nbytes != remote.nbytes:
+        return False
+    if remote.sha256 is not None:
+        return _hash_file(path, hashlib.sha256()) == remote.sha256
+    git = hashlib.sha1(b"blob %d\0" % nbytes, usedforsecurity=False)
+    return _hash_file(path, git) == remote.blob_id
+
+
+def _hash_file(path: Path, digest: Any) -> str:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return str(digest.hexdigest())
+
+
+def _check_finished(folder: Path) -> None:
+    """Headers, index and config of the folder make a checkpoint, and nothing in it is unfinished."""
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: no such folder")
+    for name in (folder.resolve().name, *FolderSource(folder).files()):
+        if name.endswith(".incomplete") or ".incomplete/" in name:
+            raise OutputError(f"{folder}: {name} is unfinished; run the command that makes it again, then publish")
+    try:
+        open_checkpoint(FolderSource(folder))
+    except CheckpointError as error:
+        raise OutputError(f"{folder}: not a finished checkpoint: {error}") from error
+
+
+def _check_complete(folder: Path, names: set[str]) -> None:
+    """Config, and every weight file that the index names, are there or sent."""
+    index = folder / "model.safetensors.index.json"
+    needed = {"config.json"}
+    try:
+        needed |= set(json.loads(index.read_bytes())["weight_map"].values()) if index.exists() else set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(f"{index}: not an index of weights") from error
+    missing = sorted(needed - names)
+    if missing or not any(name.endswith(_WEIGHT_SUFFIXES) for name in names):
+        raise OutputError(f"{folder}: not a finished checkpoint: {', '.join(missing[:3]) or 'weights'} missing")
