@@ -10,7 +10,6 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from solar_upscale.errors import CheckpointError
-from solar_upscale.layer_map import occurrences, repeated_layers, seams
 from solar_upscale.plan import Job, UpscalePlan
 from solar_upscale.trainers import trainer_settings
 
@@ -47,7 +46,7 @@ def provenance(plan: UpscalePlan, version: str) -> dict[str, Any]:
         "source_shards": [_shard_row(each.filename, each.nbytes, each.header_digest) for each in plan.source_shards],
         "shards": [_shard_row(each.filename, each.nbytes, _sha256(each.header)) for each in plan.shards],
         "documents": {name: _sha256(data) for name, data in sorted(plan.documents.items()) if name not in UNRECORDED},
-        "trainers": trainer_settings(plan.stack, repeated_layers(sources), len(sources), plan.weight_map),
+        "trainers": trainer_settings(plan.stack, plan.pattern.repeats, len(sources), plan.weight_map),
     }
 
 
@@ -69,8 +68,8 @@ def _job_json(job: Job) -> dict[str, Any]:
 
 def _rows(plan: UpscalePlan) -> list[dict[str, Any]]:
     """One row a target layer: the source layer, which copy of it (0 is the original), and whether a seam is before."""
-    cuts = frozenset(seams(plan.pattern.sources))
-    copies = occurrences(plan.pattern.sources)
+    cuts = frozenset(plan.pattern.seams)
+    copies = plan.pattern.occurrences
     rows: list[dict[str, Any]] = []
     for target, source in enumerate(plan.pattern.sources):
         row: dict[str, Any] = {"target": target, "source": source, "copy": copies[target], "seam": target in cuts}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solar_upscale.layer_map import Run, occurrences, repeated_layers, runs, seams, svg_map, terminal_map
+from solar_upscale.layer_map import Run, runs, svg_map, terminal_map
 from solar_upscale.pattern import LayerPattern
 
 SOLAR = LayerPattern((*range(24), *range(8, 32)), 32)
@@ -43,20 +43,12 @@ def test_solar_map_is_shown_whole():
 
 def test_runs_of_llama_pro_end_where_a_layer_repeats():
     assert runs(LLAMA_PRO.sources)[:3] == (Run(0, 0, 4), Run(4, 3, 5), Run(9, 7, 5))
-    assert repeated_layers(LLAMA_PRO.sources) == (4, 9, 14, 19, 24, 29, 34, 39)
+    assert LLAMA_PRO.repeats == (4, 9, 14, 19, 24, 29, 34, 39)
 
 
 def test_layers_repeated_in_place_are_one_run():
     assert runs(IN_PLACE.sources) == (Run(0, 0, 5), Run(5, 5, 15, 2), Run(35, 20, 10))
     assert "each twice, x0.5" in terminal_map(IN_PLACE, factors=[1.0] * 5 + [0.5] * 30 + [1.0] * 10)
-
-
-def test_a_reversed_pattern_has_a_seam_before_every_layer_but_the_first():
-    assert seams((3, 2, 1, 0)) == (1, 2, 3)
-
-
-def test_third_use_is_occurrence_two():
-    assert occurrences((0, 1, 0, 0, 1)) == (0, 0, 1, 2, 1)
 
 
 @given(patterns())
@@ -101,7 +93,7 @@ def test_one_layer_model_is_drawn():
 
 
 def test_zeroed_repeats_are_told():
-    factors = [0.0 if layer in repeated_layers(LLAMA_PRO.sources) else 1.0 for layer in range(40)]
+    factors = [0.0 if layer in LLAMA_PRO.repeats else 1.0 for layer in range(40)]
     assert "▒████........................  x0 at 4\n" in terminal_map(LLAMA_PRO, factors=factors)
     assert "4-8 ← 3-7 (×0)" in svg_map(LLAMA_PRO, factors=factors, title="t")
 

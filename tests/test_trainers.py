@@ -6,13 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solar_upscale.architecture import Stack
-from solar_upscale.layer_map import repeated_layers
+from solar_upscale.pattern import LayerPattern
 from solar_upscale.trainers import trainer_settings
 
 LLAMA = Stack("model.layers", ("model.layers",), 32)
 SOLAR = (*range(24), *range(8, 32))
 LLAMA_PRO = tuple(x for b in range(8) for x in (*range(4 * b, 4 * b + 4), 4 * b + 3))
 HEAD = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
+
+
+def repeats(sources):
+    return LayerPattern(sources, 32).repeats
 
 
 def names_of(prefix, count, *suffixes):
@@ -57,7 +61,7 @@ def test_patterns_choose_exactly_the_layers(case):
 
 
 def test_pattern_of_solar_can_be_read():
-    settings = trainer_settings(LLAMA, repeated_layers(SOLAR), 48, [*HEAD, *names_of("model.layers", 48)])
+    settings = trainer_settings(LLAMA, repeats(SOLAR), 48, [*HEAD, *names_of("model.layers", 48)])
     assert settings["axolotl"] == {"unfrozen_parameters": ["^(?:[^ ]*.)?layers.(?:2[4-9]|3[0-9])."]}
     assert settings["ms-swift"] == {
         "freeze_parameters_ratio": 1.0,
@@ -107,7 +111,7 @@ def test_a_list_whose_path_ends_in_ours_stays_frozen():
 
 def test_llama_factory_is_told_how_to_train_a_llama_pro():
     names = [*HEAD, *names_of("model.layers", 40)]
-    settings = trainer_settings(LLAMA, repeated_layers(LLAMA_PRO), 40, names)
+    settings = trainer_settings(LLAMA, repeats(LLAMA_PRO), 40, names)
     assert settings["llama-factory"] == {
         "finetuning_type": "freeze",
         "freeze_trainable_layers": 8,
@@ -121,14 +125,14 @@ def test_llama_factory_is_told_to_train_the_last_layers():
 
 
 def test_what_llama_factory_cannot_say_is_said():
-    settings = trainer_settings(LLAMA, repeated_layers(SOLAR), 48, names_of("model.layers", 48))
+    settings = trainer_settings(LLAMA, repeats(SOLAR), 48, names_of("model.layers", 48))
     assert settings["llama-factory"] is None
     assert any("the last 16 layers, or the last of each of 16 equal groups" in note for note in settings["notes"])
 
 
 def test_experts_that_llama_factory_would_train_too_are_named():
     names = names_of("model.layers", 40, "mlp.experts.4.down_proj.weight", "mlp.experts.5.down_proj.weight")
-    settings = trainer_settings(LLAMA, repeated_layers(LLAMA_PRO), 40, names)
+    settings = trainer_settings(LLAMA, repeats(LLAMA_PRO), 40, names)
     assert settings["llama-factory"] is None
     assert any("model.layers.0.mlp.experts.4.down_proj.weight would train too" in note for note in settings["notes"])
 
@@ -163,7 +167,7 @@ def test_peft_itself_chooses_the_layers():
     peft = pytest.importorskip("peft", reason="PEFT is not installed")
     from peft.tuners.tuners_utils import check_target_module_exists
 
-    settings = trainer_settings(LLAMA, repeated_layers(SOLAR), 48, names_of("model.layers", 48))["peft"]
+    settings = trainer_settings(LLAMA, repeats(SOLAR), 48, names_of("model.layers", 48))["peft"]
     config = peft.LoraConfig(target_modules=["down_proj"], **settings)
     modules = names_of("model.layers", 48, "mlp.down_proj")
     chosen = {name for name in modules if check_target_module_exists(config, name)}

@@ -11,7 +11,7 @@ from solar_upscale import __version__
 from solar_upscale.card.front_matter import hub_id
 from solar_upscale.card.loading import load_snippet, reproduce_block
 from solar_upscale.errors import printable
-from solar_upscale.layer_map import occurrences, repeated_layers, runs
+from solar_upscale.layer_map import runs
 from solar_upscale.layer_map.terminal import counted, factor_text, range_text
 from solar_upscale.plan import UpscalePlan
 
@@ -71,7 +71,7 @@ def _opening(plan: UpscalePlan) -> str:
     name = f"[{_prose(source)}](https://huggingface.co/{source})" if source else _code(plan.job.source)
     at = f" at revision {_code(plan.job.revision)}" if plan.job.revision is not None else ""
     dropped = plan.pattern.num_source_layers - len(frozenset(plan.pattern.sources))
-    repeats = len(repeated_layers(plan.pattern.sources))
+    repeats = len(plan.pattern.repeats)
     done = [f"{counted(repeats, 'layer')} repeated" if repeats else "", f"{dropped} dropped" if dropped else ""]
     how = " and ".join(filter(None, done)) or ("no layer repeated or dropped")
     verb = "changed from" if before.layers != after.layers else "kept at"
@@ -85,7 +85,7 @@ def _opening(plan: UpscalePlan) -> str:
 
 def _layers(plan: UpscalePlan) -> str:
     """The runs of the pattern as a table; repeats are named by their own target layers."""
-    copies = occurrences(plan.pattern.sources)
+    copies = plan.pattern.occurrences
     all_runs = runs(plan.pattern.sources)
     rows = ["| layers | source layers | repeats among them | factor |", "| --- | --- | --- | --- |"]
     for run in all_runs[:MAX_ROWS]:
@@ -103,7 +103,7 @@ def _layers(plan: UpscalePlan) -> str:
 
 def is_identity(plan: UpscalePlan) -> bool:
     """Whether every source layer stands once, in order and whole, and every repeat adds nothing."""
-    copies = occurrences(plan.pattern.sources)
+    copies = plan.pattern.occurrences
     firsts = [source for source, copy in zip(plan.pattern.sources, copies, strict=True) if not copy]
     in_order = firsts == list(range(plan.pattern.num_source_layers))
     factors = plan.factors or (1.0,) * len(copies)
@@ -111,7 +111,7 @@ def is_identity(plan: UpscalePlan) -> bool:
 
 
 def _expect(plan: UpscalePlan) -> str:
-    repeats = repeated_layers(plan.pattern.sources)
+    repeats = plan.pattern.repeats
     only_new = (
         "To train only the new layers: `solar_upscale.json` holds their numbers, and settings for axolotl, ms-swift, "
         "PEFT and, where its options can say it, LLaMA-Factory under `trainers`; in PyTorch, "

@@ -4,7 +4,7 @@ Everything here reads a pattern and returns text. Whether a terminal has colour 
 """
 
 from solar_upscale.layer_map.picture import svg_map
-from solar_upscale.layer_map.runs import Run, occurrences, repeated_layers, runs, seams
+from solar_upscale.layer_map.runs import Run, runs
 from solar_upscale.layer_map.terminal import terminal_map
 
-__all__ = ["Run", "occurrences", "repeated_layers", "runs", "seams", "svg_map", "terminal_map"]
+__all__ = ["Run", "runs", "svg_map", "terminal_map"]

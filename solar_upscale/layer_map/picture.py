@@ -11,7 +11,7 @@ from itertools import groupby
 from xml.sax.saxutils import escape
 
 from solar_upscale.errors import printable
-from solar_upscale.layer_map.runs import Run, occurrences, runs, seams
+from solar_upscale.layer_map.runs import Run, runs
 from solar_upscale.layer_map.terminal import counted, factor_text, range_text
 from solar_upscale.pattern import LayerPattern
 
@@ -63,7 +63,7 @@ class _Scale:
 def svg_map(pattern: LayerPattern, *, factors: Sequence[float] = (), title: str) -> str:
     """The map as one SVG document of bounded size. ``factors`` holds one factor a target layer, or nothing."""
     scale = _scale(pattern.num_source_layers, len(pattern))
-    copies = occurrences(pattern.sources)
+    copies = pattern.occurrences
     height = TOP + scale.height + BOTTOM
     counts = Counter(pattern.sources)
     pieces = _pieces(pattern.sources, copies, factors)
@@ -210,7 +210,7 @@ def _legend(kinds: set[str], pattern: LayerPattern, counts: Counter[int], y: flo
 
 def _seams_to_draw(pattern: LayerPattern) -> tuple[int, ...]:
     """The seams, unless they stand so close that they would hide the layers."""
-    cuts = seams(pattern.sources)
+    cuts = pattern.seams
     return cuts if len(cuts) <= MAX_LINES else ()
 
 
@@ -219,7 +219,7 @@ def _description(pattern: LayerPattern, counts: Counter[int]) -> str:
     return (
         f"{pattern.num_source_layers} → {len(pattern)} layers: {counted(len(counts), 'first use')}, "
         f"{counted(len(pattern) - len(counts), 'repeat')}, {dropped} dropped, "
-        f"{counted(len(seams(pattern.sources)), 'seam')}"
+        f"{counted(len(pattern.seams), 'seam')}"
     )
 
 

@@ -1,11 +1,10 @@
-"""A pattern in few words: its runs, seams and occurrences. No drawing here."""
+"""A pattern in few words: its runs. No drawing here."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-__all__ = ["Run", "as_ranges", "occurrences", "repeated_layers", "runs", "seams"]
+__all__ = ["Run", "as_ranges", "runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +54,6 @@ def _climbs(blocks: Sequence[tuple[int, int]], at: int) -> bool:
 
 def _one_by_one(target: int, source: int, times: int) -> Iterable[Run]:
     return (Run(target + copy, source, 1) for copy in range(times))
-
-
-def occurrences(sources: Sequence[int]) -> tuple[int, ...]:
-    """For each target layer, how often its source layer came before: 0 is the original, 1 its first repeat."""
-    seen: Counter[int] = Counter()
-    numbers = []
-    for source in sources:
-        numbers.append(seen[source])
-        seen[source] += 1
-    return tuple(numbers)
-
-
-def repeated_layers(sources: Sequence[int]) -> tuple[int, ...]:
-    """The target layers that repeat a source layer used before, in order."""
-    return tuple(target for target, copy in enumerate(occurrences(sources)) if copy)
-
-
-def seams(sources: Sequence[int]) -> tuple[int, ...]:
-    """The target layers that do not follow, in the source, the layer before them."""
-    return tuple(at for at in range(1, len(sources)) if sources[at] != sources[at - 1] + 1)
 
 
 def as_ranges(layers: Sequence[int]) -> tuple[range, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from solar_upscale.layer_map.runs import Run, as_ranges, occurrences, runs, seams
+from solar_upscale.layer_map.runs import Run, as_ranges, runs
 from solar_upscale.pattern import LayerPattern
 
 __all__ = ["counted", "factor_text", "range_text", "terminal_map"]
@@ -57,8 +57,8 @@ def terminal_map(
     """
     width = max(width, MIN_WIDTH)
     glyphs = GLYPHS if _can_encode(GLYPHS, encoding) else PLAIN_GLYPHS
-    copies = occurrences(pattern.sources)
-    seam_set = frozenset(seams(pattern.sources))
+    copies = pattern.occurrences
+    seam_set = frozenset(pattern.seams)
     rows = _rows(runs(pattern.sources))
     targets = [range_text(row.targets) for row in rows]
     sources = [range_text(row.sources) for row in rows]
