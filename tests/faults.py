@@ -20,6 +20,7 @@ import fcntl
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,14 @@ def effects_of(start: Fill, job: Job, *, at: Path) -> list[str]:
     with recorder.watching():
         job(at)
     return recorder.effects
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for thousands of short-lived worlds: in memory where the system offers that, where removal is quick."""
+    in_memory = Path("/dev/shm")  # noqa: S108 - a name of its own is made in it
+    with tempfile.TemporaryDirectory(dir=in_memory if os.access(in_memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 def _make_anew(root: Path) -> None:

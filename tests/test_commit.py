@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import every_power_loss, every_stop
+from faults import every_power_loss, every_stop, scratch_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -200,6 +200,12 @@ SCENARIOS: list[tuple[Callable[[Path], None], bool]] = [
 ]
 
 
+@pytest.fixture
+def world() -> Iterator[Path]:
+    with scratch_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(params=[True, False], ids=["exchange", "no_exchange"])
 def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Both kinds of system: one that can let two names change places, one that cannot."""
@@ -232,13 +238,13 @@ def before_of(start: Callable[[Path], None], at: Path) -> Tree | bytes | None:
 @pytest.mark.parametrize("every", [every_stop, every_power_loss])
 @pytest.mark.parametrize(("start", "overwrite"), SCENARIOS)
 def test_no_instant_is_bad_and_each_is_mended_by_the_same_command(
-    tmp_path: Path, start: Callable[[Path], None], overwrite: bool, every: Callable[..., Any], exchange: bool
+    world: Path, start: Callable[[Path], None], overwrite: bool, every: Callable[..., Any], exchange: bool
 ) -> None:
     """Promise 2: whole or absent."""
-    before = before_of(start, tmp_path / "before")
+    before = before_of(start, world / "before")
     can_be_absent = before is None or not exchange or before == {}
     count = 0
-    for state in every(start, lambda root: run(root, overwrite=overwrite), at=tmp_path / "w"):
+    for state in every(start, lambda root: run(root, overwrite=overwrite), at=world / "w"):
         check_state(state.root, before, can_be_absent)
         run(state.root, overwrite=overwrite)
         assert tree(state.root / "out") == files_for("A"), state
@@ -247,17 +253,17 @@ def test_no_instant_is_bad_and_each_is_mended_by_the_same_command(
     assert count > 10
 
 
-def test_output_being_replaced_is_never_absent_where_names_can_be_exchanged(tmp_path: Path) -> None:
+def test_output_being_replaced_is_never_absent_where_names_can_be_exchanged(world: Path) -> None:
     if not commit_folder.exchange_names.__doc__ or sys.platform != "linux":
         pytest.skip("this system cannot exchange names")
-    for state in every_stop(old_output, lambda root: run(root, overwrite=True), at=tmp_path / "w"):
+    for state in every_stop(old_output, lambda root: run(root, overwrite=True), at=world / "w"):
         assert tree(state.root / "out") in (OLD, files_for("A")), state
 
 
-def test_resumed_run_writes_only_what_is_missing(tmp_path: Path) -> None:
+def test_resumed_run_writes_only_what_is_missing(world: Path) -> None:
     """Promise 2: a re-run redoes only what is missing."""
     finished = 0
-    for state in every_stop(fresh, run, at=tmp_path / "w"):
+    for state in every_stop(fresh, run, at=world / "w"):
         work = list((state.root / "out.incomplete").glob("*-*")) if (state.root / "out.incomplete").exists() else []
         kept = {name for folder in work for name in tree(folder) if not name.endswith(".part")}
         if not (state.root / "out").exists():
@@ -266,8 +272,8 @@ def test_resumed_run_writes_only_what_is_missing(tmp_path: Path) -> None:
     assert finished == 4
 
 
-def test_replacing_resumes_up_to_the_last_step(tmp_path: Path) -> None:
-    for state in every_stop(old_output, lambda root: run(root, overwrite=True), at=tmp_path / "w"):
+def test_replacing_resumes_up_to_the_last_step(world: Path) -> None:
+    for state in every_stop(old_output, lambda root: run(root, overwrite=True), at=world / "w"):
         ready = [path for path in (state.root / "out.incomplete").glob("*.*") if tree(path) == files_for("A")]
         if ready and state.effect.startswith("exchange_names"):
             assert run(state.root, overwrite=True) == []
@@ -275,11 +281,11 @@ def test_replacing_resumes_up_to_the_last_step(tmp_path: Path) -> None:
     pytest.fail("the state before the exchange was not seen")
 
 
-def test_what_was_given_up_is_not_taken_for_work(tmp_path: Path) -> None:
+def test_what_was_given_up_is_not_taken_for_work(world: Path) -> None:
     """Stopped just after an exchange, then OUT lost: the old output, which looks alike, must not come back as new."""
-    for state in every_stop(old_output, lambda root: run(root, overwrite=True), at=tmp_path / "w"):
+    for state in every_stop(old_output, lambda root: run(root, overwrite=True), at=world / "w"):
         if tree(state.root / "out") == files_for("A"):
-            (state.root / "out").rename(tmp_path / f"lost-{state.number}")
+            (state.root / "out").rename(world / f"lost-{state.number}")
             run(state.root)
             assert tree(state.root / "out") == files_for("A"), state
 
