@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from solar_upscale.architecture.types import ResidualRule
+    from solar_upscale.header import TensorInfo
 
 __all__ = [
     "COPY",
@@ -64,7 +65,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """The tensor is [rows, slices, slice_nbytes] in memory; slice j of every target row is source slice ``sources[j]``."""
+    """The tensor is [rows, slices, slice_nbytes] in memory; slice j of a target row is source slice ``sources[j]``."""
 
     rows: int
     source_slices: int
@@ -139,12 +140,23 @@ def check_factor(factor: float, where: str) -> float:
     return factor
 
 
-def transform_for(factor: float, rule: "ResidualRule") -> Transform:
-    """The transform that puts ``factor`` on a layer's contribution through a tensor with this rule."""
+def transform_for(factor: float, rule: "ResidualRule", tensor: "TensorInfo") -> Transform:
+    """The transform that puts ``factor`` on a layer's contribution through ``tensor``, whose rule this is.
+
+    Raises:
+        UnsupportedError: the tensor's dtype, or what it does in the layer, does not allow this factor.
+    """
     if factor == 1:
         return None
+    if rule.only_zero and factor != 0:
+        raise UnsupportedError(
+            f"{tensor.name}: factor {factor:g} cannot be put on this layer, only 0 can; use --init copy or identity"
+        )
     if factor == 0 and rule.offset == 0:
+        if not rule.only_zero:
+            check_zeroable(tensor.dtype, tensor.name)
         return Zero()
+    check_scalable(tensor.dtype, tensor.name)
     return Scale(factor, rule.offset)
 
 

@@ -44,9 +44,14 @@ class GatherRule:
 
 @dataclass(frozen=True, slots=True)
 class ResidualRule:
-    """How a factor on a layer's contribution is put on one tensor: w becomes ``(w + offset) * factor - offset``."""
+    """How a factor on a layer's contribution is put on one tensor: w becomes ``(w + offset) * factor - offset``.
+
+    ``only_zero`` marks a tensor through which no other factor can be expressed: a scalar on the whole stream, which a
+    zero sends to 1 (offset -1), or packed elements whose zero bytes are zeros.
+    """
 
     offset: float = 0.0
+    only_zero: bool = False
 
 
 @dataclass(frozen=True, slots=True)
