@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from solar_upscale import transform
 from solar_upscale.architecture.types import ResidualRule
 from solar_upscale.errors import PatternError, UnsupportedError
+from solar_upscale.header import TensorInfo
 from solar_upscale.transform import (
     Gather,
     Init,
@@ -211,12 +212,33 @@ def test_each_kind_gives_the_factor_that_design_says() -> None:
     assert [Init("scale", (1.0, 0.5)).factor(j, 4) for j in range(4)] == [1, 0.5, 0.5, 0.5]
 
 
+def info(dtype: str) -> TensorInfo:
+    return TensorInfo("layers.3.o_proj.weight", dtype, (2, 2), (0, 8))
+
+
 def test_a_factor_becomes_the_cheapest_transform_that_says_it() -> None:
-    assert transform_for(1.0, ResidualRule()) is None
-    assert transform_for(0.0, ResidualRule()) == Zero()
-    assert transform_for(-0.0, ResidualRule()) == Zero()
-    assert transform_for(0.5, ResidualRule()) == Scale(0.5)
-    assert transform_for(0.0, ResidualRule(1.0)) == Scale(0.0, 1.0)
+    assert transform_for(1.0, ResidualRule(), info("I32")) is None
+    assert transform_for(0.0, ResidualRule(), info("BF16")) == Zero()
+    assert transform_for(-0.0, ResidualRule(), info("F8_E4M3")) == Zero()
+    assert transform_for(0.5, ResidualRule(), info("BF16")) == Scale(0.5)
+    assert transform_for(0.0, ResidualRule(1.0), info("F32")) == Scale(0.0, 1.0)
+    assert transform_for(0.0, ResidualRule(only_zero=True), info("U8")) == Zero()
+
+
+@pytest.mark.parametrize(
+    ("factor", "rule", "dtype", "message"),
+    [
+        (0.5, ResidualRule(), "F8_E4M3", "F8_E4M3 cannot be multiplied"),
+        (0.0, ResidualRule(), "U8", "U8 may be packed"),
+        (0.0, ResidualRule(1.0), "F8_E4M3", "F8_E4M3 cannot be multiplied"),
+        (0.5, ResidualRule(only_zero=True), "BF16", "only 0 can"),
+    ],
+)
+def test_a_factor_that_a_tensor_cannot_take_is_refused_by_name(
+    factor: float, rule: ResidualRule, dtype: str, message: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=rf"layers\.3\.o_proj\.weight: .*{message}"):
+        transform_for(factor, rule, info(dtype))
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])

@@ -1,0 +1,262 @@
+"""The residual table, proved on a random model of every architecture.
+
+identity: a repeat whose writers are zero leaves the outputs equal to the source's bit for bit, in float32 and bfloat16.
+factor: with every writer of a layer multiplied, outputs equal those of a run in which whatever the layer adds to the
+stream is multiplied as it is added, found by watching the additions and not by name: bit for bit for a power of two.
+file: the same rules on the names and shapes of a saved checkpoint give the bytes that the changed model saves.
+refusals: where the table refuses, a repeat with every matrix that could write set to zero does change the outputs.
+"""
+
+import copy
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+
+from solar_upscale.architecture.residual import residual_writers
+from solar_upscale.architecture.residual_table import BLOCKS, REFUSED
+from solar_upscale.architecture.types import ResidualRule, Stack
+from solar_upscale.errors import UnsupportedError
+from solar_upscale.header import TensorInfo
+from solar_upscale.transform import transform_chunks, transform_for
+from tests import residual_models
+
+DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64"}
+
+
+class ScaledAdditions(TorchFunctionMode):
+    """Multiply by ``factor`` whatever is added to the tensor ``stream``; the sum is the next stream."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor, self.additions, self.adding = factor, 0, False
+        self.stream: torch.Tensor | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if self.adding or name not in ("add", "add_", "__add__", "__radd__", "__iadd__"):
+            return func(*args, **(kwargs or {}))
+        left, right = args[:2]
+        if self.is_stream(left) == self.is_stream(right) or left.shape != right.shape:
+            return func(*args, **(kwargs or {}))
+        self.adding = True
+        total = left + right * self.factor if self.is_stream(left) else left * self.factor + right
+        self.stream = left.copy_(total) if name in ("add_", "__iadd__") else total
+        self.adding = False
+        self.additions += 1
+        return self.stream
+
+    def is_stream(self, tensor: Any) -> bool:
+        """The stream itself or a view of all of it."""
+        if not isinstance(tensor, torch.Tensor) or self.stream is None:
+            return False
+        return tensor.data_ptr() == self.stream.data_ptr() and tensor.numel() == self.stream.numel()
+
+
+def stream_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int | str, torch.Tensor]:
+    places = [*enumerate(args), *((key, kwargs[key]) for key in ("hidden_states", "x") if key in kwargs)]
+    return next((place, value) for place, value in places if isinstance(value, torch.Tensor))
+
+
+@contextmanager
+def additions_scaled(layer: nn.Module, factor: float) -> Iterator[ScaledAdditions]:
+    mode = ScaledAdditions(factor)
+
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        mode.stream = stream_argument(args, kwargs)[1]
+        mode.__enter__()
+
+    def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        mode.__exit__(None, None, None)
+        mode.stream = None
+
+    hooks = [
+        layer.register_forward_pre_hook(before, with_kwargs=True),
+        layer.register_forward_hook(after, with_kwargs=True),
+    ]
+    yield mode
+    for hook in hooks:
+        hook.remove()
+
+
+@contextmanager
+def repeated(layer: nn.Module, repeat: nn.Module) -> Iterator[None]:
+    """After ``layer``, ``repeat`` runs on its output, and what it gives is what the model sees."""
+
+    def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        stream = output if isinstance(output, torch.Tensor) else output[0]
+        place, _ = stream_argument(args, kwargs)
+        if isinstance(place, int):
+            args = (*args[:place], stream.clone(), *args[place + 1 :])
+        else:
+            kwargs = {**kwargs, place: stream.clone()}
+        return repeat(*args, **kwargs)
+
+    hook = layer.register_forward_hook(after, with_kwargs=True)
+    yield
+    hook.remove()
+
+
+def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def infos(tensors: Mapping[str, torch.Tensor]) -> dict[str, TensorInfo]:
+    return {
+        name: TensorInfo(name, DTYPES.get(tensor.dtype, "U8"), tuple(tensor.shape), (0, tensor.nbytes))
+        for name, tensor in tensors.items()
+    }
+
+
+def transformed(tensor: torch.Tensor, rule: ResidualRule, factor: float) -> torch.Tensor:
+    data = tensor.detach().contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else b""
+    info = infos({"tensor": tensor})["tensor"]
+    change = transform_for(factor, rule, info)
+    changed = b"".join(transform_chunks(change, info.dtype, len(data), lambda start, stop: [data[start:stop]]))
+    return torch.frombuffer(bytearray(changed), dtype=tensor.dtype).reshape(tensor.shape)
+
+
+def put_factor(layer: nn.Module, rules: Mapping[str, ResidualRule], factor: float) -> None:
+    tensors = tensors_of(layer)
+    with torch.no_grad():
+        for name, rule in rules.items():
+            tensors[name].copy_(transformed(tensors[name], rule, factor))
+
+
+def layer_rules(
+    model: PreTrainedModel, config: Mapping[str, Any], prefix: str, layers: nn.ModuleList
+) -> list[dict[str, ResidualRule]]:
+    """The rules of each layer by the tensor's name within the layer."""
+    stack = Stack("test", (prefix,), len(layers), residual_models.config_path(model, prefix))
+    tensors = {f"{prefix}.{index}.{name}": t for index, layer in enumerate(layers) for name, t in tensors_of(layer).items()}
+    rules = residual_writers(config, infos(tensors), stack, range(len(layers)))
+    return [
+        {name.removeprefix(f"{prefix}.{index}."): rule for name, rule in rules[index].items()}
+        for index in range(len(layers))
+    ]
+
+
+def check_identity(model: PreTrainedModel, layers: nn.ModuleList, rules: list[dict[str, ResidualRule]]) -> None:
+    expected = residual_models.outputs(model)
+    assert torch.isfinite(expected).all()
+    moved = 0
+    for layer, layer_rule in zip(layers, rules, strict=True):
+        repeat = copy.deepcopy(layer)
+        with repeated(layer, repeat):
+            moved += not torch.equal(residual_models.outputs(model), expected)
+            put_factor(repeat, layer_rule, 0.0)
+            assert torch.equal(residual_models.outputs(model), expected)
+    assert moved >= len(layers) - 1, "the layers do something, so that being an identity says something"
+
+
+def check_factor(
+    model: PreTrainedModel, layers: nn.ModuleList, rules: list[dict[str, ResidualRule]], factor: float
+) -> None:
+    for layer, layer_rule in zip(layers, rules, strict=True):
+        if any(rule.only_zero for rule in layer_rule.values()):
+            with pytest.raises(UnsupportedError, match="only"):
+                put_factor(copy.deepcopy(layer), layer_rule, factor)
+            continue
+        with additions_scaled(layer, factor) as watched:
+            expected = residual_models.outputs(model)
+        before = {name: tensor.detach().clone() for name, tensor in tensors_of(layer).items()}
+        put_factor(layer, layer_rule, factor)
+        got = residual_models.outputs(model)
+        with torch.no_grad():
+            for name, tensor in tensors_of(layer).items():
+                tensor.copy_(before[name])
+        assert watched.additions >= 1 or torch.equal(expected, residual_models.outputs(model))
+        # A gain stored as w in (1 + w) is rounded where it is stored, whatever the factor.
+        if factor != 0.5 or any(rule.offset for rule in layer_rule.values()):
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+        else:
+            assert torch.equal(got, expected)
+
+
+def saved(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
+    model.save_pretrained(folder)
+    tensors: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    return tensors
+
+
+def file_prefix(tensors: Mapping[str, torch.Tensor], layers: nn.ModuleList) -> str:
+    """The prefix of a saved stack: the one whose numbered tensors hold as many elements as the layers do."""
+    count: dict[str, int] = {}
+    for name, tensor in tensors.items():
+        if match := re.match(r"(.+?)\.\d+\.", name):
+            count[match[1]] = count.get(match[1], 0) + tensor.numel()
+    held = sum(tensor.numel() for tensor in layers.state_dict().values())
+    return min(count, key=lambda prefix: abs(count[prefix] - held))
+
+
+def check_file(
+    model: PreTrainedModel,
+    config: Mapping[str, Any],
+    prefix: str,
+    layers: nn.ModuleList,
+    rules: list[dict[str, ResidualRule]],
+    folder: Path,
+) -> None:
+    before = saved(model, folder / "before")
+    factor = 0.0 if any(rule.only_zero for layer_rule in rules for rule in layer_rule.values()) else 0.5
+    for layer, layer_rule in zip(layers, rules, strict=True):
+        put_factor(layer, layer_rule, factor)
+    after = saved(model, folder / "after")
+    stored = file_prefix(before, layers)
+    stack = Stack("test", (stored,), len(layers), residual_models.config_path(model, prefix))
+    by_layer = residual_writers(config, infos(before), stack, range(len(layers)))
+    named = {name: rule for layer in by_layer.values() for name, rule in layer.items()}
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        expected = transformed(tensor, named[name], factor) if name in named else tensor
+        assert torch.equal(after[name], expected), name
+
+
+def prove(label: str, folder: Path) -> str:
+    """Prove one case; says what was proved of which stack."""
+    model = residual_models.build_case(label)
+    residual_models.randomise(model)
+    config = model.config.to_dict()
+    told: list[str] = []
+    for prefix, layers in residual_models.stacks(model):
+        try:
+            rules = layer_rules(model, config, prefix, layers)
+        except UnsupportedError as refusal:
+            told.append(f"{prefix}: refused: {refusal}")
+            assert refusal_is_true(model, layers), f"{label}: {prefix}: could be an identity, but: {refusal}"
+            continue
+        check_factor(model, layers, rules, 0.5)
+        check_factor(model, layers, rules, 0.3)
+        check_identity(model, layers, rules)
+        narrow = copy.deepcopy(model).to(torch.bfloat16)
+        check_identity(narrow, dict(residual_models.stacks(narrow))[prefix], rules)
+        check_file(model, config, prefix, layers, rules, folder / prefix)
+        told.append(f"{prefix}: identity")
+    return "; ".join(told)
+
+
+def refusal_is_true(model: PreTrainedModel, layers: nn.ModuleList) -> bool:
+    """Whether some repeat changes the outputs with every matrix and bias of it zero."""
+    expected = residual_models.outputs(model)
+    for layer in layers:
+        repeat = copy.deepcopy(layer)
+        with torch.no_grad():
+            for name, tensor in tensors_of(repeat).items():
+                if tensor.dim() > 1 or (name.endswith("bias") and "norm" not in name.lower() and "ln" not in name):
+                    tensor.zero_()
+        with repeated(layer, repeat):
+            if not torch.equal(residual_models.outputs(model), expected):
+                return True
+    return False
