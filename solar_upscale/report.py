@@ -40,7 +40,7 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, enc
     sections = [
         _heading(plan),
         rows_text((name, f"{left} -> {right}") for name, left, right in sizes),
-        terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding),
+        terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip("\n"),
         _titled("config.json", (_change_row(change) for change in plan.change.changes)),
         _titled("shards", _shard_rows(plan)),
         _titled("comes along", [(", ".join(file.name for file in plan.sidecars) or "nothing",)], width=width),
@@ -71,7 +71,9 @@ def written_report(
         ("weights", f"{nbytes_text(plan.total_size)} in {len(plan.shards)} files: {ways}"),
         ("written to", where),
     ]
-    picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding)
+    picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip(
+        "\n"
+    )
     return f"{_heading(plan)}\n\n{picture}\n\n{rows_text(rows)}\n"
 
 

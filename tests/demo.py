@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here needs a network
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
 def main() -> None:
@@ -71,4 +72,7 @@ def generate(source: Path, output: Path) -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     main()
