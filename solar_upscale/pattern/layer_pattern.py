@@ -70,10 +70,28 @@ class LayerPattern:
         words = []
         position = 0
         while position < len(self.sources):
-            word, length = self._progression(position)
+            word, length = self._in_place(position) or self._progression(position)
             words.append(word)
             position += length
         return tuple(words)
+
+    def _in_place(self, position: int) -> tuple[str, int] | None:
+        """The word for neighbouring layers that each stand k times in place, and how many target layers it covers."""
+        first = self.sources[position]
+        times = 1
+        while self.sources[position + times : position + times + 1] == (first,):
+            times += 1
+        layers = 1
+        while self._stands(first + layers, position + layers * times, times):
+            layers += 1
+        if times == 1 or layers == 1:
+            return None
+        return f"[i for i in range({first},{first + layers}) for _ in range({times})]", layers * times
+
+    def _stands(self, layer: int, position: int, times: int) -> bool:
+        """Whether exactly ``times`` target layers from ``position`` on come from ``layer``."""
+        stop = position + times
+        return self.sources[position:stop] == (layer,) * times and self.sources[stop : stop + 1] != (layer,)
 
     def _progression(self, position: int) -> tuple[str, int]:
         """The word for the evenly spaced layers that begin at ``position``, and how many layers it covers."""
@@ -84,6 +102,10 @@ class LayerPattern:
         length = 2
         while position + length < len(self.sources) and self.sources[position + length] == first + step * length:
             length += 1
+        if length > 1 and self._in_place(position + length - 1):
+            length -= 1  # the last layer begins a block of layers in place
+        if length == 1:
+            return str(first), 1
         if step != 1 and length == 2:  # two layers apart are clearer as themselves than with a step
             return str(first), 1
         stop = min(first + step * length, self.num_source_layers)  # a stop beyond the model would be refused
