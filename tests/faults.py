@@ -16,7 +16,6 @@ names until fsync of every folder it touched. A rename is kept or lost whole, as
 
 import builtins
 import contextlib
-import fcntl
 import io
 import os
 import shutil
@@ -29,6 +28,8 @@ from typing import Any
 import pytest
 
 from solar_upscale.commit import folder as commit_folder
+
+fcntl = pytest.importorskip("fcntl", reason="the harness stands between POSIX calls")
 
 Fill = Callable[[Path], object]
 Job = Callable[[Path], object]

@@ -1,7 +1,6 @@
 """OUT is absent, what it was, or whole: whatever stops a run, whoever else runs, whatever is in the way."""
 
 import errno
-import fcntl
 import json
 import multiprocessing
 import os
@@ -20,11 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solar_upscale import commit
+from solar_upscale.commit import files as commit_files
 from solar_upscale.commit import folder as commit_folder
 from solar_upscale.commit import lock as commit_lock
 from solar_upscale.errors import OutputError
-
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the faults are those of POSIX calls")
 
 Tree = dict[str, bytes]
 
@@ -290,6 +288,42 @@ def test_what_was_given_up_is_not_taken_for_work(world: Path) -> None:
             assert tree(state.root / "out") == files_for("A"), state
 
 
+def test_name_that_a_killed_run_gave_is_on_disk_before_the_next_run_publishes(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between a file's rename and its folder's sync, then a loss of power in the run that found the file."""
+    real, name = commit_files.sync_folder, "sub/dir/tokenizer.model"
+
+    def killed(folder: Path) -> None:
+        if folder.name == "dir":
+            raise KeyboardInterrupt
+        real(folder)
+
+    def killed_then_resumed(root: Path) -> None:
+        with commit.unfinished(root / "out", job="job", state="A") as work, monkeypatch.context() as patch:
+            patch.setattr(commit_files, "sync_folder", killed)
+            with pytest.raises(KeyboardInterrupt):
+                commit.write_bytes(work.folder, name, files_for("A")[name])
+        assert name not in run(root)
+
+    for state in every_power_loss(fresh, killed_then_resumed, at=world / "w"):
+        check_state(state.root, None, can_be_absent=True)
+        run(state.root)
+        assert tree(state.root / "out") == files_for("A"), state
+
+
+def test_output_put_aside_once_and_made_again_can_still_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_folder, "exchange_names", lambda one, other: False)
+    leave_work(tmp_path, "A")
+    (tmp_path / "out.incomplete" / "previous").mkdir()
+    (tmp_path / "out.incomplete" / "previous" / "file").write_bytes(b"put aside by a run that was killed")
+    old_output(tmp_path)
+    run(tmp_path, overwrite=True)
+    assert tree(tmp_path) == {f"out/{name}": data for name, data in files_for("A").items()}
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -396,6 +430,15 @@ def test_planted_link_in_place_of_the_lock_is_not_written_through(tmp_path: Path
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
+def test_refused_run_does_not_touch_what_another_job_was_about_to_publish(tmp_path: Path) -> None:
+    given_up = tmp_path / "out.incomplete" / ("0" * 16 + "-" + "0" * 16 + ".1")
+    given_up.mkdir(parents=True)
+    (given_up / "file").write_bytes(b"theirs")
+    with pytest.raises(OutputError, match="unfinished work of another plan"):
+        run(tmp_path)
+    assert (given_up / "file").read_bytes() == b"theirs"
+
+
 def test_leftovers_of_another_job_stay(tmp_path: Path) -> None:
     leave_work(tmp_path, "A", job="other")
     commit.remove_leftovers(tmp_path / "out", job="job")
@@ -443,7 +486,7 @@ def test_runs_that_begin_together_make_one_right_output(tmp_path: Path) -> None:
 
 
 def test_lock_whose_file_was_removed_meanwhile_is_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, removed = fcntl.flock, []
+    real, removed = commit_lock.fcntl.flock, []
 
     def flock(fd: int, operation: int) -> None:
         real(fd, operation)
@@ -452,7 +495,7 @@ def test_lock_whose_file_was_removed_meanwhile_is_not_enough(tmp_path: Path, mon
             (tmp_path / "out.incomplete").rmdir()
             removed.append(fd)
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(commit_lock.fcntl, "flock", flock)
     run(tmp_path)
     assert removed
     assert tree(tmp_path / "out") == files_for("A")

@@ -2,7 +2,6 @@
 
 import ctypes
 import errno
-import fcntl
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,9 +17,9 @@ from solar_upscale import move
 from solar_upscale.errors import CheckpointError
 from solar_upscale.move import BLOCK_NBYTES, Moved, Mover, WriteBehind, can_clone, write_all, zero_range
 
-MIB = 1 << 20
+fcntl = pytest.importorskip("fcntl", reason="injects faults into POSIX calls")
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="injects faults into POSIX calls")
+MIB = 1 << 20
 
 
 def pattern_bytes(nbytes: int, seed: int = 0) -> bytes:

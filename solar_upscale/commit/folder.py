@@ -72,7 +72,8 @@ def unfinished(output: Path, *, job: str, state: str, overwrite: bool = False) -
         output.parent.mkdir(parents=True, exist_ok=True)
     with locked(container):
         with told_as_output_error(output):
-            _refuse_occupied(output, overwrite)  # again: the run that held the lock may have published
+            _refuse_occupied(output, overwrite)  # again: whoever held the lock before may have published
+            _refuse_foreign(container, overwrite)
             folder, resumed, restarted = _prepare(container, _digest(job), _digest(state), overwrite)
         try:
             yield Unfinished(output, folder, overwrite, resumed, restarted)
@@ -102,9 +103,9 @@ def _digest(text: str) -> str:
 def _prepare(container: Path, job: str, state: str, overwrite: bool) -> tuple[Path, bool, bool]:
     """The work folder of a fingerprint inside its locked container, whether it was there, whether others' was."""
     folder = container / f"{job}-{state}"
-    _settle_swaps(container)
     if not overwrite:
         _refuse_other_jobs(container, job)
+    _settle_swaps(container)
     kept = {LOCK, _PREVIOUS, folder.name}
     discarded = [name for name in names_in(container) if name not in kept and not _LITTER.fullmatch(name)]
     for name in discarded:
@@ -195,7 +196,6 @@ def _take_name(folder: Path, output: Path) -> None:
         return
     swap = folder.with_name(f"{folder.name}.{folder.stat().st_ino}")
     folder.rename(swap)
-    sync_folder(container)
     if not exchange_names(swap, output):
         remove_tree(container / _PREVIOUS)
         output.rename(container / _PREVIOUS)
