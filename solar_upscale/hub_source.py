@@ -127,24 +127,10 @@ class HubSource:
             CheckpointError: there is no such file, or what arrived has another size than the listing says.
             HubError: the Hub refused or could not be reached.
         """
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow to import
-
         missing = [name for name in filenames if self.local_path_if_cached(name) is None]
         if missing:
             with hub_errors(self.repo_id, revision=self.revision):
-                patiently(
-                    self.repo_id,
-                    lambda: snapshot_download(
-                        self.repo_id,
-                        revision=self.revision,
-                        cache_dir=self.cache_dir,
-                        token=self.token,
-                        local_files_only=self.local_files_only,
-                        allow_patterns=[glob.escape(name) for name in missing],
-                        library_name=LIBRARY,
-                        library_version=__version__,
-                    ),
-                )
+                patiently(self.repo_id, lambda: self._download(missing))
         for name in missing:
             path = self.local_path_if_cached(name)
             nbytes = None if path is None else path.stat().st_size
@@ -152,6 +138,22 @@ class HubSource:
                 raise CheckpointError(
                     f"{name}: expected {self.listing[name].nbytes} bytes, got {nbytes or 0}; run the same command again"
                 )
+
+    def _download(self, missing: list[str]) -> None:
+        from huggingface_hub import hf_hub_download, snapshot_download  # noqa: PLC0415 - slow to import
+
+        how: dict[str, Any] = {
+            "revision": self.revision,
+            "cache_dir": self.cache_dir,
+            "token": self.token,
+            "local_files_only": self.local_files_only,
+            "library_name": LIBRARY,
+            "library_version": __version__,
+        }
+        if len(missing) == 1:
+            hf_hub_download(self.repo_id, missing[0], **how)
+        else:
+            snapshot_download(self.repo_id, allow_patterns=[glob.escape(name) for name in missing], **how)
 
     # Ranges
 
@@ -222,8 +224,8 @@ class HubSource:
                             yield chunk
                             if gone.is_set():
                                 return
-                    if start < stop:
-                        raise self._cut(file, stop - start)
+                    if start < stop:  # a body that ends early without saying so is a cut like any other
+                        raise connection_errors()[0](f"the answer ended {stop - start} bytes early")
                 except connection_errors() as error:
                     patience.wait(error)
 
@@ -255,10 +257,6 @@ class HubSource:
 
     def _wrong(self, file: SourceFile, what: str) -> HubError:
         return HubError(f"{self.repo_id}: {file.name}: {what}")
-
-    def _cut(self, file: SourceFile, nbytes: int) -> Exception:
-        """A body that ends early without saying so is a cut like any other."""
-        return connection_errors()[0](f"{file.name}: the answer ended {nbytes} bytes early")
 
 
 def open_source(
