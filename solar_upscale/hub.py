@@ -33,6 +33,7 @@ _NO_SUCH_MODEL = {
     True: f"no such model, or it is private and you are not logged in; check the name, or {_LOG_IN}",
     False: "no such model, or it is private and the token has no access to it",
 }
+_OFFLINE = "offline: HF_HUB_OFFLINE is set; unset it to publish"
 _NOT_IN_CACHE = "not, or not all of it, in the cache, and offline: the Hub may not be asked"
 
 _log = logging.getLogger("solar_upscale")
@@ -68,7 +69,7 @@ def patiently(what: str, call: Callable[[], _T]) -> _T:
     while True:
         try:
             return call()
-        except connection_errors() as error:
+        except (*connection_errors(), RuntimeError) as error:  # the latter: from one of the client's threads
             patience.wait(error)
 
 
@@ -117,7 +118,7 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
         (errors.RevisionNotFoundError, f'no revision "{revision or "main"}"; {page}/tree/main lists those there are'),
         (errors.RepositoryNotFoundError, _NO_SUCH_MODEL[_status(error) == 401]),
         (errors.LocalEntryNotFoundError, _NOT_IN_CACHE),
-        (errors.OfflineModeIsEnabled, _NOT_IN_CACHE),
+        (errors.OfflineModeIsEnabled, _OFFLINE if writes else _NOT_IN_CACHE),
         (errors.EntryNotFoundError, "a file is gone at this revision; run the same command again"),
         (errors.LocalTokenNotFoundError, f"not logged in; {_LOG_IN}"),
         (errors.HFValidationError, f"not a repo id: {said}"),
@@ -171,7 +172,7 @@ def _retry_after(error: Exception) -> float | None:
     if isinstance(error, LocalEntryNotFoundError) or isinstance(root, OfflineModeIsEnabled):
         return None  # the client has tried as often as it does, or may not
     if not isinstance(root, HfHubHTTPError):
-        return 0.0
+        return 0.0 if isinstance(root, connection_errors()) else None
     if _status(root) not in _TRANSIENT_STATUS:
         return None
     seconds = _asked_to_wait(root)

@@ -114,7 +114,7 @@ class HubSource:
 
     def local_path_if_cached(self, filename: str) -> Path | None:
         """The cached file at this commit, or None; nothing is fetched."""
-        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - slow to import
 
         self._file(filename)
         found = try_to_load_from_cache(self.repo_id, filename, cache_dir=self.cache_dir, revision=self.revision)
@@ -127,24 +127,10 @@ class HubSource:
             CheckpointError: there is no such file, or what arrived has another size than the listing says.
             HubError: the Hub refused or could not be reached.
         """
-        from huggingface_hub import snapshot_download
-
         missing = [name for name in filenames if self.local_path_if_cached(name) is None]
         if missing:
             with hub_errors(self.repo_id, revision=self.revision):
-                patiently(
-                    self.repo_id,
-                    lambda: snapshot_download(
-                        self.repo_id,
-                        revision=self.revision,
-                        cache_dir=self.cache_dir,
-                        token=self.token,
-                        local_files_only=self.local_files_only,
-                        allow_patterns=[glob.escape(name) for name in missing],
-                        library_name=LIBRARY,
-                        library_version=__version__,
-                    ),
-                )
+                patiently(self.repo_id, lambda: self._download(missing))
         for name in missing:
             path = self.local_path_if_cached(name)
             nbytes = None if path is None else path.stat().st_size
@@ -152,6 +138,22 @@ class HubSource:
                 raise CheckpointError(
                     f"{name}: expected {self.listing[name].nbytes} bytes, got {nbytes or 0}; run the same command again"
                 )
+
+    def _download(self, missing: list[str]) -> None:
+        from huggingface_hub import hf_hub_download, snapshot_download  # noqa: PLC0415 - slow to import
+
+        how: dict[str, Any] = {
+            "revision": self.revision,
+            "cache_dir": self.cache_dir,
+            "token": self.token,
+            "local_files_only": self.local_files_only,
+            "library_name": LIBRARY,
+            "library_version": __version__,
+        }
+        if len(missing) == 1:
+            hf_hub_download(self.repo_id, missing[0], **how)
+        else:
+            snapshot_download(self.repo_id, allow_patterns=[glob.escape(name) for name in missing], **how)
 
     # Ranges
 
@@ -198,8 +200,8 @@ class HubSource:
         self, file: SourceFile, start: int, stop: int, *, gone: threading.Event | None = None
     ) -> Iterator[bytes]:
         """The range as it arrives; after a cut, the rest of it. ``gone`` says that nobody waits for it any more."""
-        from huggingface_hub import constants, get_session, hf_hub_url
-        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+        from huggingface_hub import constants, get_session, hf_hub_url  # noqa: PLC0415 - slow to import
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # noqa: PLC0415 - documented there
 
         gone = gone or threading.Event()
         url = hf_hub_url(self.repo_id, file.name, revision=self.revision)
@@ -222,8 +224,8 @@ class HubSource:
                             yield chunk
                             if gone.is_set():
                                 return
-                    if start < stop:
-                        raise self._cut(file, stop - start)
+                    if start < stop:  # a body that ends early without saying so is a cut like any other
+                        raise connection_errors()[0](f"the answer ended {stop - start} bytes early")
                 except connection_errors() as error:
                     patience.wait(error)
 
@@ -233,7 +235,7 @@ class HubSource:
         Raises:
             HubError: it is not.
         """
-        from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+        from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # noqa: PLC0415 - documented
 
         hf_raise_for_status(response)
         if response.status_code != 206:
@@ -255,10 +257,6 @@ class HubSource:
 
     def _wrong(self, file: SourceFile, what: str) -> HubError:
         return HubError(f"{self.repo_id}: {file.name}: {what}")
-
-    def _cut(self, file: SourceFile, nbytes: int) -> Exception:
-        """A body that ends early without saying so is a cut like any other."""
-        return connection_errors()[0](f"{file.name}: the answer ended {nbytes} bytes early")
 
 
 def open_source(
@@ -312,8 +310,8 @@ def _find_config(
     Asking for it is how the client resolves a revision: by the Hub, or by what the cache remembers when the Hub cannot
     be asked, and it remembers this answer.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     try:
         found = patiently(
@@ -341,8 +339,8 @@ def _find_config(
 def _list_files(
     repo_id: str, commit: str, token: str | bool | None, snapshot: Path, *, local_files_only: bool
 ) -> dict[str, SourceFile]:
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import HfApi, constants  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     if local_files_only or constants.HF_HUB_OFFLINE:
         return _list_snapshot(snapshot)

@@ -614,7 +614,8 @@ class _Handler(BaseHTTPRequestHandler):
             if repo_id in self.hub.repos:
                 body = {"error": "You already created this model repo", "url": url}
                 return self._send(409, json.dumps(body).encode())
-            self.hub.repos[repo_id] = Repo(repo_id, private=wanted.get("visibility") == "private")
+            private = wanted.get("visibility") == "private" or wanted.get("private") is True
+            self.hub.repos[repo_id] = Repo(repo_id, private=private)
             self.hub.commit(repo_id, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
         return self._send_json({"url": url, "name": repo_id, "id": repo_id})
 
@@ -649,7 +650,8 @@ class _Handler(BaseHTTPRequestHandler):
     def lfs_batch(self, repo: str) -> None:
         self._repo(repo)
         objects = []
-        for wanted in self._json()["objects"]:
+        asked = self._json()
+        for wanted in asked["objects"]:
             oid, nbytes = wanted["oid"], wanted["size"]
             answer: dict[str, Any] = {"oid": oid, "size": nbytes}
             if self.hub.lfs_blob(oid) is None:
@@ -664,7 +666,8 @@ class _Handler(BaseHTTPRequestHandler):
                 verify = {"href": f"{self.hub.endpoint}/{repo}.git/info/lfs/verify"}
                 answer["actions"] = {"upload": upload, "verify": verify}
             objects.append(answer)
-        self._send_json({"transfer": "basic", "objects": objects})
+        transfer = "xet" if self.hub.xet and "xet" in asked["transfers"] else "basic"
+        self._send_json({"transfer": transfer, "objects": objects})
 
     def complete_multipart(self, oid: str) -> None:
         self._json()

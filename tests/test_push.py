@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest_hub import TOKEN, hub_env, hub_model
 from hub_server import HubServer
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors.numpy import save
 
 from solar_upscale.errors import HubError, OutputError
@@ -64,7 +64,7 @@ def test_a_folder_is_published_in_one_commit_on_top_of_large_files(
 def test_a_folder_is_published_through_xet(xet_hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     push_folder(folder, "me/model", token=TOKEN)
     assert on_hub(xet_hub) == files
-    assert not xet_hub.lines("PUT|lfs/objects")
+    assert not xet_hub.lines("PUT")
     local = snapshot_download("me/model", token=TOKEN)
     assert {name: (Path(local) / name).read_bytes() for name in files} == files
 
@@ -368,6 +368,21 @@ def test_refusals_to_write_are_told_in_one_line(hub: HubServer, folder: Path, to
         push_folder(folder, "me/model", token=token)
     assert "\n" not in str(caught.value)
     assert "hf_" not in str(caught.value)
+
+
+@pytest.mark.parametrize("repo", ["a b", "me/mo del", "a/b/c", "me/.."])
+def test_a_name_that_is_no_repo_id_is_one_line_and_asks_nobody(hub: HubServer, folder: Path, repo: str) -> None:
+    with pytest.raises(HubError, match="not a repo id") as caught:
+        push_folder(folder, repo, token=TOKEN)
+    assert "\n" not in str(caught.value)
+    assert not hub.requests
+
+
+def test_publishing_offline_is_one_line(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match=r"^me/model: offline: HF_HUB_OFFLINE is set"):
+        push_folder(folder, "me/model", token=TOKEN)
+    assert not hub.requests
 
 
 def test_a_token_that_expires_in_the_middle_is_one_line_and_nothing_shows(hub: HubServer, folder: Path) -> None:
