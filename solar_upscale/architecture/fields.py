@@ -146,8 +146,8 @@ INVERSE_INDEX = _position(
 
 
 def _image_layers(view: View, i: int, n: int) -> int | None:  # noqa: ARG001 (signature of a formula)
-    indexes = view.at_root("vision_config.deepstack_visual_indexes") or ()
-    return i if i < len(indexes) else None
+    indexes = view.at_root("vision_config.deepstack_visual_indexes", view.at_root("deepstack_visual_indexes"))
+    return i if i < (3 if indexes is None else len(indexes)) else None
 
 
 def _image_layers_listed(view: View, i: int, n: int) -> int | None:  # noqa: ARG001 (signature of a formula)
@@ -662,6 +662,7 @@ ROWS: Mapping[str, Row] = {
     "nllb-moe:encoder": _nllb_moe("encoder_sparse_step", "decoder_sparse_step"),
     "olmo3": Row((_layer_types(_every(None, 4)),)),
     "olmo_hybrid": Row((_layer_types(_every(None, 4, FULL, LINEAR)),)),
+    "pegasus_x:decoder": Row(),
     "pegasus_x:encoder": Row((BY_PARITY,)),
     "pix2struct_text_model": T5,
     "qwen2": QWEN2,
@@ -739,7 +740,8 @@ ROOT_ROWS: Mapping[str, Row] = {
                 _image_layers_listed,
                 "image features enter at fixed layers (deepstack_layer_map, spatial_target_layers), which must keep their numbers",
             ),
-        )
+        ),
+        beside=("deepstack_layer_map", "spatial_target_layers"),
     ),
     "granite_docling": Row((DEEPSTACK,)),
     "qwen3_omni_moe": Row((DEEPSTACK,)),
