@@ -92,8 +92,9 @@ def build(pair: Pair, folder: Path) -> Built:
     """
     model = tiny_models.tiny_model(pair)
     model.save_pretrained(folder)
+    model_class = type(model)
     del model
-    loaded, info = load(pair, folder)
+    loaded, info = load(model_class, folder)
     tensors = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
@@ -104,8 +105,8 @@ def build(pair: Pair, folder: Path) -> Built:
     return Built(pair, folder, loaded, logits_of(loaded), info, tensors, config)
 
 
-def load(pair: Pair, folder: Path) -> tuple[Any, dict[str, Any]]:
-    model, info = getattr(transformers, pair.auto_class).from_pretrained(
+def load(model_class: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    model, info = model_class.from_pretrained(
         folder, output_loading_info=True, attn_implementation="eager", dtype=torch.float32
     )
     return model.eval(), {key: sorted(map(str, value)) for key, value in info.items() if key.endswith("keys") and value}
@@ -285,7 +286,7 @@ def judge(built: Built, stack: Stack, label: str, sources: list[int], config: di
     target = built.folder.parent / "target"
     try:
         write(built.folder, target, change)
-        model, info = load(built.pair, target)
+        model, info = load(type(built.model), target)
         return outcome(*compare(built, stack, sources, model, info))
     except Exception as error:  # transformers may fail in any way on a config; the sweep reports it
         return outcome(WRONG, f"{type(error).__name__}: {str(error)[:200]}")
@@ -355,7 +356,7 @@ def refusal_is_true(built: Built, stack: Stack, sources: list[int]) -> bool:
     target = built.folder.parent / "plain"
     try:
         write(built.folder, target, change)
-        model, info = load(built.pair, target)
+        model, info = load(type(built.model), target)
         verdict, reason = compare(built, stack, sources, model, info)
         # Image features do not show in what a text is answered.
         return verdict == WRONG or reason.startswith("weights only") or "deepstack" in json.dumps(config)
@@ -426,7 +427,7 @@ def without_lists(built: Built, stack: Stack) -> Iterator[Outcome]:
     try:
         shutil.copytree(built.folder, bare)
         (bare / "config.json").write_text(json.dumps(config))
-        model, info = load(built.pair, bare)
+        model, info = load(type(built.model), bare)
         logits = logits_of(model)
     except Exception:
         return

@@ -20,7 +20,7 @@ SIZES: dict[str, Any] = {
         (
             "hidden_size", "d_model", "n_embd", "dim", "embed_dim", "word_embed_proj_dim", "embedding_size", "emb_dim",
             "dim_model", "attention_hidden_size", "d_embed", "input_embedding_size", "encoder_hidden_size",
-            "projection_dim", "d_inner_model", "hidden_dim",
+            "projection_dim", "d_inner_model", "hidden_dim", "out_hidden_size", "adapter_input_size",
         ),
         32,
     ),
@@ -109,7 +109,10 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
     "deepseek_v2": {"first_k_dense_replace": 2},
     "dots1": {"first_k_dense_replace": 2, "max_window_layers": 4},
-    "dots3_note_text": _ALL_HEADS,
+    "dots3_note_text": {
+        **_ALL_HEADS,
+        "per_layer_config": {i: {"kv_lora_rank": 8, "head_dim": 12} for i in (2, 3, 4, 6, 7)},
+    },
     "esmc": _ALL_HEADS,
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma3n_text": {
@@ -125,7 +128,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "glm4v_text": _MROPE,
     "glm_ocr_text": _MROPE,
     "glm4v_moe_text": _HALF_MROPE,
-    "glm5_next_text": _ALL_HEADS,
+    "glm5_next_text": {"qk_rope_head_dim": 0, "index_topk": 16, "index_kpool": 4, **_ALL_HEADS},
     "gpt_neo": {"attention_types": [[["global", "local"], 4]], "window_size": 4},
     "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 2},
     "led": {"attention_window": [4, 8, 4, 4, 8, 4, 8], "max_encoder_position_embeddings": 256},
@@ -146,24 +149,73 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "is_decoder": True,
         "attn_layers": ["local", "lsh"] * 4,
         "axial_pos_embds": False,
-        "num_hidden_layers": None,
+        "num_hidden_layers": 8,
         "num_buckets": 2,
         "local_attn_chunk_length": 4,
         "lsh_attn_chunk_length": 4,
         "hash_seed": 0,
     },
-    "longcat_flash": {"num_hidden_layers": None, "q_lora_rank": 16, "num_layers": 8, "num_key_value_heads": 4, "expert_ffn_hidden_size": 16, "ffn_hidden_size": 48, "zero_expert_num": 2},
+    "reformer:AutoModelForMaskedLM": {"is_decoder": False},
+    "longcat_flash": {"num_hidden_layers": 16, "head_dim": 4, "q_lora_rank": 16, "num_layers": 8, "num_key_value_heads": 4, "expert_ffn_hidden_size": 16, "ffn_hidden_size": 48, "zero_expert_num": 2},
     "longformer": {"attention_window": [4, 8, 4, 4, 8, 4, 8, 4]},
     "roc_bert": {"pronunciation_vocab_size": 16, "shape_vocab_size": 16, "pronunciation_embed_dim": 8, "shape_embed_dim": 8},
     "luke": {"entity_vocab_size": 16, "entity_emb_size": 8},
     "perceiver": {"d_latents": 16, "num_latents": 4, "num_self_attends_per_block": 8},
     "switch_transformers": {"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 2},
-    "xlstm": {"num_blocks": None},
+    "xlstm": {"num_blocks": 8, "num_heads": 4, "head_dim": None, "chunk_size": 8, "qk_dim_factor": 1.0, "v_dim_factor": 1.0},
+    "chameleon": {
+        "vocabulary_map": {"<image>": 5},
+        "vq_config": {"base_channels": 32, "channel_multiplier": [1, 1], "num_embeddings": 16, "embed_dim": 4, "num_res_blocks": 1},
+    },
+    "janus": {"vq_config": {"base_channels": 32, "channel_multiplier": [1, 1], "num_embeddings": 16, "embed_dim": 4, "num_res_blocks": 1}},
+    "cosmos3_edge_text": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+    },
+    "dbrx": {
+        "attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense"] + ["sparse"] * 7, **_ALL_HEADS},
+    "dots3_note": {"vision_config": {"mlp_layer_types": ["dense"] * 3, "adapter_in_dim": 32, "adapter_input_size": 32}},
+    "emu3": {
+        "vocabulary_map": {"<image>": 5},
+        "vq_config": {"base_channels": 32, "channel_multiplier": [1, 1], "codebook_size": 16, "embed_dim": 4, "num_res_blocks": 1},
+    },
+    "ernie4_5_vl_moe_text": {"moe_intermediate_size": [24, 24], **_MROPE},
+    "florence2": {
+        "vision_config": {"patch_size": None, "embed_dim": [32] * 4, "num_heads": [2] * 4, "depths": [1] * 4, "projection_dim": 32}
+    },
+    "gemma4_assistant": {
+        "text_config": {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 8},
+    },
+    "granite4_vision": {"deepstack_layer_map": [[0, 1]], "spatial_target_layers": [3]},
+    "hunyuan_vl_text": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 1, 1]},
+    },
+    "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
+    "muse_spark": {"vision_config": {}, "audio_config": {"num_hidden_layers": 4}},
+    "granite_docling": {"vision_config": {"out_hidden_size": 32}},
+    "molmo2": {"vision_config": {"image_size": None, "image_default_input_size": [32, 32]}, "adapter_config": {"vision_feature_layer": [2, 1]}},
+    "neomme": {"head_dim": 16},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 8,
+        "indexer_compress_ratio": 4,
+        "hc_lowrank": 8,
+    },
+    "unlimited_ocr_text": _ALL_HEADS,
+    "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "youtu": _ALL_HEADS,
-    "zamba": {"num_key_value_heads": 4, "attention_head_dim": 16, "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "linear_attention"] * 2},
+    "zamba": {"num_key_value_heads": 4, "attention_hidden_size": None, "attention_head_dim": 16, "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "linear_attention"] * 2},
     "zamba2": {"num_key_value_heads": 4, "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "linear_attention"] * 2, "mamba_ngroups": 1, "num_mem_blocks": 2, "adapter_rank": 4},
     "zaya": {"num_experts_per_tok": 1},
 }
+
+
+# Not worth the time: why.
+TOO_LARGE = {"vibevoice_asr": "its audio tokenizers have 686 million parameters whatever its sizes"}
 
 
 @dataclass(frozen=True)
@@ -192,6 +244,7 @@ def tiny_config(pair: Pair) -> Any:
     cls = CONFIG_MAPPING[pair.model_type]
     kwargs = _shrunk(cls, LAYERS)
     _merge(kwargs, copy.deepcopy(OVERRIDES.get(pair.model_type, {})))
+    _merge(kwargs, copy.deepcopy(OVERRIDES.get(f"{pair.model_type}:{pair.auto_class}", {})))
     _merge(kwargs, copy.deepcopy(dict(pair.settings)))
     kwargs.pop("model_type", None)
     return cls(**kwargs)
@@ -202,10 +255,21 @@ def tiny_model(pair: Pair, seed: int = 0) -> Any:
     import torch
     import transformers
 
+    if pair.model_type in TOO_LARGE:
+        raise ValueError(TOO_LARGE[pair.model_type])
     config = tiny_config(pair)
     config._attn_implementation = "eager"
     torch.manual_seed(seed)
-    model = getattr(transformers, pair.auto_class).from_config(config, attn_implementation="eager").float().eval()
+    module = importlib.import_module("transformers.models.auto.modeling_auto")
+    try:
+        model = getattr(transformers, pair.auto_class).from_config(config, attn_implementation="eager")
+    except (ValueError, AttributeError):
+        # Some types are listed under an auto class that does not take their whole configuration.
+        cls = getattr(transformers, getattr(module, AUTO_CLASSES[pair.auto_class])[pair.model_type])
+        part = getattr(config, "decoder", None) if pair.model_type.startswith("musicgen") else config
+        part._attn_implementation = "eager"
+        model = cls(part)
+    model = model.float().eval()
     strengthen(model, seed)
     return model
 

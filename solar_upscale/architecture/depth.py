@@ -84,6 +84,7 @@ def change_depth(
     view = _set_attributes(changes, known, sources)
     shared = next((row.shared_module for row in known.rows if row.shared_module), None)
     check_layers_alike(tensors, stack, _profiles(known, stack.num_layers), known.model_type, shared)
+    _refuse_missing(tensors, stack, known, sources)
     if shared:
         check_shared_module(tensors, stack, sources, shared)
     numbering, dropped, warnings = _number(changes, tensors, stack, known, sources, drop_mtp=drop_mtp)
@@ -221,7 +222,7 @@ def _refuse_unknown(
     for attribute in known.attributes:
         for encoding in attribute.encodings:
             value = known.view.get(encoding.field) if isinstance(encoding, Listed) else None
-            if isinstance(value, list | tuple) and len(value) < stack.num_layers:
+            if isinstance(value, list | tuple) and 0 < len(value) < stack.num_layers:
                 raise UnsupportedError(
                     f"{where}: config.json: {encoding.fields[0]}: one entry a layer is needed; expected {stack.num_layers}, "
                     f"got {len(value)}"
@@ -242,6 +243,15 @@ def _refuse_unknown(
             f"{where}: --assume-uniform needs exactly one field that counts the layers; expected 1, got {len(written)}"
             f" ({', '.join(written) or 'none'})"
         )
+
+
+def _refuse_missing(tensors: Tensors, stack: Stack, known: _Known, sources: Sequence[int]) -> None:
+    """Refuse where layers carry what the code computes from their number, unless the file holds it."""
+    for row in known.rows:
+        if row.needs and tuple(sources) != tuple(range(stack.num_layers)):
+            ending, reason = row.needs
+            if not any(name.endswith(ending) for name in tensors):
+                raise UnsupportedError(f"{stack.name} ({known.model_type}): no tensor *{ending}: {reason}")
 
 
 def _set_counts(changes: _Changes, known: _Known, stack: Stack, depth: int) -> None:

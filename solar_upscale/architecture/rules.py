@@ -164,7 +164,7 @@ class Listed:
         """The entries."""
         value = view.get(self.field)
         if isinstance(value, list | tuple):
-            return tuple(value[:n]) if len(value) >= n else None
+            return tuple(value[:n]) if n and len(value) >= n else None
         return (value,) * n if self.scalar and value is not None else None
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
