@@ -15,9 +15,9 @@ from solar_upscale.architecture.fields import EVERY_TYPE, ROOT_ROWS, ROWS, Row
 from solar_upscale.architecture.findings import unexplained
 from solar_upscale.architecture.nearest import nearest_pattern, runs
 from solar_upscale.architecture.quantization import rewrite_module_lists
-from solar_upscale.architecture.rules import Attribute, View, same
+from solar_upscale.architecture.rules import Attribute, Listed, View, same
 from solar_upscale.architecture.stacks import name_splitter, section_at, section_type
-from solar_upscale.architecture.tensors import check_layers_alike, module_names, numbered_indices, shared_holders
+from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names, numbered_indices
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
 from solar_upscale.errors import PatternError, UnsupportedError
 from solar_upscale.header import TensorInfo
@@ -82,9 +82,11 @@ def change_depth(
     changes = _Changes(stack, config)
     _set_counts(changes, known, stack, len(sources))
     view = _set_attributes(changes, known, sources)
-    check_layers_alike(tensors, stack, _profiles(known, stack.num_layers), known.model_type)
-    if known.rows and any(row.shared_module for row in known.rows):
-        shared_holders(tensors, stack, sources, next(row.shared_module for row in known.rows if row.shared_module))
+    shared = next((row.shared_module for row in known.rows if row.shared_module), None)
+    check_layers_alike(tensors, stack, _profiles(known, stack.num_layers), known.model_type, shared)
+    _refuse_missing(tensors, stack, known, sources)
+    if shared:
+        check_shared_module(tensors, stack, sources, shared)
     numbering, dropped, warnings = _number(changes, tensors, stack, known, sources, drop_mtp=drop_mtp)
     _set_quantization(changes, tensors, numbering)
     warnings += _stale(known, view, sources)
@@ -217,6 +219,14 @@ def _refuse_unknown(
             f"{where}: config.json holds fields that speak of layers and that no rule explains: {'; '.join(found)}; "
             "they cannot be rewritten truthfully"
         )
+    for attribute in known.attributes:
+        for encoding in attribute.encodings:
+            value = known.view.get(encoding.field) if isinstance(encoding, Listed) else None
+            if isinstance(value, list | tuple) and 0 < len(value) < stack.num_layers:
+                raise UnsupportedError(
+                    f"{where}: config.json: {encoding.fields[0]}: one entry a layer is needed; expected {stack.num_layers}, "
+                    f"got {len(value)}"
+                )
     if known.is_known:
         return
     if not assume_uniform:
@@ -233,6 +243,15 @@ def _refuse_unknown(
             f"{where}: --assume-uniform needs exactly one field that counts the layers; expected 1, got {len(written)}"
             f" ({', '.join(written) or 'none'})"
         )
+
+
+def _refuse_missing(tensors: Tensors, stack: Stack, known: _Known, sources: Sequence[int]) -> None:
+    """Refuse where layers carry what the code computes from their number, unless the file holds it."""
+    for row in known.rows:
+        if row.needs and tuple(sources) != tuple(range(stack.num_layers)):
+            ending, reason = row.needs
+            if not any(name.endswith(ending) for name in tensors):
+                raise UnsupportedError(f"{stack.name} ({known.model_type}): no tensor *{ending}: {reason}")
 
 
 def _set_counts(changes: _Changes, known: _Known, stack: Stack, depth: int) -> None:
@@ -263,7 +282,7 @@ def _set_attributes(changes: _Changes, known: _Known, sources: Sequence[int]) ->
             continue
         target = tuple(vector[source] for source in sources)
         wanted[attribute.name] = (attribute, target)
-        updates = attribute.express(view, target, sources)
+        updates = attribute.express(known.view, view, target, sources)
         if updates is None:
             _refuse_attribute(attribute, target, view, known, sources)
         assert updates is not None
@@ -297,7 +316,7 @@ def _expressible(known: _Known, sources: Sequence[int]) -> bool:
         if vector is None:
             continue
         target = tuple(vector[source] for source in sources)
-        updates = attribute.express(view, target, sources)
+        updates = attribute.express(known.view, view, target, sources)
         if updates is None:
             return False
         view = view.updated(updates)

@@ -22,7 +22,7 @@ COUNTED: frozenset[str] = frozenset(
     olmoe openai-gpt opt paddleocr_vl_text pegasus persimmon phi phi3 phi4_multimodal phimoe plbart
     pp_formulanet_text prophetnet qwen3_vl_text rembert roberta roberta-prelayernorm roc_bert roformer
     seamless_m4t seamless_m4t_v2 seed_oss solar_open squeezebert stablelm starcoder2 t5gemma2_encoder tapas
-    trocr umt5 whisper xglm xlm xlm-roberta xlm-roberta-xl xlnet xmod yoso youtu
+    trocr umt5 whisper xglm xlm xlm-roberta xlm-roberta-xl xlnet xmod yoso youtu voxtral_realtime_text
     """.split()  # noqa: SIM905 (a list of 150 quoted names does not read better)
 )
 

@@ -42,7 +42,8 @@ class Row:
     outside the layers with a slice a layer, and the axis of the slices; ``mtp`` the fields that count next-token layers
     after the last; ``beside`` the fields that speak of other layers; ``strided`` the endings of prefixes numbered once
     every so many layers, and the field that says how many; ``shared_module`` a module that layers share and that the
-    file holds once. ``refusal`` is why the depth of this type cannot be changed at all.
+    file holds once; ``needs`` the ending of a buffer without which the code would compute it from the layer's new number,
+    and what to say then. ``refusal`` is why the depth of this type cannot be changed at all.
     """
 
     attributes: tuple[Attribute, ...] = ()
@@ -52,6 +53,7 @@ class Row:
     beside: tuple[str, ...] = ()
     strided: tuple[tuple[str, str], ...] = ()
     shared_module: str | None = None
+    needs: tuple[str, str] | None = None
     refusal: str | None = None
 
 
@@ -146,8 +148,8 @@ INVERSE_INDEX = _position(
 
 
 def _image_layers(view: View, i: int, n: int) -> int | None:  # noqa: ARG001 (signature of a formula)
-    indexes = view.at_root("vision_config.deepstack_visual_indexes") or ()
-    return i if i < len(indexes) else None
+    indexes = view.at_root("vision_config.deepstack_visual_indexes", view.at_root("deepstack_visual_indexes"))
+    return i if i < (3 if indexes is None else len(indexes)) else None
 
 
 def _image_layers_listed(view: View, i: int, n: int) -> int | None:  # noqa: ARG001 (signature of a formula)
@@ -312,6 +314,11 @@ def _hybrid_rank(view: View, i: int, n: int) -> tuple[int, int] | None:
     kinds = view.get("layers_block_type") or ()
     hybrid = [j for j, kind in enumerate(kinds[:n]) if kind == "hybrid"]
     return (hybrid.index(i), len(hybrid)) if i in hybrid else None
+
+
+def _ngram_rank(view: View, i: int, n: int) -> tuple[int, int] | None:  # noqa: ARG001 (signature of a formula)
+    listed = list(view.get("ple_layer_ids") or ())
+    return (listed.index(i + 1), len(listed)) if i + 1 in listed else None
 
 
 def _aligned(view: View, i: int, n: int) -> bool:
@@ -591,7 +598,14 @@ ROWS: Mapping[str, Row] = {
         )
     ),
     "minicpm3": Row((Attribute("scale_depth", (RootScaled("scale_depth", 1.4),)),)),
-    "minimax": Row((_layer_types(_every(None, 2, LINEAR, FULL)),)),
+    "minimax": Row(
+        (_layer_types(_every(None, 2, LINEAR, FULL)),),
+        needs=(
+            ".slope_rate",
+            "without these buffers the decay of a linear-attention layer is computed from its number and the depth; save the "
+            "model once with transformers, which writes them",
+        ),
+    ),
     "minimax_m3_vl_text": Row(
         (
             _layer_types(Listed("sparse_attention_config.sparse_attention_freq"), _all(FULL)),
@@ -662,6 +676,7 @@ ROWS: Mapping[str, Row] = {
     "nllb-moe:encoder": _nllb_moe("encoder_sparse_step", "decoder_sparse_step"),
     "olmo3": Row((_layer_types(_every(None, 4)),)),
     "olmo_hybrid": Row((_layer_types(_every(None, 4, FULL, LINEAR)),)),
+    "pegasus_x:decoder": Row(),
     "pegasus_x:encoder": Row((BY_PARITY,)),
     "pix2struct_text_model": T5,
     "qwen2": QWEN2,
@@ -677,7 +692,17 @@ ROWS: Mapping[str, Row] = {
     "qwen3_omni_moe_text": QWEN3_MOE,
     "qwen3_vl_moe_text": QWEN3_MOE,
     "qwen4_exp_text": Row(
-        refusal="the n-gram tables of its layers are sized and seeded by their position (ple_layer_ids)"
+        (
+            _layer_types(_every("full_attention_interval", 4, "indexed_attention", LINEAR)),
+            Attribute("ple_layer_ids", (Indices("ple_layer_ids", True, False, 1),)),
+            _position(
+                "n-gram tables",
+                _ngram_rank,
+                "n-gram tables are sized and seeded by a layer's place in ple_layer_ids, so these layers must all stay, once each "
+                "and in order",
+            ),
+        ),
+        mtp=MTP,
     ),
     "recurrent_gemma": Row(
         (Attribute("block_types", (Cycle("block_types", ("recurrent", "recurrent", "attention")),)),),
@@ -739,7 +764,8 @@ ROOT_ROWS: Mapping[str, Row] = {
                 _image_layers_listed,
                 "image features enter at fixed layers (deepstack_layer_map, spatial_target_layers), which must keep their numbers",
             ),
-        )
+        ),
+        beside=("deepstack_layer_map", "spatial_target_layers"),
     ),
     "granite_docling": Row((DEEPSTACK,)),
     "qwen3_omni_moe": Row((DEEPSTACK,)),

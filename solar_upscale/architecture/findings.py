@@ -22,7 +22,11 @@ _HARMLESS = frozenset(
     encoder_layerdrop decoder_layerdrop layer_scale_init_value use_layer_norm apply_residual_connection_post_layernorm
     type_vocab_size token_type_ids attention_type attention_types hidden_act_type position_embedding_type
     block_size num_random_blocks vision_feature_layer vision_feature_layers vision_aspect_ratio
-    image_grid_pinpoints feature_layer
+    image_grid_pinpoints feature_layer hidden_size_per_layer_input vocab_size_per_layer_input
+    _sliding_window_pattern block_multiple_of block_per_row global_block_size index_block_size index_local_blocks
+    index_topk_blocks insert_layer_id mtp_layers_block_type mtp_layer_types mtp_mlp_layer_types num_adapter_layers
+    position_embeddings_type projector_patch_to_query_dict resampler_depth rescale_every spatial_vision_layer
+    speech_encoder_layers t2u_decoder_layers t2u_encoder_layers type_vocab_sizes visual_indicator_token_ids
     """.split()  # noqa: SIM905 (a list of quoted names does not read better)
 )
 

@@ -5,13 +5,12 @@ reads). An *encoding* is one way in which a config says it: a list, indices, a p
 model type uses which encoding is data, in fields.py; what the pattern does with it is depth.py.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Protocol
-
-from solar_upscale.errors import UnsupportedError
 
 __all__ = [
     "Attribute",
@@ -119,9 +118,9 @@ class Attribute:
             got = tuple(None if value is None else sources[value] if value >= 0 else -1 for value in got)
         return [j for j, (a, b) in enumerate(zip(got, wanted, strict=True)) if not same(a, b)]
 
-    def express(self, view: View, wanted: Vector, sources: Sequence[int]) -> Updates | None:
-        """The smallest set of fields that makes ``view`` say ``wanted``; None if there is none."""
-        used = [encoding for encoding in self.encodings if encoding.read(view, view.num_layers) is not None]
+    def express(self, source: View, view: View, wanted: Vector, sources: Sequence[int]) -> Updates | None:
+        """The smallest set of fields that makes ``view``, made from ``source``, say ``wanted``; None if there is none."""
+        used = [encoding for encoding in self.encodings if encoding.read(source, source.num_layers) is not None]
         updates: Updates = {}
         for encoding in used:
             written = encoding.write(view, wanted, sources)
@@ -165,11 +164,7 @@ class Listed:
         """The entries."""
         value = view.get(self.field)
         if isinstance(value, list | tuple):
-            if len(value) < n:
-                raise UnsupportedError(
-                    f"config.json: {self.field}: one entry a layer is needed; expected {n}, got {len(value)}"
-                )
-            return tuple(value[:n])
+            return tuple(value[:n]) if n and len(value) >= n else None
         return (value,) * n if self.scalar and value is not None else None
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
@@ -281,7 +276,7 @@ class Text:
     """A string with one character a layer; ``letters`` translates where the other encodings use words."""
 
     field: str
-    letters: Mapping[str, Any] = field(default_factory=dict)
+    letters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -375,12 +370,9 @@ class Period:
         old = view.get(self.period, self.defaults[0])
         hits = [i for i, value in enumerate(vector) if value == self.inside]
         if not hits:
-            candidates = [(len(vector) + 1, len(vector))]
-        else:
-            periods = [old, *range(1, len(vector) + 1)]
-            candidates = [(period, hits[0] % period) for period in periods if hits[0] < period]
-            candidates.append((len(vector), hits[0]))
-        for period, offset in candidates:
+            return {self.period: len(vector) + 1, self.offset: len(vector)}
+        periods = [old, *range(1, len(vector) + 1)]
+        for period, offset in [(period, hits[0]) for period in periods if hits[0] < period]:
             if hits == [i for i in range(len(vector)) if i % period == offset]:
                 return {self.period: period, self.offset: offset}
         return None

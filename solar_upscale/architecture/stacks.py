@@ -61,10 +61,11 @@ def find_stacks(tensors: Iterable[str], config: Mapping[str, Any]) -> tuple[Stac
         path = _section_path(config, prefixes[0], role, max(rests) + 1)
         num_layers = _without_mtp(rests, config, path, role)
         size = sum(len(names) for names in rests.values())
-        found.append((role, size, Stack(prefixes[0], prefixes, num_layers, path, role)))
+        counted = num_layers in _counts(config, path, role).values() or not _counts(config, path, role)
+        found.append((role, counted, size, Stack(prefixes[0], prefixes, num_layers, path, role)))
     order = {"decoder": 0, "encoder": 1, "other": 3}
-    found.sort(key=lambda item: (order.get(item[0], 2), -item[1]))
-    return tuple(stack for _, _, stack in found)
+    found.sort(key=lambda item: (order.get(item[0], 2), not item[1], -item[2]))
+    return tuple(stack for *_, stack in found)
 
 
 def choose_stack(stacks: tuple[Stack, ...], name: str | None) -> Stack:
@@ -156,8 +157,8 @@ def _numbered(tensors: Iterable[str]) -> dict[str, Rests]:
 def _looks_like_layers(rests: Rests) -> bool:
     """A layer has modules of its own, more than one tensor, and no second numbering right behind its number."""
     names = set().union(*rests.values())
-    modules = {name.split(".")[0] for name in names if "." in name}
-    return len(modules) > 1 and not any(module.isdigit() for module in modules)
+    modules = {name.rpartition(".")[0] for name in names if "." in name}
+    return len(modules) > 1 and not any(name.split(".")[0].isdigit() for name in names)
 
 
 def _parallel(groups: Mapping[str, Rests], model_type: str) -> tuple[list[tuple[str, ...]], set[str]]:

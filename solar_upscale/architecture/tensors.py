@@ -10,7 +10,7 @@ from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.header import TensorInfo
 
-__all__ = ["check_layers_alike", "module_names", "numbered_indices", "shared_holders"]
+__all__ = ["check_layers_alike", "module_names", "numbered_indices", "check_shared_module"]
 
 # What a quantiser puts in a weight's place or beside it; a layer that it skipped has the plain weight.
 _PARAMETER = re.compile(
@@ -35,13 +35,16 @@ def check_layers_alike(
     stack: Stack,
     profiles: Sequence[tuple[Any, ...]],
     model_type: str,
+    shared: str | None = None,
 ) -> None:
-    """Layers of which the config says the same must have the same modules.
+    """Layers of which the config says the same must have the same modules, but for one that layers share.
 
     Raises:
         UnsupportedError: two layers differ and no attribute that is known explains it.
     """
     signatures = _signatures(tensors, stack)
+    if shared:
+        signatures = [{name for name in signature if not name.startswith(f"{shared}.")} for signature in signatures]
     first: dict[tuple[Any, ...], int] = {}
     for layer, profile in enumerate(profiles):
         like = first.setdefault(profile, layer)
@@ -53,7 +56,7 @@ def check_layers_alike(
             )
 
 
-def shared_holders(
+def check_shared_module(
     tensors: Mapping[str, TensorInfo] | Iterable[str], stack: Stack, sources: Sequence[int], module: str
 ) -> None:
     """A module that layers share lies in the file under one of them only: that one must stay if any of them does.

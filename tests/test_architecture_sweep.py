@@ -1,0 +1,461 @@
+"""Every model type that transformers can build: the depth is changed right, or refused with a true reason.
+
+The oracle is surgery on the model in memory, written here and knowing nothing of the tables: blocks are copied whole,
+with their own configuration, and the model around them is told its new depth. `pytest -m sweep` runs every type; run as
+a program this file prints the table, and `--write FILE` writes it as a page of the documentation.
+"""
+
+import copy
+import gc
+import inspect
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import tiny_models  # noqa: E402 (after the checks that its imports need)
+from safetensors import safe_open  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from tiny_models import Pair  # noqa: E402
+
+from solar_upscale.architecture import (  # noqa: E402
+    DepthChange,
+    Stack,
+    change_depth,
+    choose_stack,
+    find_stacks,
+    name_splitter,
+)
+from solar_upscale.errors import UnsupportedError  # noqa: E402
+from solar_upscale.header import TensorInfo  # noqa: E402
+from solar_upscale.pattern import LayerPattern  # noqa: E402
+
+RIGHT, REFUSED, NOT_BUILT, WRONG = "right", "refused", "not built", "WRONG"
+
+
+def patterns(n: int) -> dict[str, list[int]]:
+    """A repeat, a drop, a new order, and a shift by a number that is no multiple of a period."""
+    return {
+        "repeat": [*range(n - 2), *range(2, n)],
+        "shift": [*range(n - 3), *range(2, n)],
+        "drop": [*range(3), *range(5, n)],
+        "reverse": [*reversed(range(n))],
+        "front kept": [*range(n - 1), *range(n - 4, n)],
+    }
+
+
+@dataclass
+class Outcome:
+    """What became of one pattern on one stack of one model."""
+
+    pair: Pair
+    stack: str
+    pattern: str
+    verdict: str
+    reason: str = ""
+
+
+@dataclass
+class Built:
+    """A tiny model on disk and in memory, and how it answers."""
+
+    pair: Pair
+    folder: Path
+    model: Any
+    logits: Any
+    baseline: dict[str, Any]
+    tensors: dict[str, TensorInfo] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+# --- the model on disk -------------------------------------------------------------------------------------------
+
+
+def build(pair: Pair, folder: Path) -> Built:
+    """Make the model, save it, and load what was saved.
+
+    Raises:
+        Exception: whatever transformers raises; the sweep reports it as the reason why the type is not built here.
+    """
+    model = tiny_models.tiny_model(pair)
+    model.save_pretrained(folder)
+    model_class = type(model)
+    del model
+    loaded, info = load(model_class, folder)
+    tensors = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 (the file is no dict)
+                piece = file.get_slice(name)
+                tensors[name] = TensorInfo(name, piece.get_dtype(), tuple(piece.get_shape()), (0, 0))
+    config = json.loads((folder / "config.json").read_text())
+    return Built(pair, folder, loaded, logits_of(loaded), info, tensors, config)
+
+
+def load(model_class: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    model, info = model_class.from_pretrained(
+        folder, output_loading_info=True, attn_implementation="eager", dtype=torch.float32
+    )
+    return model.eval(), {key: sorted(map(str, value)) for key, value in info.items() if key.endswith("keys") and value}
+
+
+def logits_of(model: Any) -> Any:
+    """What the model answers to a fixed text; None for one that needs more than text."""
+    ids = (torch.arange(24) * 7 % 90 + 5)[None]
+    kwargs: dict[str, Any] = {"input_ids": ids}
+    wanted = inspect.signature(model.forward).parameters
+    if "decoder_input_ids" in wanted:
+        kwargs |= {"decoder_input_ids": ids.flip(1)}
+    if "use_cache" in wanted or "decoder_input_ids" in wanted:
+        kwargs |= {"use_cache": False}
+    torch.manual_seed(0)
+    try:
+        with torch.no_grad():
+            output = model(**kwargs)
+    except Exception:  # a model may ask for anything; weights are compared then
+        try:
+            with torch.no_grad():
+                output = model(**kwargs, **extra_inputs(model))
+        except Exception:
+            return None
+    logits = output.get("logits") if hasattr(output, "get") else output[0]
+    return logits if torch.is_tensor(logits) and torch.isfinite(logits).all() else None
+
+
+def extra_inputs(model: Any) -> dict[str, Any]:
+    """What some models need beside text."""
+    wanted = inspect.signature(model.forward).parameters
+    generator = torch.Generator().manual_seed(1)
+    size = getattr(getattr(model.config, "vision_config", None), "image_size", 32)
+    inputs: dict[str, Any] = {}
+    if "pixel_values" in wanted:
+        inputs["pixel_values"] = torch.randn(1, 3, size, size, generator=generator)
+    if "bbox" in wanted:
+        inputs["bbox"] = torch.zeros(1, 24, 4, dtype=torch.long)
+    if "flattened_patches" in wanted:
+        inputs = {"flattened_patches": torch.rand(1, 6, 3 * 8 * 8 + 2, generator=generator)}
+    return inputs
+
+
+def write(source: Path, target: Path, change: DepthChange) -> None:
+    """The checkpoint that a DepthChange describes, by renaming; nothing of the package's byte work is used."""
+    target.mkdir()
+    split = name_splitter(tuple(change.numbering))
+    places = {
+        prefix: {s: [j for j, x in enumerate(numbering) if x == s] for s in set(numbering)}
+        for prefix, numbering in change.numbering.items()
+    }
+    tensors = {}
+    for path in sorted(source.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 (the file is no dict)
+                if name in change.dropped:
+                    continue
+                tensor = file.get_tensor(name)
+                if name in change.gathers:
+                    rule = change.gathers[name]
+                    slices = tensor.chunk(rule.source_slices, rule.axis)
+                    tensor = torch.cat([slices[s] for s in rule.sources], rule.axis)
+                found = split(name)
+                if found is None:
+                    tensors[name] = tensor.contiguous()
+                    continue
+                for j in places[found[0]].get(found[1], ()):
+                    tensors[f"{found[0]}.{j}{found[2]}"] = tensor.clone()
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    (target / "config.json").write_text(json.dumps(change.config))
+    for path in source.glob("*.json"):
+        if path.name not in ("config.json", "model.safetensors.index.json"):
+            shutil.copy(path, target)
+
+
+# --- surgery in memory, the oracle -------------------------------------------------------------------------------
+
+
+def module_lists(model: Any, stack: Stack) -> list[str]:
+    """The lists of blocks in the module that the stack's prefixes name in the file, which may call them differently."""
+    lists = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == stack.num_layers and ".0." not in f".{name}."
+    }
+    found = []
+    for prefix in stack.prefixes:
+        parts = set(prefix.split("."))
+        ranked = sorted(lists, key=lambda name: (-len(parts & set(name.split("."))), len(name)))
+        found += ranked[:1]
+    return list(dict.fromkeys(found))
+
+
+def operate(built: Built, stack: Stack, sources: list[int], *, renumber: bool, around: Any = None) -> Any:
+    """A copy of the model whose blocks are copies in the new order; the model around them knows the new depth.
+
+    Where depth is told by a period or a count, the configuration ``around`` the blocks is the loaded model's.
+    """
+    model = copy.deepcopy(built.model)
+    names = module_lists(model, stack)
+    if not names:
+        return None
+    for name in names:
+        parent = model.get_submodule(name.rpartition(".")[0])
+        old = model.get_submodule(name)
+        blocks = [copy.deepcopy(old[s]) for s in sources]
+        if renumber:
+            for j, block in enumerate(blocks):
+                for module in block.modules():
+                    for attribute in ("layer_idx", "layer_id", "layer_number", "layer_index"):
+                        if isinstance(getattr(module, attribute, None), int):
+                            setattr(module, attribute, j)
+        setattr(parent, name.rpartition(".")[2], torch.nn.ModuleList(blocks))
+        _permute_slices(parent, stack.num_layers, sources)
+        if around is None:
+            _tell_depth(model, parent, stack.num_layers, sources)
+        else:
+            _take_config(model, names, around)
+    return model
+
+
+def _permute_slices(parent: Any, n: int, sources: list[int]) -> None:
+    """Gemma's per-layer inputs: one slice a layer of an embedding and of a projection."""
+    for attribute, axis in (("embed_tokens_per_layer", 1), ("per_layer_model_projection", 0)):
+        module = getattr(parent, attribute, None)
+        if module is not None:
+            slices = module.weight.detach().chunk(n, axis)
+            module.weight = torch.nn.Parameter(torch.cat([slices[s] for s in sources], axis))
+
+
+def _take_config(model: Any, names: list[str], around: Any) -> None:
+    """Give every module outside the blocks the configuration of the loaded model."""
+    text, types = around.get_text_config(), {type(around): around}
+    types[type(text)] = text
+    for name, module in model.named_modules():
+        config = getattr(module, "config", None)
+        if config is not None and not any(f"{name}.".startswith(f"{prefix}.") for prefix in names):
+            module.config = types.get(type(config), config)
+
+
+def _tell_depth(model: Any, parent: Any, n: int, sources: list[int]) -> None:
+    """The configurations that the model around the blocks reads."""
+    configs = {id(c): c for c in (getattr(parent, "config", None), model.config.get_text_config()) if c is not None}
+    for config in configs.values():
+        values = vars(config)
+        for key, value in list(values.items()):
+            if isinstance(value, list) and len(value) == n and not key.startswith("_") and key not in INDEX_LISTS:
+                values[key] = [value[s] for s in sources]
+            elif key in tiny_models.COUNTS and value == n:
+                values[key] = len(sources)
+    for key, value in list(vars(parent).items()):
+        if key in ("num_hidden_layers", "num_layers", "n_layers") and value == n:
+            setattr(parent, key, len(sources))
+
+
+INDEX_LISTS = {"moe_layers", "kv_source_layers", "full_attn_idxs", "rope_scaling_layers"}
+
+
+# --- one pattern -------------------------------------------------------------------------------------------------
+
+
+def judge(built: Built, stack: Stack, label: str, sources: list[int], config: dict[str, Any] | None = None) -> Outcome:
+    """Change the depth through the package, load the result, and compare."""
+
+    def outcome(verdict: str, reason: str = "") -> Outcome:
+        return Outcome(built.pair, stack.role, label, verdict, reason)
+
+    pattern = LayerPattern(tuple(sources), stack.num_layers)
+    config = built.config if config is None else config
+    before = json.dumps(config)
+    try:
+        change = change_depth(config, built.tensors, stack, pattern)
+    except UnsupportedError as error:
+        truth = refusal_is_true(built, stack, sources)
+        return outcome(REFUSED if truth else WRONG, str(error) if truth else f"refused, but without us it is right: {error}")
+    assert json.dumps(config) == before, "change_depth changed its input"
+    target = built.folder.parent / "target"
+    try:
+        write(built.folder, target, change)
+        model, info = load(type(built.model), target)
+        return outcome(*compare(built, stack, sources, model, info))
+    except Exception as error:  # transformers may fail in any way on a config; the sweep reports it
+        return outcome(WRONG, f"{type(error).__name__}: {str(error)[:200]}")
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def compare(built: Built, stack: Stack, sources: list[int], model: Any, info: dict[str, Any]) -> tuple[str, str]:
+    for kind, keys in info.items():
+        new = [key for key in keys if _unnumbered(key) not in {_unnumbered(k) for k in built.baseline.get(kind, [])}]
+        if new:
+            return WRONG, f"{kind}: {new[:3]}"
+    weights = weights_differ(built, stack, sources, model)
+    if weights:
+        return WRONG, weights
+    if built.logits is None:
+        return RIGHT, "weights only: it needs more than text"
+    got = logits_of(model)
+    if got is None:
+        return WRONG, "the loaded model fails on a text that the source answers"
+    worst = float("inf")
+    for renumber, around in ((False, None), (True, None), (False, model.config)):
+        reference = operate(built, stack, sources, renumber=renumber, around=around)
+        expected = None if reference is None else logits_of(reference)
+        if expected is None or expected.shape != got.shape:
+            continue
+        difference = (expected - got).abs().max().item()
+        worst = min(worst, difference)
+        if difference <= 1e-5 * max(1.0, expected.abs().max().item()):
+            same_as_source = got.shape == built.logits.shape and torch.allclose(got, built.logits, atol=1e-6)
+            return RIGHT, "weights only: the order of layers does not show in the logits" if same_as_source else ""
+    if worst == float("inf"):
+        return RIGHT, "weights only: surgery in memory does not run"
+    return WRONG, f"logits differ by {worst:.3g}"
+
+
+def weights_differ(built: Built, stack: Stack, sources: list[int], model: Any) -> str | None:
+    """Every tensor of every block against the source model's."""
+    names = module_lists(built.model, stack)
+    old, new = built.model.state_dict(), model.state_dict()
+    split = name_splitter(tuple(names)) if names else None
+    if split is None:
+        return None
+    for name, tensor in new.items():
+        found = split(name)
+        if found:
+            source = f"{found[0]}.{sources[found[1]]}{found[2]}"
+            if source not in old:
+                return f"{name}: the source has no {source}"
+            if old[source].shape != tensor.shape or not torch.equal(old[source], tensor):
+                return f"{name}: is not {source}"
+    return None
+
+
+def refusal_is_true(built: Built, stack: Stack, sources: list[int]) -> bool:
+    """Whether the plain way (rename, set the counts, permute every list) fails to load or computes something else."""
+    config = copy.deepcopy(built.config)
+    section = config
+    for key in stack.config_path:
+        section = section[key]
+    for key, value in list(section.items()):
+        if isinstance(value, list) and len(value) == stack.num_layers and key not in INDEX_LISTS:
+            section[key] = [value[s] for s in sources]
+        elif value == stack.num_layers and key in (*tiny_models.COUNTS, *tiny_models.ENCODER_COUNTS):
+            section[key] = len(sources)
+    change = DepthChange(config, (), dict.fromkeys(stack.prefixes, tuple(sources)))
+    target = built.folder.parent / "plain"
+    try:
+        write(built.folder, target, change)
+        model, info = load(type(built.model), target)
+        verdict, reason = compare(built, stack, sources, model, info)
+        # Image features do not show in what a text is answered.
+        return verdict == WRONG or reason.startswith("weights only") or "deepstack" in json.dumps(config)
+    except Exception:
+        return True
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _unnumbered(key: str) -> str:
+    return re.sub(r"\.\d+\.", ".N.", key)
+
+
+# --- the sweep ---------------------------------------------------------------------------------------------------
+
+
+def sweep(pairs: list[Pair], labels: tuple[str, ...] | None = None) -> Iterator[Outcome]:
+    """Every pattern on the default stack of every pair, and a repeat on the encoder where there is one."""
+    for pair in pairs:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "source"
+            try:
+                built = build(pair, folder)
+            except Exception as error:  # the reason is the outcome
+                yield Outcome(pair, "", "", NOT_BUILT, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
+                continue
+            try:
+                yield from examine(built, labels)
+            except Exception as error:
+                yield Outcome(pair, "", "", WRONG, f"{type(error).__name__}: {error}")
+            del built
+        gc.collect()
+
+
+def examine(built: Built, labels: tuple[str, ...] | None) -> Iterator[Outcome]:
+    try:
+        stacks = find_stacks(built.tensors, built.config)
+        default = choose_stack(stacks, None)
+    except UnsupportedError as error:
+        yield Outcome(built.pair, "", "", REFUSED, str(error))
+        return
+    if default.num_layers != tiny_models.LAYERS:
+        yield Outcome(built.pair, default.role, "", WRONG, f"the default stack is {default}")
+        return
+    for label, sources in patterns(default.num_layers).items():
+        if labels is None or label in labels:
+            yield judge(built, default, label, sources)
+    if labels is None:
+        yield from without_lists(built, default)
+        for stack in stacks[1:]:
+            if stack.role == "encoder" and stack.num_layers >= 6:
+                for label, sources in patterns(stack.num_layers).items():
+                    yield judge(built, stack, f"encoder {label}", sources)
+
+
+def without_lists(built: Built, stack: Stack) -> Iterator[Outcome]:
+    """The same with the per-layer lists left out of config.json, as published configs often are, where that loads."""
+    config = copy.deepcopy(built.config)
+    section = config
+    for key in stack.config_path:
+        section = section[key]
+    lists = [k for k, v in section.items() if isinstance(v, list) and len(v) == stack.num_layers and k not in INDEX_LISTS]
+    if not lists:
+        return
+    for key in lists:
+        del section[key]
+    bare = built.folder.parent / "bare"
+    try:
+        shutil.copytree(built.folder, bare)
+        (bare / "config.json").write_text(json.dumps(config))
+        model, info = load(type(built.model), bare)
+        logits = logits_of(model)
+    except Exception:
+        return
+    finally:
+        shutil.rmtree(bare, ignore_errors=True)
+    if info != built.baseline or built.logits is None or logits is None or not torch.equal(logits, built.logits):
+        return
+    for label in ("shift", "reverse"):
+        outcome = judge(built, stack, label, patterns(stack.num_layers)[label], config)
+        outcome.pattern = f"{label}, lists left out"
+        yield outcome
+
+
+def main(arguments: list[str]) -> int:
+    warnings.filterwarnings("ignore")
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    wanted = [word for word in arguments if not word.startswith("--")]
+    pairs = [pair for pair in tiny_models.pairs() if not wanted or pair.model_type in wanted]
+    started = time.monotonic()
+    outcomes = []
+    for outcome in sweep(pairs):
+        outcomes.append(outcome)
+        if outcome.verdict != RIGHT or outcome.reason or wanted:
+            print(outcome.verdict, outcome.pair, outcome.stack, outcome.pattern, outcome.reason[:330], sep=" | ", flush=True)
+    print(Counter(outcome.verdict for outcome in outcomes), f"{time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
