@@ -5,21 +5,27 @@ architecture/, what becomes of it all is plan.py.
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from solar_upscale.errors import CheckpointError, UnsupportedError
+from solar_upscale.errors import CheckpointError, UnsupportedError, printable
 from solar_upscale.header import Shard, TensorInfo, read_shard
 from solar_upscale.source import Source, SourceFile
 
 __all__ = ["Checkpoint", "open_checkpoint", "parse_json"]
 
 # Bounds on small files, in bytes. The largest published index is under 20 MB, the largest config under 1 MB.
-MAX_CONFIG_NBYTES = 16 * 2**20
-MAX_INDEX_NBYTES = 64 * 2**20
+MAX_CONFIG_NBYTES = 4 * 2**20
+MAX_INDEX_NBYTES = 25 * 2**20
+# Bounds on what their JSON may hold: lists and objects cost far more memory than text, and nothing real is deep.
+MAX_JSON_CONTAINERS = 200_000
+MAX_JSON_DEPTH = 64
+# Tensors of a whole checkpoint; the largest published ones have about 100,000.
+MAX_CHECKPOINT_TENSORS = 1_000_000
 
 # The names that transformers looks for, in the order in which it takes them.
 _WEIGHTS = (
@@ -139,7 +145,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
     missing = [name for name in filenames if name not in files]
     if missing:
         raise CheckpointError(f"{source.name}: weight files are missing: {_listed(missing)}; download them again")
-    shards = tuple(_open_shard(source, files[name]) for name in filenames)
+    shards = _open_shards(source, [files[name] for name in filenames])
     _check_weight_map(shards, weight_map)
     sidecars, left_behind = _sort_files(files, set(filenames))
     for file in sidecars:
@@ -151,31 +157,43 @@ def open_checkpoint(source: Source) -> Checkpoint:
 
 
 def parse_json(text: bytes, where: str) -> dict[str, Any]:
-    """Parse a JSON object strictly: UTF-8, no name twice.
+    """Parse a JSON object strictly: UTF-8 that can be written again, no name twice, neither huge nor deep.
 
     Raises:
         CheckpointError: it is anything else; ``where`` names the file.
     """
-
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise CheckpointError(f"{where}: {twice!r} stands twice in one object")
-        return value
-
+    if text.count(b"{") + text.count(b"[") > MAX_JSON_CONTAINERS:
+        raise CheckpointError(f"{where}: holds more than {MAX_JSON_CONTAINERS} lists and objects; that is the limit")
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=no_duplicates)
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{where}: not UTF-8 at byte {error.start}") from error
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique_keys)
+        if b"\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # an escape can spell half a character
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        raise CheckpointError(f"{where}: not UTF-8: {error.reason} at {error.start}") from error
     except RecursionError as error:
-        raise CheckpointError(f"{where}: nested too deeply") from error
+        raise CheckpointError(f"{where}: nested more than {MAX_JSON_DEPTH} deep; that is the limit") from error
     except ValueError as error:
         raise CheckpointError(f"{where}: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{where}: expected a JSON object, got {type(value).__name__}")
+    level: list[Any] = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [each for parent in level for each in _children(parent) if isinstance(each, dict | list)]
+    if level:
+        raise CheckpointError(f"{where}: nested more than {MAX_JSON_DEPTH} deep; that is the limit")
     return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{twice[:80]!r} stands twice in one object")
+    return value
+
+
+def _children(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _find_weights(
@@ -199,7 +217,7 @@ def _find_weights(
         raise CheckpointError(f"{chosen}: expected a weight_map that names a file for each tensor")
     for tensor, filename in weight_map.items():
         if not isinstance(filename, str) or not _stays_inside(filename):
-            raise CheckpointError(f"{chosen}: {tensor}: {filename!r} is not a file of this folder")
+            raise CheckpointError(f"{chosen}: {tensor}: {str(filename)[:200]!r} is not a file of this folder")
     return sorted(set(weight_map.values())), weight_map, warnings
 
 
@@ -213,6 +231,17 @@ def _stays_inside(filename: str) -> bool:
         and ".." not in parts
         and filename.isprintable()
     )
+
+
+def _open_shards(source: Source, files: Sequence[SourceFile]) -> tuple[Shard, ...]:
+    shards: list[Shard] = []
+    count = 0
+    for file in files:
+        shards.append(_open_shard(source, file))
+        count += len(shards[-1].tensors)
+        if count > MAX_CHECKPOINT_TENSORS:
+            raise CheckpointError(f"{source.name}: more than {MAX_CHECKPOINT_TENSORS} tensors; that is the limit")
+    return tuple(shards)
 
 
 def _open_shard(source: Source, file: SourceFile) -> Shard:
@@ -265,7 +294,7 @@ def _sort_files(files: Mapping[str, SourceFile], weights: set[str]) -> tuple[tup
         if reason is None:
             sidecars.append(file)
         else:
-            left_behind[name] = reason
+            left_behind[printable(name)] = reason
     return tuple(sidecars), left_behind
 
 

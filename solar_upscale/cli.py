@@ -4,6 +4,7 @@ Nothing heavy is imported before it is needed, so that --help answers in a blink
 """
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 1 a problem, 2 usage, 130 and 143 stopped."""
     words = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
     stopped = signal.getsignal(signal.SIGTERM)
     try:
         signal.signal(signal.SIGTERM, _raise_stopped)
@@ -95,28 +98,30 @@ def _run(words: list[str]) -> int:
     command = words.pop(0) if words and words[0] in _COMMANDS else "upscale"
     words, entries = _take_layers(words)
     parser = _PARSERS[command]()
-    options = parser.parse_args(words)
-    options.layers = entries
+    options = parser.parse_intermixed_args(words)
+    if entries == []:
+        parser.error('--layers: an entry is missing; for example --layers "range(0,24)" "range(8,32)"')
+    options.layers = entries or []
     logging.getLogger().setLevel(logging.ERROR if getattr(options, "quiet", False) else logging.WARNING)
     _COMMANDS[command](parser, options)
     return 0
 
 
-def _take_layers(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def _take_layers(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
     """Take every word after --layers, up to the next option or ``--``; a word such as -8: is an entry."""
     kept: list[str] = []
-    entries: list[str] = []
+    entries: list[str] | None = None
     taking = False
     for position, word in enumerate(words):
         if word == "--":
             return [*kept, *words[position:]], entries
         if word == "--layers" or word.startswith("--layers="):
             taking = word == "--layers"
-            entries += [] if taking else [word.removeprefix("--layers=")]
+            entries = [*(entries or ()), *([] if taking else [word.removeprefix("--layers=")])]
         elif word.startswith("--") or word in ("-h", "-q"):
             taking = False
             kept.append(word)
-        elif taking:
+        elif taking and entries is not None:
             entries.append(word)
         else:
             kept.append(word)
@@ -184,9 +189,16 @@ def _upscale_parser() -> argparse.ArgumentParser:
     _add_job(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace what OUT holds, at the end and in one step")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="passes side by side (default: 1)")
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="passes side by side (default: 1)")
     _add_source(parser)
+    parser.add_argument("--stream", action="store_true", help="read a Hub source by ranges; no copy of it on disk")
     return parser
+
+
+def _positive(word: str) -> int:
+    if not word.isdecimal() or not 0 < int(word) <= 1024:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 1024, got {word}")
+    return int(word)
 
 
 def _plan_parser() -> argparse.ArgumentParser:
@@ -222,12 +234,13 @@ def _recipes_parser() -> argparse.ArgumentParser:
 def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     from solar_upscale.execute import bytes_by_way
     from solar_upscale.report import plan_report, written_report
-    from solar_upscale.upscale import plan_source, write_plan
+    from solar_upscale.upscale import plan_checkpoint, write_plan
 
     recipe = _recipe(options)
     source_text, output = _source_and_output(parser, options, recipe)
-    source = _open(source_text, options, recipe, headers_only=options.dry_run)
-    plan = plan_source(source, **_job(parser, options, recipe))
+    job = _job(parser, options, recipe)
+    source = _open(source_text, options, headers_only=options.dry_run, stream=options.stream)
+    plan = plan_checkpoint(source, **job)
     if options.dry_run:
         _print_report(options, plan.to_json(), lambda: plan_report(plan, **_terminal()))
         return
@@ -243,16 +256,16 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     from solar_upscale.report import plan_report
-    from solar_upscale.upscale import plan_source
+    from solar_upscale.upscale import plan_checkpoint
 
     recipe = _recipe(options)
     if len(options.places) > 1:
-        parser.error(f"one SOURCE expected, got {len(options.places)}: {' '.join(options.places)}")
-    source_text = options.places[0] if options.places else recipe and recipe.source
-    if not source_text:
+        parser.error(f"one SOURCE expected, got {len(options.places)} words: {' '.join(options.places)}")
+    if not options.places and not (recipe and recipe.source):
         parser.error(_missing("SOURCE", options.layers))
-    source = _open(source_text, options, recipe, headers_only=True)
-    plan = plan_source(source, **_job(parser, options, recipe))
+    source_text = options.places[0] if options.places else _source_of(recipe, options)
+    job = _job(parser, options, recipe)
+    plan = plan_checkpoint(_open(source_text, options, headers_only=True), **job)
     _print_report(options, plan.to_json(), lambda: plan_report(plan, **_terminal()))
 
 
@@ -261,7 +274,7 @@ def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     from solar_upscale.checkpoint import open_checkpoint
     from solar_upscale.inspection import inspect_checkpoint, inspect_report
 
-    found = inspect_checkpoint(open_checkpoint(_open(options.source, options, None, headers_only=True)))
+    found = inspect_checkpoint(open_checkpoint(_open(options.source, options, headers_only=True)))
     _print_report(options, found, lambda: inspect_report(found))
 
 
@@ -318,17 +331,25 @@ def _source_and_output(
     parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None"
 ) -> tuple[str, Path | None]:
     """SOURCE and OUT; a recipe that names its source needs none on the command line."""
-    places = list(options.places)
-    named = recipe.source if recipe else None
+    places = options.places
     if len(places) > 2:
         parser.error(f"SOURCE and OUT expected, got {len(places)} words: {' '.join(places)}")
     if len(places) == 2:
         return places[0], Path(places[1])
-    if named and places:
-        return named, Path(places[0])
-    if options.dry_run and (places or named):
-        return places[0] if places else str(named), None
+    named = recipe is not None and recipe.source is not None
+    if named and (places or options.dry_run):
+        return _source_of(recipe, options), Path(places[0]) if places else None
+    if options.dry_run and places:
+        return places[0], None
     return parser.error(_missing("OUT" if places or named else "SOURCE and OUT", options.layers))
+
+
+def _source_of(recipe: "Recipe | None", options: argparse.Namespace) -> str:
+    """The recipe's source; its revision belongs to it, and is not asked of any other source."""
+    assert recipe is not None, "the caller has seen that it names a source"
+    assert recipe.source is not None, "as above"
+    options.revision = options.revision or recipe.revision
+    return recipe.source
 
 
 def _missing(what: str, entries: Sequence[str]) -> str:
@@ -343,18 +364,17 @@ def _no_layers(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
 
 
 def _job(parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None") -> dict[str, Any]:
-    """The keyword arguments of ``plan_source``; what the command line says wins over the recipe."""
+    """The keyword arguments of ``plan_checkpoint``; what the command line says wins over the recipe."""
+    from solar_upscale.upscale import recipe_options
+
     if not options.layers and recipe is None:
         parser.error('--layers is missing; for example --layers "range(0,24)" "range(8,32)"')
-    return {
-        "layers": options.layers or list(recipe.layers if recipe else ()),
-        "init": options.init or (recipe.init if recipe else None) or "copy",
-        "entry_scales": recipe.entry_scales if recipe and not options.layers else None,
-        "stack": options.stack or (recipe.stack if recipe else None),
-        "max_shard_size": options.max_shard_size or (recipe.max_shard_size if recipe else None),
-        "drop_mtp": options.drop_mtp,
-        "assume_uniform": options.assume_uniform,
-    }
+    job = recipe_options(recipe) if recipe else {}
+    if options.layers:
+        job |= {"layers": options.layers, "entry_scales": None, "scale_filters": ()}
+    named = {"init": options.init, "stack": options.stack, "max_shard_size": options.max_shard_size}
+    job |= {name: value for name, value in named.items() if value is not None}
+    return {**job, "drop_mtp": options.drop_mtp, "assume_uniform": options.assume_uniform}
 
 
 def _hub_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -366,19 +386,17 @@ def _hub_options(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _open(text: str, options: argparse.Namespace, recipe: "Recipe | None", *, headers_only: bool) -> "Source":
+def _open(text: str, options: argparse.Namespace, *, headers_only: bool, stream: bool = False) -> "Source":
     from solar_upscale.hub_source import open_source
 
-    how = _hub_options(options)
-    how["revision"] = how["revision"] or (recipe.revision if recipe else None)
-    return open_source(text, headers_only=headers_only, **how)
+    return open_source(text, headers_only=headers_only, stream=stream, **_hub_options(options))
 
 
 # ---------------------------------------------------------------- the terminal
 
 
 def _print_report(options: argparse.Namespace, value: Any, text: Callable[[], str]) -> None:
-    print(json.dumps(value, indent=2) if options.json else text().rstrip("\n"))
+    print(json.dumps(value, indent=2) if options.json else text().rstrip("\n"), flush=True)
 
 
 def _terminal() -> dict[str, Any]:

@@ -27,10 +27,16 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
+# A message shows names and values out of files, which may be megabytes.
+_MAX_MESSAGE = 2000
+
+
 class UpscaleError(Exception):
-    """A problem with the input or the world, told in one printable line."""
+    """A problem with the input or the world, told in one printable line of bounded length."""
 
     def __init__(self, message: str) -> None:
+        if len(message) > _MAX_MESSAGE:
+            message = f"{message[: _MAX_MESSAGE // 2]} ... {message[-_MAX_MESSAGE // 2 :]}"
         super().__init__(printable(message))
 
 

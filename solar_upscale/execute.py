@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -78,6 +78,7 @@ def execute(
                 _write_stream(target_fd, 0, source.stream(file.name, 0, file.nbytes), lambda nbytes: None)
         for name, data in plan.documents.items():
             write_bytes(work.folder, name, data)
+        _refuse_changed(plan, source)
         work.publish(plan.filenames)
 
 
@@ -171,6 +172,16 @@ def _needed_nbytes(plan: UpscalePlan, todo: Iterable[Pass], source: Source, fold
     return needed + sum(file.nbytes for file in plan.sidecars) + sum(map(len, plan.documents.values()))
 
 
+def _refuse_changed(plan: UpscalePlan, source: Source) -> None:
+    """What was read while it changed may be neither the old nor the new."""
+    files = source.files()
+    changed = [name for name, state in plan.source_state.items() if name not in files or files[name].state != state]
+    if changed:
+        raise CheckpointError(
+            f"{source.name}: {changed[0]} changed while it was read; run the same command again to start afresh"
+        )
+
+
 # ---------------------------------------------------------------- passes
 
 
@@ -183,12 +194,15 @@ def _run(
         return
     wanted = folder / WANTED
     wanted.touch()
-    futures = [executor.submit(write_pass, each, source, folder, output_nbytes) for each in todo]
+    futures: list[Future[list[ShardDone]]] = []
     try:
+        futures += (executor.submit(write_pass, each, source, folder, output_nbytes) for each in todo)
         for future in as_completed(futures):
             for done in future.result():
                 on_bytes(done.nbytes)
                 yield done
+    except BrokenExecutor as error:
+        raise OutputError(f"{folder}: a worker died; run the same command again to go on") from error
     finally:
         with suppress(FileNotFoundError):
             wanted.unlink()

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from solar_upscale.errors import CheckpointError
 
-__all__ = ["DTYPE_BITS", "Shard", "TensorInfo", "build_header", "read_shard"]
+__all__ = ["DTYPE_BITS", "MAX_HEADER_NBYTES", "MAX_TENSORS", "Shard", "TensorInfo", "build_header", "read_shard"]
 
 DTYPE_BITS: Mapping[str, int] = MappingProxyType(
     {
@@ -48,8 +48,8 @@ DTYPE_BITS: Mapping[str, int] = MappingProxyType(
 Source: safetensors 0.8, ``Dtype::bitsize`` in safetensors/src/tensor.rs.
 """
 
-_MAX_HEADER_NBYTES = 25 * 2**20
-_MAX_TENSORS = 250_000
+MAX_HEADER_NBYTES = 25 * 2**20
+MAX_TENSORS = 250_000
 _FIRST_READ_NBYTES = 2**16
 _BLOCK_NBYTES = 4096  # a clone needs source and target offsets to agree modulo this
 _TORCH_METADATA: Mapping[str, str] = MappingProxyType({"format": "pt"})  # what transformers writes, and asks for
@@ -110,8 +110,8 @@ def read_shard(filename: str, nbytes: int, read: Callable[[int, int], bytes]) ->
         raise CheckpointError(f"{filename}: the header cannot be read; expected {data_start} bytes, got {len(header)}")
     entries = _parse_json(filename, header[8:])
     metadata = _metadata(filename, entries.pop("__metadata__", None))
-    if len(entries) > _MAX_TENSORS:
-        raise CheckpointError(f"{filename}: the header has {len(entries)} tensors; the limit is {_MAX_TENSORS}")
+    if len(entries) > MAX_TENSORS:
+        raise CheckpointError(f"{filename}: the header has {len(entries)} tensors; the limit is {MAX_TENSORS}")
     tensors = [_tensor_info(filename, name, entry) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: tensor.data_offsets)
     _check_layout(filename, tensors, nbytes - data_start)
@@ -163,9 +163,9 @@ def _data_start(filename: str, nbytes: int, first: bytes) -> int:
             f"{filename}: is truncated or no safetensors file; its header takes {header_nbytes} bytes, "
             f"{nbytes - 8} follow its length"
         )
-    if header_nbytes > _MAX_HEADER_NBYTES:
+    if header_nbytes > MAX_HEADER_NBYTES:
         raise CheckpointError(
-            f"{filename}: the header takes {header_nbytes} bytes; the limit is {_MAX_HEADER_NBYTES} (25 MiB)"
+            f"{filename}: the header takes {header_nbytes} bytes; the limit is {MAX_HEADER_NBYTES} (25 MiB)"
         )
     return 8 + header_nbytes
 
@@ -175,8 +175,8 @@ def _parse_json(filename: str, header: bytes) -> dict[str, object]:
         raise CheckpointError(f"{filename}: the header does not start with '{{'; got {header[:16]!r}")
     # A tensor takes one brace, two brackets, and 8 commas at rank 5. Counting these first bounds the memory that a
     # header can ask for: as Python values, 25 MiB of empty lists would take 600 MiB.
-    if header.count(b"{") + header.count(b"[") > 3 * _MAX_TENSORS + 2 or header.count(b",") > 8 * _MAX_TENSORS:
-        raise CheckpointError(f"{filename}: the header holds more than {_MAX_TENSORS} tensors do; that is the limit")
+    if header.count(b"{") + header.count(b"[") > 3 * MAX_TENSORS + 2 or header.count(b",") > 8 * MAX_TENSORS:
+        raise CheckpointError(f"{filename}: the header holds more than {MAX_TENSORS} tensors do; that is the limit")
     try:
         entries = json.loads(
             header.decode(),

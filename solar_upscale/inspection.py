@@ -8,7 +8,7 @@ from typing import Any
 from solar_upscale.architecture import Stack, depth_fields, find_stacks, name_splitter
 from solar_upscale.architecture.residual import residual_writers
 from solar_upscale.checkpoint import Checkpoint
-from solar_upscale.errors import UnsupportedError
+from solar_upscale.errors import UnsupportedError, printable
 from solar_upscale.report import count_text, nbytes_text, rows_text, value_text
 
 __all__ = ["inspect_checkpoint", "inspect_report"]
@@ -62,7 +62,7 @@ def inspect_report(found: Mapping[str, Any]) -> str:
         rows.append(("writes to residual", ", ".join(writers) if writers else stack["residual_refusal"]))
         lines.append(rows_text(rows))
     lines += [f"warning: {warning}" for warning in found["warnings"]]
-    return "\n".join(lines) + "\n"
+    return "\n".join(printable(line) for text in lines for line in text.split("\n")) + "\n"
 
 
 def _stack(checkpoint: Checkpoint, stack: Stack) -> dict[str, Any]:

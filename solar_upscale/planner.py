@@ -5,7 +5,7 @@ the job of card.py and provenance.py.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -36,11 +36,14 @@ from solar_upscale.transform import Gather, Init, parse_init, transform_for
 
 __all__ = ["factor_rules", "layer_factors", "make_plan"]
 
+# Tensors of the output; ten times those of the largest published checkpoint.
+MAX_TARGET_TENSORS = 1_000_000
+
 # Small files beside the weights that may name layers by number.
 _NUMBERED_FILES = ("quantize_config.json", "quantization_config.json", "hf_quant_config.json")
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913 - what a job may say, one keyword each
     checkpoint: Checkpoint,
     layers: Any,
     *,
@@ -50,14 +53,21 @@ def make_plan(
     max_shard_nbytes: int | None = None,
     drop_mtp: bool = False,
     assume_uniform: bool = False,
+    dtype: str | None = None,
+    scale_filters: Sequence[str] = (),
 ) -> UpscalePlan:
     """The plan for one job, from headers and config.json alone.
 
+    ``dtype`` and ``scale_filters`` say what a recipe takes for granted: the dtype of every tensor, and by parts of
+    their names the tensors that ``entry_scales`` apply to.
+
     Raises:
         PatternError: the pattern or ``init`` is malformed or does not fit the model.
-        UnsupportedError: the model's depth cannot be changed truthfully in this way.
+        UnsupportedError: the model's depth cannot be changed truthfully in this way, or it is not what the recipe
+            takes for granted.
         CheckpointError: the checkpoint contradicts itself.
     """
+    _check_dtype(checkpoint, dtype)
     chosen = choose_stack(find_stacks(checkpoint.tensors, checkpoint.config), stack)
     pattern = parse_layers(layers, chosen.num_layers)
     change = change_depth(
@@ -71,6 +81,7 @@ def make_plan(
     )
     start = parse_init(init)
     factors = layer_factors(pattern, layers, start, entry_scales)
+    _check_filters(checkpoint, chosen, pattern, factors, scale_filters)
     targets, dropped = _targets(checkpoint, chosen, pattern, change, factors)
     kv = kv_cache_nbytes(checkpoint.config, checkpoint.tensors, chosen)
     entries, scales = _canonical_entries(layers, pattern, entry_scales)
@@ -145,6 +156,35 @@ def factor_rules(
     return {name: rule for rules in found.values() for name, rule in rules.items()}
 
 
+def _check_dtype(checkpoint: Checkpoint, dtype: str | None) -> None:
+    other = [] if dtype is None else [each for each in checkpoint.tensors.values() if each.dtype != dtype]
+    if other:
+        raise UnsupportedError(
+            f"{other[0].name}: is {other[0].dtype}; the recipe wants {dtype} written, and nothing is converted here; "
+            f"remove dtype from the recipe to keep each tensor's own ({len(other)} tensors are not {dtype})"
+        )
+
+
+def _check_filters(
+    checkpoint: Checkpoint, stack: Stack, pattern: LayerPattern, factors: Sequence[float], filters: Sequence[str]
+) -> None:
+    """A recipe's factors on tensors by name mean factors on layers only where they meet all that a layer adds."""
+    if not filters:
+        return
+    rules = factor_rules(checkpoint.config, checkpoint.tensors, stack, pattern, factors)
+    layers = {source for source, factor in zip(pattern.sources, factors, strict=True) if factor != 1}
+    split = name_splitter(stack.prefixes)
+    places = ((name, split(name)) for name in checkpoint.tensors)
+    scaled = {name for name, place in places if place and place[1] in layers and any(each in name for each in filters)}
+    plain = {name for name, rule in rules.items() if rule == ResidualRule()}
+    odd = sorted(scaled ^ plain) or sorted(rules.keys() - plain)
+    if odd:
+        raise UnsupportedError(
+            f"scale filters {', '.join(filters)}: do not match just what the layers add to the residual stream "
+            f"({odd[0]}{' and more' if len(odd) > 1 else ''}); give the entries a scale of their own instead"
+        )
+
+
 def _canonical_entries(
     layers: Any, pattern: LayerPattern, entry_scales: Sequence[float | None] | None
 ) -> tuple[tuple[str, ...], tuple[float | None, ...] | None]:
@@ -170,6 +210,7 @@ def _targets(
     targets: list[list[Target]] = []
     dropped: dict[str, str] = {}
     names: set[str] = set()
+    _check_count(checkpoint, split, uses)
     for shard in checkpoint.shards:
         group: list[Target] = []
         targets.append(group)
@@ -202,6 +243,17 @@ def _targets(
         counts = Counter(target.name for group in targets for target in group)
         raise CheckpointError(f"{counts.most_common(1)[0][0]}: two source tensors would get this name")
     return targets, dropped
+
+
+def _check_count(
+    checkpoint: Checkpoint,
+    split: Callable[[str], tuple[str, int, str] | None],
+    uses: Mapping[str, Mapping[int, Sequence[int]]],
+) -> None:
+    places = (split(name) for name in checkpoint.tensors)
+    count = sum(len(uses[place[0]].get(place[1], ())) if place else 1 for place in places)
+    if count > MAX_TARGET_TENSORS:
+        raise UnsupportedError(f"the output would have {count} tensors; the limit is {MAX_TARGET_TENSORS}")
 
 
 def _uses(numbering: Sequence[int]) -> dict[int, list[int]]:

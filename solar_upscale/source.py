@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from solar_upscale.errors import CheckpointError
+from solar_upscale.errors import CheckpointError, printable
 
 __all__ = ["STREAM_NBYTES", "FolderSource", "Source", "SourceFile"]
 
@@ -67,7 +67,7 @@ class FolderSource:
     @property
     def name(self) -> str:
         """The folder's own name, without where it stands."""
-        return self.path.resolve().name
+        return printable(self.path.resolve().name) or "/"
 
     @property
     def revision(self) -> str | None:

@@ -6,6 +6,7 @@ source --> checkpoint --> plan --> execute --> the finished folder
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +17,60 @@ from solar_upscale.execute import ShardDone, execute, forget_leftovers
 from solar_upscale.hub_source import open_source
 from solar_upscale.plan import UpscalePlan
 from solar_upscale.planner import make_plan
+from solar_upscale.recipe import Recipe
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.verify import is_finished
 
-__all__ = ["parse_nbytes", "plan_checkpoint", "plan_source", "upscale_checkpoint", "write_plan"]
+__all__ = ["parse_nbytes", "plan_checkpoint", "recipe_options", "upscale_checkpoint", "write_plan"]
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
+Layers = Any  # what the layer index language takes: an entry, or a list, tuple, range or ListConfig of entries
 
-def upscale_checkpoint(
+
+def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the command
     source: str | Path | Source,
     output: str | Path,
-    layers: Any,
+    layers: Layers,
     *,
+    init: str = "copy",
+    entry_scales: Sequence[float | None] | None = None,
+    stack: str | None = None,
+    max_shard_size: int | str | None = None,
+    drop_mtp: bool = False,
+    assume_uniform: bool = False,
+    dtype: str | None = None,
+    scale_filters: Sequence[str] = (),
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    stream: bool = False,
     overwrite: bool = False,
     executor: Executor | None = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
-    **options: Any,
 ) -> UpscalePlan:
     """Write the checkpoint whose layers are the source's in the order that ``layers`` says, and return the plan.
 
-    ``output`` appears whole or not at all; a run that was stopped is taken up where it stood. ``options`` are those
-    of ``plan_checkpoint``.
+    ``output`` appears whole or not at all; a run that was stopped is taken up where it stood.
 
     Args:
         source: A folder, a Hub repo id, or a Source.
         output: The folder to write; must not exist, or be empty, unless ``overwrite``.
         layers: Entries of the layer index language, e.g. ``["range(0,24)", "range(8,32)"]``.
+        init: As ``plan_checkpoint``, like all up to ``scale_filters``.
+        entry_scales: See there.
+        stack: See there.
+        max_shard_size: See there.
+        drop_mtp: See there.
+        assume_uniform: See there.
+        dtype: See there.
+        scale_filters: See there.
+        revision: Branch, tag or commit of a Hub source.
+        token: A Hub token; True or None for the one logged in with, False for none.
+        cache_dir: Where downloads are kept.
+        local_files_only: Only what is in the cache; no network.
+        stream: Read a Hub source by ranges, each needed byte once, without a copy of it on disk.
         overwrite: Replace what ``output`` holds, at the end and in one step.
         executor: Runs the passes side by side; by default they run one after another in this thread.
         on_bytes: Called with the number of bytes each time some were written.
@@ -54,32 +82,34 @@ def upscale_checkpoint(
         OutputError: ``output`` holds something else, or cannot be written.
         HubError: the Hub refused.
     """
-    opened = _opened(source, options)
-    plan = plan_source(opened, layers, **options)
-    write_plan(plan, opened, Path(output), overwrite=overwrite, executor=executor, on_bytes=on_bytes)
+    if isinstance(source, str | Path):
+        source = open_source(
+            str(source),
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            stream=stream,
+        )
+    plan = plan_checkpoint(
+        source,
+        layers,
+        init=init,
+        entry_scales=entry_scales,
+        stack=stack,
+        max_shard_size=max_shard_size,
+        drop_mtp=drop_mtp,
+        assume_uniform=assume_uniform,
+        dtype=dtype,
+        scale_filters=scale_filters,
+    )
+    write_plan(plan, source, Path(output), overwrite=overwrite, executor=executor, on_bytes=on_bytes)
     return plan
 
 
-def plan_checkpoint(source: str | Path | Source, layers: Any, **options: Any) -> UpscalePlan:
-    """The plan that ``upscale_checkpoint`` would carry out, from headers and config.json alone.
-
-    Args:
-        source: A folder, a Hub repo id, or a Source.
-        layers: Entries of the layer index language.
-        options: ``init`` ("copy", "identity", "split", "scale=F1,F2,..."), ``entry_scales`` (one factor or None for
-            each entry), ``stack``, ``max_shard_size`` (bytes, or text such as "5GB"), ``drop_mtp``,
-            ``assume_uniform``; and, for a Hub id, ``revision``, ``token``, ``cache_dir``, ``local_files_only``,
-            ``stream``.
-
-    Raises:
-        PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_checkpoint``.
-    """
-    return plan_source(_opened(source, options, headers_only=True), layers, **options)
-
-
-def plan_source(
-    source: Source,
-    layers: Any,
+def plan_checkpoint(  # noqa: PLR0913 - as above
+    source: str | Path | Source,
+    layers: Layers,
     *,
     init: str = "copy",
     entry_scales: Sequence[float | None] | None = None,
@@ -87,12 +117,44 @@ def plan_source(
     max_shard_size: int | str | None = None,
     drop_mtp: bool = False,
     assume_uniform: bool = False,
+    dtype: str | None = None,
+    scale_filters: Sequence[str] = (),
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
 ) -> UpscalePlan:
-    """The plan for a source that is open, with the documents that tell about it.
+    """The plan that ``upscale_checkpoint`` would carry out, from headers and config.json alone.
+
+    Args:
+        source: A folder, a Hub repo id, or a Source.
+        layers: Entries of the layer index language.
+        init: How repeated layers start: "copy", "identity", "split" or "scale=F1,F2,...".
+        entry_scales: A factor or None for each entry; it wins over ``init``.
+        stack: Which stack of layers; by default the text decoder.
+        max_shard_size: Shards in model order, at most so many bytes (text such as "5GB" too); by default they mirror
+            the source's.
+        drop_mtp: Leave out next-token heads numbered after the last layer.
+        assume_uniform: Accept a model type that is not known, where its files agree.
+        dtype: Refuse a tensor of another dtype (a safetensors word, "BF16"); nothing is ever converted.
+        scale_filters: Refuse unless these parts of tensor names match just what ``entry_scales`` apply to.
+        revision: Branch, tag or commit of a Hub source.
+        token: A Hub token; True or None for the one logged in with, False for none.
+        cache_dir: Where downloads are kept.
+        local_files_only: Only what is in the cache; no network.
 
     Raises:
         PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_checkpoint``.
     """
+    if isinstance(source, str | Path):
+        source = open_source(
+            str(source),
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            headers_only=True,
+        )
     return make_plan(
         open_checkpoint(source),
         layers,
@@ -102,7 +164,25 @@ def plan_source(
         max_shard_nbytes=None if max_shard_size is None else parse_nbytes(max_shard_size),
         drop_mtp=drop_mtp,
         assume_uniform=assume_uniform,
+        dtype=dtype,
+        scale_filters=scale_filters,
     )
+
+
+def recipe_options(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says of the job, as keyword arguments of ``plan_checkpoint``, ``layers`` included.
+
+    Its source and revision are not among them: they belong together, and the caller may have a source of their own.
+    """
+    return {
+        "layers": list(recipe.layers),
+        "init": recipe.init or "copy",
+        "entry_scales": recipe.entry_scales,
+        "stack": recipe.stack,
+        "max_shard_size": recipe.max_shard_size,
+        "dtype": recipe.dtype,
+        "scale_filters": recipe.scale_filters,
+    }
 
 
 def write_plan(
@@ -121,7 +201,7 @@ def write_plan(
     """
     if isinstance(source, FolderSource):
         refuse_overlap(source.path, output)
-    if is_finished(output, plan, source):
+    if is_finished(output, plan, source, on_bytes):
         forget_leftovers(plan, output)
         return ()
     return tuple(execute(plan, source, output, overwrite=overwrite, executor=executor, on_bytes=on_bytes))
@@ -133,21 +213,14 @@ def parse_nbytes(size: int | str) -> int:
     Raises:
         OutputError: it is neither, or not positive.
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?B?)\s*", str(size).upper(), re.ASCII)
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGT]?I?B?)\s*", str(size)[:80].upper(), re.ASCII)
     unit = match[2] if match else ""
     unit = unit if unit in _UNITS else unit + "B"
     if match is None or (match[2] and match[2] != "B" and unit not in _UNITS):
-        raise OutputError(f'max_shard_size: "{size}" is not a size; expected bytes, or text such as 5GB or 512MiB')
-    nbytes = int(float(match[1]) * _UNITS.get(unit, 1))
-    if nbytes <= 0:
-        raise OutputError(f'max_shard_size: "{size}" is not positive')
+        raise OutputError(
+            f'max_shard_size: "{str(size)[:80]}" is not a size; expected bytes, or text such as 5GB or 512MiB'
+        )
+    nbytes = int(Decimal(match[1]) * _UNITS.get(unit, 1))
+    if not 0 < nbytes < 2**63:
+        raise OutputError(f'max_shard_size: "{size}" is not a size that a file can have')
     return nbytes
-
-
-def _opened(source: str | Path | Source, options: dict[str, Any], *, headers_only: bool = False) -> Source:
-    """Open a source, taking the options that say how out of ``options``."""
-    names = ("revision", "token", "cache_dir", "local_files_only", "stream")
-    how = {name: options.pop(name) for name in names if name in options}
-    if isinstance(source, str | Path):
-        return open_source(str(source), headers_only=headers_only, **how)
-    return source

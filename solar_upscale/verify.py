@@ -8,22 +8,22 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from solar_upscale.architecture import ResidualRule, find_stacks
-from solar_upscale.architecture.residual import residual_writers
+from solar_upscale.architecture import ResidualRule, Stack, find_stacks, name_splitter
 from solar_upscale.checkpoint import Checkpoint, open_checkpoint, parse_json
 from solar_upscale.errors import CheckpointError, printable
 from solar_upscale.execute import planned_bytes
 from solar_upscale.hub_source import open_source
-from solar_upscale.plan import Job, ShardPlan, UpscalePlan
-from solar_upscale.planner import make_plan
+from solar_upscale.pattern import LayerPattern, parse_layers
+from solar_upscale.plan import Job, ShardPlan, UpscalePlan, json_bytes
+from solar_upscale.planner import factor_rules, layer_factors, make_plan
 from solar_upscale.provenance import PROVENANCE_NAME, job_from_provenance
 from solar_upscale.report import nbytes_text
 from solar_upscale.source import FolderSource, Source
-from solar_upscale.transform import Zero, transform_chunks, transform_for
+from solar_upscale.transform import Zero, parse_init, transform_chunks, transform_for
 
 __all__ = ["VerifyReport", "is_finished", "verify_checkpoint", "verify_report"]
 
@@ -33,15 +33,19 @@ MAX_NAMED = 5
 # Documents that people may edit after the fact: a difference is told, but it is no fault.
 _EDITABLE = frozenset({"README.md", "layer_map.svg"})
 
-# What provenance says of the run and not of the result.
-_NOT_COMPARED = ("version", "source", "revision")
+# What provenance says of the run and not of the result: another folder's name, another version of this program.
+_OF_THE_RUN = ("version", "source", "revision")
+
+# Bounds on what a provenance that is not trusted may ask for.
+MAX_PROVENANCE_NBYTES = 64 * 2**20
+MAX_SOURCE_LAYERS = 100_000
 
 Differences = Iterator[str]
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was proved; ``source`` is None where only the output was at hand, ``remarks`` tell of harmless differences."""
+    """What was proved; ``source`` is None where only the output was at hand, ``remarks`` are harmless differences."""
 
     output: str
     source: str | None
@@ -79,23 +83,26 @@ def verify_checkpoint(
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is not a folder")
     found = FolderSource(folder)
-    record = _read_provenance(found)
+    text, record = _read_provenance(found)
     job = job_from_provenance(record)
     checkpoint = open_checkpoint(found)
     remarks: list[str] = []
     if source is None:
-        differences = _against_itself(checkpoint, job, record, on_bytes)
         name = None
+        pattern = _own_pattern(job, record)
+        differences = _against_itself(checkpoint, job, pattern, record, on_bytes)
     else:
         opened = _open(source, job, how)
-        plan = _plan_again(opened, job)
-        differences = _against_source(found, plan, opened, record, on_bytes, remarks)
         name = opened.name
+        plan = _plan_again(opened, job, record)
+        pattern = plan.pattern
+        differences = chain(
+            _provenance(plan, text, record, remarks), _against_source(found, plan, opened, on_bytes, remarks)
+        )
     _refuse(folder, differences)
     nbytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
-    layers = len(record["layers"])
     return VerifyReport(
-        folder.name, name, layers, len(checkpoint.shards), len(checkpoint.tensors), nbytes, tuple(remarks)
+        folder.name, name, len(pattern), len(checkpoint.shards), len(checkpoint.tensors), nbytes, tuple(remarks)
     )
 
 
@@ -112,36 +119,38 @@ def verify_report(report: VerifyReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def is_finished(output: Path, plan: UpscalePlan, source: Source) -> bool:
+def is_finished(
+    output: Path, plan: UpscalePlan, source: Source, on_bytes: Callable[[int], None] = lambda nbytes: None
+) -> bool:
     """Whether ``output`` already is the finished result of ``plan``.
 
-    Documents, headers and sizes must be the plan's. If a source file was touched after the output was written, that
-    does not prove the tensors, and they are compared byte by byte.
+    Where a Hub commit names the source's content, documents, headers and sizes prove it. A folder's content has no
+    name (another model of the same shape may be called the same), so there the tensors are compared byte by byte.
     """
+    if not output.is_dir():
+        return False
     found = FolderSource(output)
     try:
-        if (
-            not output.is_dir()
-            or found.read(PROVENANCE_NAME, 0, len(plan.documents[PROVENANCE_NAME])) != (plan.documents[PROVENANCE_NAME])
-        ):
+        text, _ = _read_provenance(found)
+        if text != plan.documents[PROVENANCE_NAME]:
             return False
-        if next(_documents_and_sidecars(found, plan, source, []), None) or next(_headers(found, plan), None):
-            return False
-        written = (output / PROVENANCE_NAME).stat().st_mtime_ns
-    except (CheckpointError, OSError):
+        unlike = chain(_documents_and_sidecars(found, plan, source, []), _headers(found, plan))
+        if plan.job.revision is None:
+            unlike = chain(unlike, _tensors(found, plan, source, on_bytes))
+        return next(unlike, None) is None
+    except CheckpointError:
         return False
-    paths = [source.local_path(shard.filename) for shard in plan.source_shards]
-    if all(path is not None and path.stat().st_mtime_ns < written for path in paths) or plan.job.revision:
-        return True
-    return next(_tensors(found, plan, source, lambda nbytes: None), None) is None
 
 
-def _read_provenance(found: FolderSource) -> dict[str, Any]:
+def _read_provenance(found: FolderSource) -> tuple[bytes, dict[str, Any]]:
     files = found.files()
     if PROVENANCE_NAME not in files:
         raise CheckpointError(f"{found.name}: no {PROVENANCE_NAME}; expected a folder that solar-upscale wrote")
-    text = found.read(PROVENANCE_NAME, 0, files[PROVENANCE_NAME].nbytes)
-    return parse_json(text, PROVENANCE_NAME)
+    nbytes = files[PROVENANCE_NAME].nbytes
+    if nbytes > MAX_PROVENANCE_NBYTES:
+        raise CheckpointError(f"{PROVENANCE_NAME}: {nbytes} bytes; expected at most {MAX_PROVENANCE_NBYTES}")
+    text = found.read(PROVENANCE_NAME, 0, nbytes)
+    return text, parse_json(text, PROVENANCE_NAME)
 
 
 def _open(source: str | Path | Source, job: Job, how: dict[str, Any]) -> Source:
@@ -152,9 +161,19 @@ def _open(source: str | Path | Source, job: Job, how: dict[str, Any]) -> Source:
     return open_source(str(source), **how)
 
 
-def _plan_again(source: Source, job: Job) -> UpscalePlan:
+def _plan_again(source: Source, job: Job, record: Mapping[str, Any]) -> UpscalePlan:
+    checkpoint = open_checkpoint(source)
+    headers = [
+        {"filename": shard.filename, "nbytes": shard.nbytes, "header_sha256": shard.header_digest}
+        for shard in checkpoint.shards
+    ]
+    if record.get("source_shards") != headers:
+        raise CheckpointError(
+            f"{source.name}: its weight files are not those that {PROVENANCE_NAME} names; give the source that the "
+            f"output was made from ({job.source}{f' at {job.revision}' if job.revision else ''})"
+        )
     return make_plan(
-        open_checkpoint(source),
+        checkpoint,
         list(job.layers),
         init=job.init,
         entry_scales=job.entry_scales,
@@ -172,18 +191,31 @@ def _refuse(folder: Path, differences: Differences) -> None:
         raise CheckpointError(f"{folder.name}: differs: {'; '.join(named[:MAX_NAMED])}{more}")
 
 
+# ---------------------------------------------------------------- with the source
+
+
+def _provenance(plan: UpscalePlan, text: bytes, record: Mapping[str, Any], remarks: list[str]) -> Differences:
+    """The provenance to the byte, save for what it says of the run."""
+    expected = json.loads(plan.documents[PROVENANCE_NAME])
+    odd = [key for key in {**expected, **record} if key not in _OF_THE_RUN and expected.get(key) != record.get(key)]
+    yield from (f"{PROVENANCE_NAME}: {key} is not what the source gives" for key in odd)
+    run = {key: record.get(key) for key in _OF_THE_RUN}
+    if not odd and json_bytes({**expected, **run}) != text:
+        yield f"{PROVENANCE_NAME}: is not written as the plan writes it"
+    remarks.extend(
+        f"{PROVENANCE_NAME} names {key} {run[key]}, here it is {expected[key]}"
+        for key in _OF_THE_RUN
+        if run[key] != expected[key]
+    )
+
+
 def _against_source(
     found: FolderSource,
     plan: UpscalePlan,
     source: Source,
-    record: Mapping[str, Any],
     on_bytes: Callable[[int], None],
     remarks: list[str],
 ) -> Differences:
-    expected = json.loads(plan.documents[PROVENANCE_NAME])
-    for key in expected.keys() | record.keys():
-        if key not in _NOT_COMPARED and expected.get(key) != record.get(key):
-            yield f"{PROVENANCE_NAME}: {key} is not what the source gives"
     yield from _documents_and_sidecars(found, plan, source, remarks)
     damaged = list(_headers(found, plan))
     yield from damaged
@@ -207,8 +239,11 @@ def _documents_and_sidecars(found: FolderSource, plan: UpscalePlan, source: Sour
             yield f"{file.name}: is missing"
         elif not _same(found.stream(file.name, 0, files[file.name].nbytes), source.stream(file.name, 0, file.nbytes)):
             yield f"{file.name}: is not the source's"
-    for name in files.keys() - set(plan.filenames):
-        remarks.append(f"{name} was not written by the plan")
+    for name in sorted(files.keys() - set(plan.filenames)):
+        if name.endswith(".safetensors"):
+            yield f"{name}: weights that were not written by the plan"
+        else:
+            remarks.append(f"{name} was not written by the plan")
 
 
 def _headers(found: FolderSource, plan: UpscalePlan) -> Differences:
@@ -261,25 +296,41 @@ def _first_difference(
         one, other = one[size:], other[size:]
 
 
+# ---------------------------------------------------------------- without it
+
+
+def _own_pattern(job: Job, record: Mapping[str, Any]) -> LayerPattern:
+    stack = record.get("stack")
+    count = stack.get("layers") if isinstance(stack, dict) else None
+    if type(count) is not int or not 0 < count <= MAX_SOURCE_LAYERS:
+        raise CheckpointError(f"{PROVENANCE_NAME}: stack.layers: expected the source's number of layers")
+    return parse_layers(list(job.layers), count)
+
+
 def _against_itself(
-    checkpoint: Checkpoint, job: Job, record: Mapping[str, Any], on_bytes: Callable[[int], None]
+    checkpoint: Checkpoint,
+    job: Job,
+    pattern: LayerPattern,
+    record: Mapping[str, Any],
+    on_bytes: Callable[[int], None],
 ) -> Differences:
     """What the output alone can prove: digests of small files and headers, the depth, copies against one another."""
     yield from _digests(checkpoint, record)
-    rows = record["layers"]
     stacks = {stack.name: stack for stack in find_stacks(checkpoint.tensors, checkpoint.config)}
     stack = stacks.get(job.stack)
-    if stack is None or stack.num_layers != len(rows):
-        yield f"{job.stack}: {stack.num_layers if stack else 0} layers; expected {len(rows)}"
+    if stack is None or stack.num_layers != len(pattern):
+        yield f"{job.stack}: {stack.num_layers if stack else 0} layers; expected {len(pattern)}"
         return
-    factors = [float(row.get("factor", 1)) for row in rows]
-    changed = [target for target, factor in enumerate(factors) if factor != 1]
-    found = residual_writers(checkpoint.config, checkpoint.tensors, stack, changed) if changed else {}
-    scaled = {name: rule for rules in found.values() for name, rule in rules.items()}
+    factors = layer_factors(pattern, list(job.layers), parse_init(job.init), job.entry_scales)
+    rows = [(row.get("source"), row.get("factor", 1)) for row in _dicts(record.get("layers"))]
+    if rows != list(zip(pattern.sources, factors, strict=True)):
+        yield f"{PROVENANCE_NAME}: layers are not those of its job"
+    layers = _tensors_of_each_layer(checkpoint, stack)
+    own = LayerPattern(tuple(range(len(pattern))), len(pattern))
+    scaled = factor_rules(checkpoint.config, checkpoint.tensors, stack, own, factors)
     first_of: dict[int, int] = {}
-    layers = _tensors_of_each_layer(checkpoint, stack.prefixes, len(rows))
-    for target, row in enumerate(rows):
-        first = first_of.setdefault(row["source"], target)
+    for target, source in enumerate(pattern.sources):
+        first = first_of.setdefault(source, target)
         if layers[first].keys() != layers[target].keys():
             yield f"layers {first} and {target} come from one layer, but hold different tensors"
             continue
@@ -289,29 +340,44 @@ def _against_itself(
 
 def _digests(checkpoint: Checkpoint, record: Mapping[str, Any]) -> Differences:
     files = checkpoint.source.files()
-    for name, digest in record["documents"].items():
-        if name in _EDITABLE:
-            continue
+    documents = record.get("documents")
+    for name, digest in documents.items() if isinstance(documents, dict) else ():
         if name not in files:
             yield f"{name}: is missing"
-            continue
-        text = checkpoint.source.read(name, 0, files[name].nbytes)
-        if hashlib.sha256(text).hexdigest() != digest:
+        elif _sha256(checkpoint.source.stream(name, 0, files[name].nbytes)) != digest:
             yield f"{name}: is not the one that was written"
+    if not isinstance(documents, dict) or "config.json" not in documents:
+        yield f"{PROVENANCE_NAME}: documents do not name config.json"
+    recorded = {str(row.get("filename")): row.get("header_sha256") for row in _dicts(record.get("shards"))}
     headers = {shard.filename: shard.header_digest for shard in checkpoint.shards}
-    for row in record["shards"]:
-        if headers.get(row["filename"]) != row["header_sha256"]:
-            yield f"{row['filename']}: the header is not the one that was written"
+    yield from (
+        f"{name}: the header is not the one that was written"
+        for name in sorted(headers.keys() | recorded.keys())
+        if headers.get(name) != recorded.get(name)
+    )
+    extra = [name for name in files if name.endswith(".safetensors") and name not in headers]
+    yield from (f"{name}: weights that the index does not name" for name in extra)
 
 
-def _tensors_of_each_layer(checkpoint: Checkpoint, prefixes: Iterable[str], count: int) -> list[dict[str, str]]:
+def _sha256(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _tensors_of_each_layer(checkpoint: Checkpoint, stack: Stack) -> list[dict[str, str]]:
     """For each layer, the full name of each of its tensors by the name's parts around the number."""
-    layers: list[dict[str, str]] = [{} for _ in range(count)]
+    layers: list[dict[str, str]] = [{} for _ in range(stack.num_layers)]
+    split = name_splitter(stack.prefixes)
     for name in checkpoint.tensors:
-        for prefix in prefixes:
-            number, _, rest = name.removeprefix(f"{prefix}.").partition(".")
-            if name.startswith(f"{prefix}.") and number.isdecimal() and int(number) < count:
-                layers[int(number)][f"{prefix}.*.{rest}"] = name
+        place = split(name)
+        if place is not None and place[1] < stack.num_layers:
+            layers[place[1]][f"{place[0]}.*{place[2]}"] = name
     return layers
 
 

@@ -49,7 +49,9 @@ _GRANITE_MOE = Block(
     ),
     optional=("shared_mlp.output_linear",),
 )
-_GPT2 = Block(("attn.c_proj", "mlp.c_proj"), optional=("crossattention.c_proj",), inner=("attn.bias", "attn.masked_bias"))
+_GPT2 = Block(
+    ("attn.c_proj", "mlp.c_proj"), optional=("crossattention.c_proj",), inner=("attn.bias", "attn.masked_bias")
+)
 _DENSE = Block(
     ("self_attn.dense|self_attention.dense|attention.dense", "mlp.dense_4h_to_h"),
     inner=("attention.bias", "attention.masked_bias"),
@@ -201,7 +203,10 @@ _REFUSED_BY_REASON: tuple[tuple[str, str], ...] = (
         "luke marian minimax mobilebert mpnet mra mvp nomic_bert nystromformer openai-gpt plbart prophetnet rembert "
         "roberta roc_bert roformer squeezebert tapas trocr xlm xlm-roberta xlnet xmod yoso",
     ),
-    ("its stream is several streams that each block mixes (hyper-connections or AltUp)", "deepseek_v4 gemma3n_text hy_v4 glm5_next_text"),
+    (
+        "its stream is several streams that each block mixes (hyper-connections or AltUp)",
+        "deepseek_v4 gemma3n_text hy_v4 glm5_next_text",
+    ),
     ("each addition weighs the stream by the layer's number", "beam"),
     ("its blocks scale and shift the stream, and the router hands a state from block to block", "zaya"),
     ("its identity experts add their own input, which no projection scales", "longcat_flash"),
