@@ -13,6 +13,7 @@ from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from solar_upscale.architecture.residual_table import BLOCKS
+from solar_upscale.architecture.types import Stack
 
 AUTO_CLASSES = {
     "AutoModelForCausalLM": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -88,7 +89,12 @@ def small_config(config_class: type[PretrainedConfig]) -> PretrainedConfig:
 
 
 SPECIAL: dict[str, dict[str, Any]] = {
-    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"] * 2},
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("sliding_attention", "full_attention")
+        },
+    },
     "dots1": {"n_shared_experts": 1, "n_routed_experts": 4, "n_group": 1, "topk_group": 1},
     "dots3_note_text": {"num_key_value_heads": 4},
     "gemma3n_text": {"num_kv_shared_layers": 1, "layer_types": ["full_attention"] * 4},
@@ -97,15 +103,49 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "mamba2": {"num_heads": 4, "head_dim": 16, "n_groups": 1},
     "reformer": {"is_decoder": True},
-    "zamba2": {"layer_types": ["mamba", "hybrid"] * 2, "num_mem_blocks": 1},
-    "zamba": {"layer_types": ["mamba", "mamba", "hybrid", "hybrid"]},
+    "zamba2": {
+        "layer_types": ["mamba", "hybrid"] * 2,
+        "num_mem_blocks": 1,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+    },
+    "zamba": {
+        "layer_types": ["mamba", "mamba", "hybrid", "hybrid"],
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+    },
+    "dbrx": {
+        "attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "kimi_linear": {"linear_head_dim": 8, "linear_num_heads": 4},
+    **dict.fromkeys(
+        [
+            "qwen2_vl_text",
+            "qwen2_5_vl_text",
+            "qwen2_5_omni_text",
+            "paddleocr_vl_text",
+            "glm4v_text",
+            "glm_ocr_text",
+            "cosmos3_edge_text",
+        ],
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}},
+    ),
+    "glm4v_moe_text": {
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "mrope_section": [1, 1, 0],
+            "partial_rotary_factor": 0.5,
+        }
+    },
     "zaya": {"num_experts_per_tok": 1},
     "esmc": {"num_key_value_heads": 4},
     "glm5_next_text": {"num_key_value_heads": 4},
     "neomme": {"head_dim": 16},
     "ernie4_5_vl_moe_text": {"moe_intermediate_size": [24, 16]},
     "qwen4_exp_text": {},
-    "nemotron_h": {"layers_block_type": ["mamba", "attention", "moe", "mlp"]},
+    "nemotron_h": {"n_groups": 2, "layers_block_type": ["mamba", "attention", "moe", "mlp"]},
 }
 
 
@@ -130,7 +170,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def cases() -> list[str]:
     """Every architecture of four auto classes, the text parts that only composites have, and the variants."""
-    labels = [f"{auto_class.removeprefix('AutoModelFor')} {name}" for auto_class, names in AUTO_CLASSES.items() for name in names]
+    labels = [
+        f"{auto_class.removeprefix('AutoModelFor')} {name}"
+        for auto_class, names in AUTO_CLASSES.items()
+        for name in names
+    ]
     heads = {label.split()[1] for label in labels}
     texts = [name for name in modeling_auto.MODEL_MAPPING_NAMES if name in BLOCKS and name not in heads]
     return labels + [f"Model {name}" for name in texts] + list(VARIANTS)
@@ -146,6 +190,8 @@ def build_case(label: str) -> PreTrainedModel:
     name = names[model_type]
     config._attn_implementation = "eager"
     torch.manual_seed(0)
+    for _, part in _sub_configs(config):
+        part.use_cache = False
     model: PreTrainedModel = getattr(transformers, name if isinstance(name, str) else name[0])(config).eval()
     if kind != "Model" and hasattr(model, "set_default_language"):
         model.set_default_language("en_XX")
@@ -153,7 +199,7 @@ def build_case(label: str) -> PreTrainedModel:
 
 
 # Parameters whose random values would overflow or leave their range stay as the model's own code made them.
-_KEEP = re.compile(r"A_log|dt_bias|\.D$|time_|lambda|recurrent_param|e_score|slope|decay|inv_freq")
+_KEEP = re.compile(r"A_log|dt_bias|\.D$|time_|recurrent_param|e_score|slope|decay|inv_freq")
 
 
 def randomise(model: PreTrainedModel) -> None:
@@ -164,7 +210,7 @@ def randomise(model: PreTrainedModel) -> None:
         for name, tensor in [*model.named_parameters(), *scalars]:
             if _KEEP.search(name):
                 continue
-            values = torch.randn(tensor.shape, generator=random) * 0.3
+            values = torch.randn(tensor.shape, generator=random) * 0.2
             tensor.copy_(values if tensor.dim() > 1 else tensor + values)
 
 
@@ -182,7 +228,9 @@ def outputs(model: PreTrainedModel) -> torch.Tensor:
     return found
 
 
-_NOT_TEXT = re.compile(r"vision|visual|audio|image|tower|sam_|qformer|perceiver|speech|experts|connector|protein|depth_decoder")
+_NOT_TEXT = re.compile(
+    r"vision|visual|audio|image|tower|sam_|qformer|perceiver|speech|experts|connector|protein|depth_decoder"
+)
 
 
 def stacks(model: PreTrainedModel) -> list[tuple[str, nn.ModuleList]]:
@@ -193,6 +241,12 @@ def stacks(model: PreTrainedModel) -> list[tuple[str, nn.ModuleList]]:
         for name, part in lists
         if len(part) == NUM_LAYERS and not _NOT_TEXT.search(name) and not re.search(r"\.\d+\.", name)
     ]
+
+
+def stack(model: PreTrainedModel, prefix: str, stored_prefix: str, num_layers: int) -> Stack:
+    """The stack whose modules are at ``prefix`` and whose tensors are called ``stored_prefix``."""
+    role = "encoder" if "encoder" in prefix else "decoder"
+    return Stack("main", (stored_prefix,), num_layers, config_path(model, prefix), role)
 
 
 def config_path(model: PreTrainedModel, prefix: str) -> tuple[str, ...]:
@@ -207,7 +261,9 @@ def config_path(model: PreTrainedModel, prefix: str) -> tuple[str, ...]:
     return ()
 
 
-def _sub_configs(config: PretrainedConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], PretrainedConfig]]:
+def _sub_configs(
+    config: PretrainedConfig, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], PretrainedConfig]]:
     yield path, config
     for name in getattr(config, "sub_configs", {}):
         sub = getattr(config, name, None)

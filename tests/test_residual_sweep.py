@@ -23,8 +23,8 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from solar_upscale.architecture.residual import residual_writers
-from solar_upscale.architecture.residual_table import BLOCKS, REFUSED
-from solar_upscale.architecture.types import ResidualRule, Stack
+from solar_upscale.architecture.residual_table import READERS
+from solar_upscale.architecture.types import ResidualRule
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.header import TensorInfo
 from solar_upscale.transform import transform_chunks, transform_for
@@ -136,8 +136,10 @@ def layer_rules(
     model: PreTrainedModel, config: Mapping[str, Any], prefix: str, layers: nn.ModuleList
 ) -> list[dict[str, ResidualRule]]:
     """The rules of each layer by the tensor's name within the layer."""
-    stack = Stack("test", (prefix,), len(layers), residual_models.config_path(model, prefix))
-    tensors = {f"{prefix}.{index}.{name}": t for index, layer in enumerate(layers) for name, t in tensors_of(layer).items()}
+    stack = residual_models.stack(model, prefix, prefix, len(layers))
+    tensors = {
+        f"{prefix}.{index}.{name}": t for index, layer in enumerate(layers) for name, t in tensors_of(layer).items()
+    }
     rules = residual_writers(config, infos(tensors), stack, range(len(layers)))
     return [
         {name.removeprefix(f"{prefix}.{index}."): rule for name, rule in rules[index].items()}
@@ -215,7 +217,7 @@ def check_file(
         put_factor(layer, layer_rule, factor)
     after = saved(model, folder / "after")
     stored = file_prefix(before, layers)
-    stack = Stack("test", (stored,), len(layers), residual_models.config_path(model, prefix))
+    stack = residual_models.stack(model, prefix, stored, len(layers))
     by_layer = residual_writers(config, infos(before), stack, range(len(layers)))
     named = {name: rule for layer in by_layer.values() for name, rule in layer.items()}
     assert before.keys() == after.keys()
@@ -254,7 +256,8 @@ def refusal_is_true(model: PreTrainedModel, layers: nn.ModuleList) -> bool:
         repeat = copy.deepcopy(layer)
         with torch.no_grad():
             for name, tensor in tensors_of(repeat).items():
-                if tensor.dim() > 1 or (name.endswith("bias") and "norm" not in name.lower() and "ln" not in name):
+                norm = re.search(r"norm|ln|convolution", name, re.IGNORECASE)
+                if (tensor.dim() > 1 or name.endswith("bias")) and not norm and READERS.isdisjoint(name.split(".")):
                     tensor.zero_()
         with repeated(layer, repeat):
             if not torch.equal(residual_models.outputs(model), expected):

@@ -41,7 +41,7 @@ def residual_writers(
     wanted = sorted(set(layers))
     by_place = _tensors_by_place(tensors, stack)
     model_type, part = block_model_type(config, stack)
-    block = _block(model_type, part, by_place)
+    block = _block(model_type, stack.role, part, by_place)
     result: dict[int, dict[str, ResidualRule]] = {}
     problems: list[str] = []
     for layer in wanted:
@@ -81,12 +81,10 @@ def _tensors_by_place(tensors: Mapping[str, TensorInfo], stack: Stack) -> dict[t
 
 
 def _block(
-    model_type: str, part: Mapping[str, Any], by_place: Mapping[tuple[str, int], Mapping[str, TensorInfo]]
+    model_type: str, role: str, part: Mapping[str, Any], by_place: Mapping[tuple[str, int], Mapping[str, TensorInfo]]
 ) -> Block:
-    if model_type in REFUSED:
-        raise UnsupportedError(
-            f"model_type {model_type}: {REFUSED[model_type]}; only --init copy can start its repeated layers"
-        )
+    if reason := REFUSED.get(model_type) or REFUSED.get(f"{model_type} {role}"):
+        raise UnsupportedError(f"model_type {model_type}: {reason}; only --init copy can start its repeated layers")
     if model_type in REFUSED_WHEN:
         field, refused, reason = REFUSED_WHEN[model_type]
         if part.get(field, not refused) is refused:
@@ -182,6 +180,9 @@ def _shared_state_problems(part: Mapping[str, Any], layer: int) -> list[str]:
     indexers = part.get("indexer_types")
     if isinstance(indexers, list) and indexers[layer + 1 : layer + 2] == ["shared"]:
         return [f"layer {layer}: the next layer reuses its index, which a repeat would replace"]
+    sources = part.get("kv_source_layers")
+    if isinstance(sources, list) and any(source == layer != target for target, source in enumerate(sources)):
+        return [f"layer {layer}: other layers reuse its keys and values, which a repeat would replace"]
     shared = part.get("num_kv_shared_layers") or 0
     if not shared:
         return []

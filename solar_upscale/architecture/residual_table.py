@@ -98,8 +98,8 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "glm4_moe glm4_moe_lite glm_moe_dsa deepseek_v2 deepseek_v3 deepseek_v32 solar_open ernie4_5_moe flint "
         "hunyuan_v1_moe mimo_v2_flash gpt_oss hy_v3 laguna qwen2_vl_text qwen2_5_vl_text "
         "qwen3_vl_text qwen3_vl_moe_text qwen2_5_omni_text qwen3_omni_moe_text glm_ocr_text glm4v_moe_text "
-        "paddleocr_vl_text qwen2_vl qwen2_5_vl mistral4 step3p7_text cohere_compass_text muse_glimmer_text axk2 "
-        "dots3_note_text step3p5 hunyuan_vl_text unlimited_ocr_text idefics",
+        "paddleocr_vl_text qwen2_vl qwen2_5_vl mistral4 cohere_compass_text axk2 "
+        "dots3_note_text hy_v4 hunyuan_vl_text unlimited_ocr_text idefics",
     ),
     (Block(("self_attn.o_proj", f"{_MLP}|mlp.experts.fc2"), optional=(_SHARED,)), "aria_text"),
     (
@@ -117,30 +117,45 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "bailing_hybrid kimi_linear minimax_m3_vl_text",
     ),
     (_MIXTRAL, "mixtral phimoe minimax_m2"),
+    (Block(_POST_NORM.writers, inner=_INNER, offset=1.0), "gemma2 gemma3_text muse_glimmer_text"),
     (
         Block(
-            _POST_NORM.writers,
-            optional=("post_cross_attn_layernorm|post_self_attn_layernorm",),
+            ("post_self_attn_layernorm", "post_feedforward_layernorm"),
+            optional=("post_cross_attn_layernorm",),
             inner=(*_INNER, "cross_attn.o_proj"),
             offset=1.0,
         ),
-        "gemma2 gemma3_text t5_gemma_module t5gemma2_decoder",
+        "t5_gemma_module t5gemma2_decoder t5gemma2_text",
     ),
     (_POST_NORM, "olmo2 olmo3 exaone4 flex_olmo"),
     (Block(("post_attention_layernorm", "post_mlp_layernorm"), inner=_INNER), "afmoe"),
     (
-        Block(("post_self_attn_layernorm", "post_mlp_layernorm"), inner=_INNER),
+        Block(("post_self_attn_layernorm|post_attn_norm", "post_mlp_layernorm|post_ffn_norm"), inner=_INNER),
         "glm4 glm4v_text kolibri1",
+    ),
+    (
+        Block(
+            ("self_attn.o_proj", f"moe.down_proj|{_MLP}"),
+            optional=("share_expert.down_proj|mlp.shared_experts.down_proj",),
+        ),
+        "step3p5",
+    ),
+    (
+        Block(
+            ("self_attn.o_proj|attention.wo", f"experts.*.w2|feed_forward.w2|{_MLP}"),
+            optional=("mlp.shared_experts.down_proj|shared_experts.w2",),
+        ),
+        "mistral_large4_text",
     ),
     (
         Block(("post_norm1|self_attn.o_proj", "post_norm2|mlp.down_proj"), inner=_INNER),
         "hyperclovax",
     ),
     (
-        Block(("linear_attn.o_proj|post_attention_layernorm", "post_feedforward_layernorm|mlp.down_proj"), inner=_INNER),
+        Block(("linear_attn.o_proj|post_attention_layernorm|feedforward_layer_norm", "post_feedforward_layernorm|mlp.down_proj"), inner=_INNER),
         "olmo_hybrid",
     ),
-    (Block(("self_attn.o_proj", f"mlp.post_mlp_layernorm|{_MLP}"), inner=_INNER), "axk1"),
+    (Block(("self_attn.o_proj", f"mlp.post_mlp_layernorm|post_mlp_layernorm|{_MLP}"), inner=_INNER), "axk1"),
     (_GEMMA4, "gemma4_text gemma4_unified_text diffusion_gemma_text"),
     (
         Block(
@@ -162,8 +177,14 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
     (_MODERNBERT, "modernbert modernbert-decoder"),
     (_MAMBA, "mamba mamba2 falcon_mamba"),
     (
-        Block(("mixer.out_proj|mixer.o_proj|mixer.experts.*.down_proj|mixer.experts.down_proj|mixer.down_proj",),
-              optional=("mixer.shared_experts.down_proj",)),
+        Block(
+            (
+                "mixer.out_proj|mixer.o_proj|mixer.fc2_latent_proj|mixer.experts.*.down_proj|mixer.experts.down_proj"
+                "|mixer.down_proj",
+            ),
+            optional=("mixer.shared_experts.down_proj",),
+            inner=("mixer.experts.*.down_proj", "mixer.experts.down_proj"),
+        ),
         "nemotron_h",
     ),
     (Block(("feed_forward.down_proj", "mamba.out_proj", "self_attn.o_proj")), "falcon_h1"),
@@ -174,6 +195,8 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
     (Block(("attn.out_proj", "ffn.down_proj")), "mpt"),
     (Block(("self_attn.o_proj", "mlp.fc2")), "nanochat"),
     (Block(("self_attn.o_proj.linear", "mlp.fc2")), "moshi"),
+    (Block(("mamba.out_proj|mamba_decoder.mamba.out_proj",), inner=("linear",)), "zamba zamba2"),
+    (Block(("norm_attn_norm.attn.out_proj", "ffn.experts.mlp.w2")), "dbrx"),
     (Block(("mlstm_layer.out_proj", "ffn.proj_down")), "xlstm"),
     (Block(("self_attn.o_proj|attn.o_proj", "mlp.down_proj")), "hrm_text"),
     (Block(("temporal_block.o_proj|temporal_block.linear_out", "mlp_block.down_proj")), "recurrent_gemma"),
@@ -203,23 +226,22 @@ _REFUSED_BY_REASON: tuple[tuple[str, str], ...] = (
         "luke marian minimax mobilebert mpnet mra mvp nomic_bert nystromformer openai-gpt plbart prophetnet rembert "
         "roberta roc_bert roformer squeezebert tapas trocr xlm xlm-roberta xlnet xmod yoso",
     ),
-    (
-        "its stream is several streams that each block mixes (hyper-connections or AltUp)",
-        "deepseek_v4 gemma3n_text hy_v4 glm5_next_text",
-    ),
+    ("its stream is several streams that each block mixes (hyper-connections or AltUp)", "deepseek_v4 gemma3n_text"),
     ("each addition weighs the stream by the layer's number", "beam"),
     ("its blocks scale and shift the stream, and the router hands a state from block to block", "zaya"),
     ("its identity experts add their own input, which no projection scales", "longcat_flash"),
     ("its blocks attend over the outputs of earlier blocks", "inkling2_text"),
+    ("each block weighs the stream by learned factors", "neomme"),
     ("its first block normalises the stream before adding to it", "rwkv"),
 )
+# By model_type, or by model_type and the stack's role.
 REFUSED: dict[str, str] = {name: reason for reason, names in _REFUSED_BY_REASON for name in names.split()}
+REFUSED["pegasus_x encoder"] = "its blocks carry a second stream of global tokens"
 
 # Architectures whose answer depends on the config: a field, the value that refuses (absent: the other one), and why.
 REFUSED_WHEN: dict[str, tuple[str, bool, str]] = {
     "opt": ("do_layer_norm_before", False, _AFTER),
     "bloom": ("apply_residual_connection_post_layernorm", True, "its blocks add to the normalised stream"),
-    "falcon": ("apply_residual_connection_post_layernorm", True, "its blocks add to the normalised stream"),
 }
 
 # Name components of tensors that read the stream or work inside a block; nothing below them is added to the stream.
@@ -232,6 +254,7 @@ READERS: frozenset[str] = frozenset(
     in_proj in_proj_a in_proj_b in_proj_ba in_proj_z in_proj_qkv in_proj_qkvz A_log dt_proj x_proj mup_vector
     linear_x linear_y rg_lru fgate_preact igate_preact ogate_preact
     gate_proj up_proj gate_up_proj fc1 fc_in c_fc dense_h_to_4h intermediate input_linear proj_up proj_up_gate
+    wq wk wq_b wkv_a_with_mqa wkv_b fc1_latent_proj attn_hc ffn_hc hc_pre linear_gate shared_transf shared_transformer
     w1 w3 w13_weight shared_w13_weight w_in Wi wi wi_0 wi_1 embed_positions relative_attention_bias
     gate router shared_expert_gate per_layer_input_gate moe_statics input_layernorm post_attention_layernorm
     """.split()  # noqa: SIM905 - a list of words reads best as words
