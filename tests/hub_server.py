@@ -116,6 +116,7 @@ class Fault:
     drop: bool = False
     ignore_range: bool = False
     garble_range: bool = False
+    run_on: bool = False
     page: bytes | None = None
     action: Callable[[], object] | None = None
 
@@ -450,9 +451,12 @@ class _Handler(BaseHTTPRequestHandler):
                 start, stop = start + 1, stop + 1
             status, extra = 206, {"Content-Range": f"bytes {start}-{stop - 1}/{blob.nbytes}"}
         fixed = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
+        length = {"Content-Length": str(stop - start)}
+        if fault is not None and fault.run_on:
+            stop, length = min(stop + 1000, blob.nbytes), {"Connection": "close"}
         self.record.status = status
         self.send_response(status)
-        for name, value in ({"Content-Length": str(stop - start)} | fixed | extra | dict(headers)).items():
+        for name, value in (length | fixed | extra | dict(headers)).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":

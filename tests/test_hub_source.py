@@ -88,6 +88,7 @@ def test_plan_on_eight_shards_of_four_gigabytes_fetches_headers_and_64_kib_a_sha
     for name in names:
         nbytes = int.from_bytes(source.read(name, 0, 8), "little")
         assert source.read(name, 8, 8 + nbytes) == head[8:]
+        assert source._heads == {}
     assert len(hub.lines("GET cdn")) == 8
     assert hub.sent("GET cdn") <= 8 * (len(head) + (64 << 10))
 
@@ -327,6 +328,14 @@ def test_another_range_than_the_one_asked_for_is_an_error(hub: HubServer) -> Non
     source = opened(stream=True)
     hub.fault("GET cdn", garble_range=True)
     with pytest.raises(HubError, match=r"expected Content-Range bytes 100-299/\d+, got bytes 101-300"):
+        source.read(SHARD, 100, 300)
+
+
+def test_more_bytes_than_were_asked_for_are_an_error(hub: HubServer) -> None:
+    hub.add_model("org/model", hub_model())
+    source = opened(stream=True)
+    hub.fault("GET cdn", run_on=True)
+    with pytest.raises(HubError, match=f"{SHARD}: more bytes came than were asked for"):
         source.read(SHARD, 100, 300)
 
 
