@@ -256,7 +256,7 @@ class HubServer:
         return dict(pair for path in self.cas.rglob("*.mdb") for pair in _shard_files(path.read_bytes()))
 
     def _from_xet(self, xet_hash: str, path: Path) -> None:
-        import hf_xet  # noqa: PLC0415 - only where a test wants Xet
+        import hf_xet
 
         nbytes = next(size for found, size in self.xet_sizes() if found == xet_hash)
         session = hf_xet.XetSession()
@@ -428,8 +428,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _write(self, data: bytes) -> None:
         if self.cut_after is not None:
             data = data[: max(0, self.cut_after - self.record.sent)]
+        self.record.sent += len(data)  # first: who has received it may ask at once how much it was
         self.wfile.write(data)
-        self.record.sent += len(data)
         if self.cut_after is not None and self.record.sent >= self.cut_after:
             self.wfile.flush()
             raise ConnectionAbortedError

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest_hub import TOKEN, hub_env, hub_model
-from hub_server import HubServer, Sparse
+from hub_server import Fault, HubServer, Sparse
 from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_download
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from solar_upscale import hub_source
 from solar_upscale.errors import CheckpointError, HubError
@@ -251,6 +253,22 @@ def test_a_cut_in_every_window_is_survived(hub: HubServer, small_windows: None) 
     hub.fault("GET cdn", cut_after=450, times=20)
     hub.fault("GET cdn", drop=True, times=5)
     assert b"".join(opened(stream=True).stream(SHARD, 0, 20_000)) == files[SHARD][:20_000]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bounds=st.tuples(st.integers(0, 20_000), st.integers(0, 20_000)).map(sorted),
+    cuts=st.lists(st.integers(0, 2000), max_size=6),
+)
+def test_any_range_with_any_cuts_gives_exactly_its_bytes(
+    hub: HubServer, small_windows: None, bounds: list[int], cuts: list[int]
+) -> None:
+    files = hub_model(nbytes=20_000)
+    if "org/model" not in hub.repos:
+        hub.add_model("org/model", files)
+    hub.faults = [Fault("GET cdn", cut_after=cut) for cut in cuts]
+    start, stop = bounds
+    assert b"".join(opened(stream=True).stream(SHARD, start, stop)) == files[SHARD][start:stop]
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
