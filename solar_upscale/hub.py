@@ -66,10 +66,11 @@ class Patience:
 def patiently(what: str, call: Callable[[], _T]) -> _T:
     """Return what ``call()`` returns, called again while the Hub is busy or out of reach for a moment."""
     patience = Patience(what)
+    kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError)  # the latter from the client's threads
     while True:
         try:
             return call()
-        except (*connection_errors(), RuntimeError) as error:  # the latter: from one of the client's threads
+        except kinds as error:
             patience.wait(error)
 
 
@@ -78,7 +79,7 @@ def connection_errors() -> tuple[type[Exception], ...]:
 
     Text that is not JSON is a proxy's error page, or an answer cut short.
     """
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     base = HfHubHTTPError.__bases__[0]
     assert issubclass(base, Exception)
@@ -108,7 +109,7 @@ def quiet_token(text: str) -> str:
 
 def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: bool) -> str:
     """What happened, and what to do, in words that need no knowledge of HTTP."""
-    from huggingface_hub import constants, errors  # noqa: PLC0415 - slow to import
+    from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{repo_id}"
     said = _line(str(error)) or type(error).__name__
@@ -152,7 +153,7 @@ def _told_by_status(error: Any, *, writes: bool) -> str:
 
 def _root(error: BaseException) -> BaseException:
     """The exception that says why: those that only wrap another are peeled off."""
-    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     while isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
@@ -166,7 +167,7 @@ def _status(error: BaseException) -> int | None:
 
 def _retry_after(error: Exception) -> float | None:
     """Seconds that the Hub asks to wait (0: it does not say), or None if another try cannot help."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     root = _root(error)
     if isinstance(error, LocalEntryNotFoundError) or isinstance(root, OfflineModeIsEnabled):

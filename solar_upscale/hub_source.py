@@ -114,7 +114,7 @@ class HubSource:
 
     def local_path_if_cached(self, filename: str) -> Path | None:
         """The cached file at this commit, or None; nothing is fetched."""
-        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - slow to import
+        from huggingface_hub import try_to_load_from_cache
 
         self._file(filename)
         found = try_to_load_from_cache(self.repo_id, filename, cache_dir=self.cache_dir, revision=self.revision)
@@ -140,7 +140,7 @@ class HubSource:
                 )
 
     def _download(self, missing: list[str]) -> None:
-        from huggingface_hub import hf_hub_download, snapshot_download  # noqa: PLC0415 - slow to import
+        from huggingface_hub import hf_hub_download, snapshot_download
 
         how: dict[str, Any] = {
             "revision": self.revision,
@@ -200,8 +200,8 @@ class HubSource:
         self, file: SourceFile, start: int, stop: int, *, gone: threading.Event | None = None
     ) -> Iterator[bytes]:
         """The range as it arrives; after a cut, the rest of it. ``gone`` says that nobody waits for it any more."""
-        from huggingface_hub import constants, get_session, hf_hub_url  # noqa: PLC0415 - slow to import
-        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # noqa: PLC0415 - documented there
+        from huggingface_hub import constants, get_session, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented there
 
         gone = gone or threading.Event()
         url = hf_hub_url(self.repo_id, file.name, revision=self.revision)
@@ -235,7 +235,7 @@ class HubSource:
         Raises:
             HubError: it is not.
         """
-        from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # noqa: PLC0415 - documented
+        from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # documented there
 
         hf_raise_for_status(response)
         if response.status_code != 206:
@@ -310,8 +310,8 @@ def _find_config(
     Asking for it is how the client resolves a revision: by the Hub, or by what the cache remembers when the Hub cannot
     be asked, and it remembers this answer.
     """
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - slow to import
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 
     try:
         found = patiently(
@@ -339,8 +339,8 @@ def _find_config(
 def _list_files(
     repo_id: str, commit: str, token: str | bool | None, snapshot: Path, *, local_files_only: bool
 ) -> dict[str, SourceFile]:
-    from huggingface_hub import HfApi, constants  # noqa: PLC0415 - slow to import
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
 
     if local_files_only or constants.HF_HUB_OFFLINE:
         return _list_snapshot(snapshot)

@@ -110,7 +110,7 @@ class Publication:
         Raises:
             HubError: the Hub refused or could not be reached.
         """
-        from huggingface_hub import HfApi  # noqa: PLC0415 - slow to import
+        from huggingface_hub import HfApi
 
         self._api = HfApi(token=token, library_name=LIBRARY, library_version=__version__)
         self.repo_id = repo_id
@@ -129,7 +129,7 @@ class Publication:
         Raises:
             HubError: the Hub refused or could not be reached.
         """
-        from huggingface_hub import CommitOperationAdd  # noqa: PLC0415 - slow to import
+        from huggingface_hub import CommitOperationAdd
 
         with hub_errors(self.repo_id, revision=self._revision, writes=True):
             sha256 = self._remote_hash(path, name)
@@ -189,7 +189,7 @@ class Publication:
 
     def _look(self) -> tuple[str, dict[str, _RemoteFile]]:
         """The newest commit of the branch, and its files."""
-        from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415 - slow to import
+        from huggingface_hub.hf_api import RepoFile
 
         commit = self._api.model_info(self.repo_id, revision=self._revision).sha
         if commit is None:
@@ -204,7 +204,7 @@ class Publication:
     # The commit
 
     def _commit(self, folder: Path, names: list[str], message: str) -> str:
-        from huggingface_hub.errors import HfHubHTTPError as Refusal  # noqa: PLC0415 - slow to import
+        from huggingface_hub.errors import HfHubHTTPError as Refusal
 
         operations = self._to_do(folder, names)
         if not operations:
@@ -243,7 +243,7 @@ class Publication:
 
     def _to_do(self, folder: Path, names: list[str]) -> "list[CommitOperationAdd | CommitOperationDelete]":
         """What the branch lacks, and which weights on it would be mixed with the new ones."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete  # noqa: PLC0415 - slow to import
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         source = FolderSource(folder)
         wanted = {*names, *self.sent}
@@ -309,8 +309,8 @@ def _uploaded(name: str, sent: SentFile) -> "CommitOperationAdd":
 
     Source: huggingface_hub 2.4, ``HfApi.preupload_lfs_files(..., free_memory=True)``.
     """
-    from huggingface_hub import CommitOperationAdd  # noqa: PLC0415 - slow to import
-    from huggingface_hub.lfs import UploadInfo  # noqa: PLC0415
+    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.lfs import UploadInfo
 
     operation = CommitOperationAdd(name, b"")
     if not (hasattr(operation, "_upload_mode") and hasattr(operation, "_is_uploaded")):

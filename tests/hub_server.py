@@ -116,6 +116,7 @@ class Fault:
     drop: bool = False
     ignore_range: bool = False
     garble_range: bool = False
+    run_on: bool = False
     page: bytes | None = None
     action: Callable[[], object] | None = None
 
@@ -255,7 +256,7 @@ class HubServer:
         return dict(pair for path in self.cas.rglob("*.mdb") for pair in _shard_files(path.read_bytes()))
 
     def _from_xet(self, xet_hash: str, path: Path) -> None:
-        import hf_xet  # noqa: PLC0415 - only where a test wants Xet
+        import hf_xet
 
         nbytes = next(size for found, size in self.xet_sizes() if found == xet_hash)
         session = hf_xet.XetSession()
@@ -427,8 +428,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _write(self, data: bytes) -> None:
         if self.cut_after is not None:
             data = data[: max(0, self.cut_after - self.record.sent)]
+        self.record.sent += len(data)  # first: who has received it may ask at once how much it was
         self.wfile.write(data)
-        self.record.sent += len(data)
         if self.cut_after is not None and self.record.sent >= self.cut_after:
             self.wfile.flush()
             raise ConnectionAbortedError
@@ -450,9 +451,12 @@ class _Handler(BaseHTTPRequestHandler):
                 start, stop = start + 1, stop + 1
             status, extra = 206, {"Content-Range": f"bytes {start}-{stop - 1}/{blob.nbytes}"}
         fixed = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
+        length = {"Content-Length": str(stop - start)}
+        if fault is not None and fault.run_on:
+            stop, length = min(stop + 1000, blob.nbytes), {"Connection": "close"}
         self.record.status = status
         self.send_response(status)
-        for name, value in ({"Content-Length": str(stop - start)} | fixed | extra | dict(headers)).items():
+        for name, value in (length | fixed | extra | dict(headers)).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest_hub import TOKEN, hub_env, hub_model
-from hub_server import HubServer, Sparse
+from hub_server import Fault, HubServer, Sparse
 from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_download
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from solar_upscale import hub_source
 from solar_upscale.errors import CheckpointError, HubError
@@ -88,6 +90,7 @@ def test_plan_on_eight_shards_of_four_gigabytes_fetches_headers_and_64_kib_a_sha
     for name in names:
         nbytes = int.from_bytes(source.read(name, 0, 8), "little")
         assert source.read(name, 8, 8 + nbytes) == head[8:]
+        assert source._heads == {}
     assert len(hub.lines("GET cdn")) == 8
     assert hub.sent("GET cdn") <= 8 * (len(head) + (64 << 10))
 
@@ -252,6 +255,22 @@ def test_a_cut_in_every_window_is_survived(hub: HubServer, small_windows: None) 
     assert b"".join(opened(stream=True).stream(SHARD, 0, 20_000)) == files[SHARD][:20_000]
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bounds=st.tuples(st.integers(0, 20_000), st.integers(0, 20_000)).map(sorted),
+    cuts=st.lists(st.integers(0, 2000), max_size=6),
+)
+def test_any_range_with_any_cuts_gives_exactly_its_bytes(
+    hub: HubServer, small_windows: None, bounds: list[int], cuts: list[int]
+) -> None:
+    files = hub_model(nbytes=20_000)
+    if "org/model" not in hub.repos:
+        hub.add_model("org/model", files)
+    hub.faults = [Fault("GET cdn", cut_after=cut) for cut in cuts]
+    start, stop = bounds
+    assert b"".join(opened(stream=True).stream(SHARD, start, stop)) == files[SHARD][start:stop]
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_burst_of_server_errors_is_survived_everywhere(hub: HubServer, status: int) -> None:
     files = hub_model()
@@ -327,6 +346,14 @@ def test_another_range_than_the_one_asked_for_is_an_error(hub: HubServer) -> Non
     source = opened(stream=True)
     hub.fault("GET cdn", garble_range=True)
     with pytest.raises(HubError, match=r"expected Content-Range bytes 100-299/\d+, got bytes 101-300"):
+        source.read(SHARD, 100, 300)
+
+
+def test_more_bytes_than_were_asked_for_are_an_error(hub: HubServer) -> None:
+    hub.add_model("org/model", hub_model())
+    source = opened(stream=True)
+    hub.fault("GET cdn", run_on=True)
+    with pytest.raises(HubError, match=f"{SHARD}: more bytes came than were asked for"):
         source.read(SHARD, 100, 300)
 
 

@@ -192,8 +192,10 @@ def test_shards_may_be_deleted_once_sent_and_another_run_finishes(
     second.send(folder / SHARDS[2], SHARDS[2])
     (folder / SHARDS[2]).unlink()
     assert on_hub(hub) == {}
+    ahead = len(hub.requests)
     second.finish(folder)
     assert on_hub(hub) == files
+    assert not [one.line for one in hub.requests[ahead:] if "xet-write" in one.path or "lfs" in one.path]
     assert len(hub.repos["me/model"].commits) == 2
     put = [request.line for request in hub.requests[before:] if request.method == "PUT"]
     assert len(put) == (0 if hub.xet else 1)
