@@ -281,7 +281,9 @@ def judge(built: Built, stack: Stack, label: str, sources: list[int], config: di
         change = change_depth(config, built.tensors, stack, pattern)
     except UnsupportedError as error:
         truth = refusal_is_true(built, stack, sources)
-        return outcome(REFUSED if truth else WRONG, str(error) if truth else f"refused, but without us it is right: {error}")
+        return outcome(
+            REFUSED if truth else WRONG, str(error) if truth else f"refused, but without us it is right: {error}"
+        )
     assert json.dumps(config) == before, "change_depth changed its input"
     target = built.folder.parent / "target"
     try:
@@ -418,7 +420,9 @@ def without_lists(built: Built, stack: Stack) -> Iterator[Outcome]:
     section = config
     for key in stack.config_path:
         section = section[key]
-    lists = [k for k, v in section.items() if isinstance(v, list) and len(v) == stack.num_layers and k not in INDEX_LISTS]
+    lists = [
+        k for k, v in section.items() if isinstance(v, list) and len(v) == stack.num_layers and k not in INDEX_LISTS
+    ]
     if not lists:
         return
     for key in lists:
@@ -452,7 +456,15 @@ def main(arguments: list[str]) -> int:
     for outcome in sweep(pairs):
         outcomes.append(outcome)
         if outcome.verdict != RIGHT or outcome.reason or wanted:
-            print(outcome.verdict, outcome.pair, outcome.stack, outcome.pattern, outcome.reason[:330], sep=" | ", flush=True)
+            print(
+                outcome.verdict,
+                outcome.pair,
+                outcome.stack,
+                outcome.pattern,
+                outcome.reason[:330],
+                sep=" | ",
+                flush=True,
+            )
     print(Counter(outcome.verdict for outcome in outcomes), f"{time.monotonic() - started:.0f} s")
     return 0
 
