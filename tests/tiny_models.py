@@ -347,10 +347,55 @@ class Pair:
         return f"{self.auto_class.removeprefix('AutoModelFor')} {self.model_type} {self.variant}".strip()
 
 
+CAUSAL, IMAGE_TEXT = "AutoModelForCausalLM", "AutoModelForImageTextToText"
+
+# Configs that take a type's other ways: what its defaults do not show.
+VARIANTS: tuple[Pair, ...] = (
+    Pair(CAUSAL, "ernie4_5_moe", "interval 2", (("moe_layer_interval", 2), ("moe_layer_end_index", 7))),
+    Pair(CAUSAL, "gemma4_text", "shared keys", (("num_kv_shared_layers", 2),)),
+    Pair(
+        CAUSAL,
+        "glm_moe_dsa",
+        "shared indexers",
+        (("indexer_types", ["full", "shared", "full", "full"] + ["shared", "full"] * 2),),
+    ),
+    Pair(CAUSAL, "gpt2", "inverse index", (("scale_attn_by_inverse_layer_idx", True),)),
+    Pair(CAUSAL, "granitemoe_swa", "own thetas", (("layer_rope_theta", [0.0, 1e4, 1e5, 1e6] * 2),)),
+    Pair(CAUSAL, "hunyuan_v1_moe", "own top-k", (("moe_topk", [1, 2] * 4),)),
+    Pair(CAUSAL, "llama4_text", "interleaved", (("interleave_moe_layer_step", 2),)),
+    Pair(CAUSAL, "minicpm3", "no depth scale", (("scale_depth", None),)),
+    Pair(CAUSAL, "qwen2", "sliding windows", (("use_sliding_window", True), ("max_window_layers", 4))),
+    Pair(CAUSAL, "qwen2_moe", "dense layers", (("mlp_only_layers", [0, 3]),)),
+    Pair(CAUSAL, "qwen2_moe", "step 2", (("decoder_sparse_step", 2),)),
+    Pair(CAUSAL, "qwen3_moe", "step 2, dense layer", (("decoder_sparse_step", 2), ("mlp_only_layers", [1]))),
+    Pair(CAUSAL, "qwen3_next", "dense layer", (("mlp_only_layers", [1]),)),
+    Pair(
+        CAUSAL,
+        "qwen4_exp_text",
+        "n-grams",
+        (
+            ("ple_layer_ids", [2, 5]),
+            ("ple_embed_dim", 16),
+            ("ngram_vocab_size_base", 50),
+            ("split_ngram_parts", 2),
+            ("heads_per_ngram", 2),
+            ("make_ngram_vocab_size_divisible_by", 8),
+        ),
+    ),
+    Pair(CAUSAL, "smollm3", "sliding windows", (("use_sliding_window", True),)),
+    Pair(CAUSAL, "zamba2", "adapters", (("use_shared_attention_adapter", True),)),
+    Pair(IMAGE_TEXT, "idefics", "interval 2", (("cross_layer_interval", 2),)),
+    Pair(
+        IMAGE_TEXT, "mistral_large4", "shared keys", (("text_config", {"kv_source_layers": [0, 0, 2, 3, 2, 5, 6, 6]}),)
+    ),
+)
+
+
 def pairs() -> list[Pair]:
-    """Every model type under the four auto classes."""
+    """Every model type under the four auto classes, and the variants."""
     module = importlib.import_module("transformers.models.auto.modeling_auto")
-    return [Pair(auto, name) for auto, mapping in AUTO_CLASSES.items() for name in sorted(getattr(module, mapping))]
+    plain = [Pair(auto, name) for auto, mapping in AUTO_CLASSES.items() for name in sorted(getattr(module, mapping))]
+    return [*plain, *VARIANTS]
 
 
 def tiny_config(pair: Pair) -> Any:
@@ -362,6 +407,8 @@ def tiny_config(pair: Pair) -> Any:
     _merge(kwargs, copy.deepcopy(OVERRIDES.get(pair.model_type, {})))
     _merge(kwargs, copy.deepcopy(OVERRIDES.get(f"{pair.model_type}:{pair.auto_class}", {})))
     _merge(kwargs, copy.deepcopy(dict(pair.settings)))
+    if pair.model_type == "minicpm3" and pair.variant:
+        kwargs["scale_depth"] = None
     kwargs.pop("model_type", None)
     return cls(**kwargs)
 
