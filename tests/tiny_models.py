@@ -18,32 +18,75 @@ VOCAB = 128
 SIZES: dict[str, Any] = {
     **dict.fromkeys(
         (
-            "hidden_size", "d_model", "n_embd", "dim", "embed_dim", "word_embed_proj_dim", "embedding_size", "emb_dim",
-            "dim_model", "attention_hidden_size", "d_embed", "input_embedding_size", "encoder_hidden_size",
-            "projection_dim", "d_inner_model", "hidden_dim", "out_hidden_size", "adapter_input_size",
+            "hidden_size",
+            "d_model",
+            "n_embd",
+            "dim",
+            "embed_dim",
+            "word_embed_proj_dim",
+            "embedding_size",
+            "emb_dim",
+            "dim_model",
+            "attention_hidden_size",
+            "d_embed",
+            "input_embedding_size",
+            "encoder_hidden_size",
+            "projection_dim",
+            "d_inner_model",
+            "hidden_dim",
+            "out_hidden_size",
+            "adapter_input_size",
         ),
         32,
     ),
     **dict.fromkeys(
         (
-            "intermediate_size", "ffn_dim", "d_ff", "n_inner", "ffn_hidden_size", "encoder_ffn_dim", "decoder_ffn_dim",
-            "moe_intermediate_size", "shared_expert_intermediate_size", "dim_feedforward", "moe_ffn_hidden_size",
-            "mlp_dim", "dff", "dim_ff", "d_inner", "expert_ffn_hidden_size", "mlp_hidden_size",
-            "shared_intermediate_size", "moe_shared_expert_intermediate_size", "dense_intermediate_size",
-            "intermediate_size_mlp", "share_expert_dim", "prefix_dense_intermediate_size", "hidden_sizes_mlp",
+            "intermediate_size",
+            "ffn_dim",
+            "d_ff",
+            "n_inner",
+            "ffn_hidden_size",
+            "encoder_ffn_dim",
+            "decoder_ffn_dim",
+            "moe_intermediate_size",
+            "shared_expert_intermediate_size",
+            "dim_feedforward",
+            "moe_ffn_hidden_size",
+            "mlp_dim",
+            "dff",
+            "dim_ff",
+            "d_inner",
+            "expert_ffn_hidden_size",
+            "mlp_hidden_size",
+            "shared_intermediate_size",
+            "moe_shared_expert_intermediate_size",
+            "dense_intermediate_size",
+            "intermediate_size_mlp",
+            "share_expert_dim",
+            "prefix_dense_intermediate_size",
+            "hidden_sizes_mlp",
         ),
         48,
     ),
     **dict.fromkeys(
         (
-            "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "encoder_attention_heads",
-            "decoder_attention_heads", "num_encoder_attention_heads", "num_decoder_attention_heads",
+            "num_attention_heads",
+            "n_head",
+            "n_heads",
+            "num_heads",
+            "attention_heads",
+            "encoder_attention_heads",
+            "decoder_attention_heads",
+            "num_encoder_attention_heads",
+            "num_decoder_attention_heads",
             "num_key_value_attention_heads",
         ),
         4,
     ),
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "n_kv_heads", "multi_query_group_num"), 2),
-    **dict.fromkeys(("head_dim", "d_kv", "attention_head_size", "attention_head_dim", "v_head_dim", "qk_nope_head_dim"), 8),
+    **dict.fromkeys(
+        ("head_dim", "d_kv", "attention_head_size", "attention_head_dim", "v_head_dim", "qk_nope_head_dim"), 8
+    ),
     "qk_rope_head_dim": 4,
     "rotary_dim": 4,
     "q_lora_rank": 16,
@@ -51,8 +94,14 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("vocab_size", "src_vocab_size", "tgt_vocab_size", "vocab_size_per_layer_input"), VOCAB),
     **dict.fromkeys(
         (
-            "max_position_embeddings", "n_positions", "n_ctx", "max_source_positions", "max_target_positions",
-            "max_encoder_position_embeddings", "max_decoder_position_embeddings", "max_seq_len",
+            "max_position_embeddings",
+            "n_positions",
+            "n_ctx",
+            "max_source_positions",
+            "max_target_positions",
+            "max_encoder_position_embeddings",
+            "max_decoder_position_embeddings",
+            "max_seq_len",
         ),
         64,
     ),
@@ -102,7 +151,9 @@ _ALL_HEADS = {"num_key_value_heads": 4}
 # model takes its own type's entry too.
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [2, 5]},
-    "granitemoehybrid": {"layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"] * 2},
+    "granitemoehybrid": {
+        "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"] * 2
+    },
     "bailing_hybrid": {"layer_group_size": 3},
     "big_bird": {"attention_type": "original_full"},
     "bigbird_pegasus": {"attention_type": "original_full"},
@@ -123,8 +174,12 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.9] * 3 + [0.0] * 5,
         "laurel_rank": 4,
     },
-    "gemma4_text": {"layer_types": (["sliding_attention"] * 2 + ["full_attention"]) * 2 + ["sliding_attention", "full_attention"]},
-    "gemma4_unified_text": {"layer_types": (["sliding_attention"] * 2 + ["full_attention"]) * 2 + ["sliding_attention", "full_attention"]},
+    "gemma4_text": {
+        "layer_types": (["sliding_attention"] * 2 + ["full_attention"]) * 2 + ["sliding_attention", "full_attention"]
+    },
+    "gemma4_unified_text": {
+        "layer_types": (["sliding_attention"] * 2 + ["full_attention"]) * 2 + ["sliding_attention", "full_attention"]
+    },
     "glm4v_text": _MROPE,
     "glm_ocr_text": _MROPE,
     "glm4v_moe_text": _HALF_MROPE,
@@ -156,18 +211,53 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "hash_seed": 0,
     },
     "reformer:AutoModelForMaskedLM": {"is_decoder": False},
-    "longcat_flash": {"num_hidden_layers": 16, "head_dim": 4, "q_lora_rank": 16, "num_layers": 8, "num_key_value_heads": 4, "expert_ffn_hidden_size": 16, "ffn_hidden_size": 48, "zero_expert_num": 2},
+    "longcat_flash": {
+        "num_hidden_layers": 16,
+        "head_dim": 4,
+        "q_lora_rank": 16,
+        "num_layers": 8,
+        "num_key_value_heads": 4,
+        "expert_ffn_hidden_size": 16,
+        "ffn_hidden_size": 48,
+        "zero_expert_num": 2,
+    },
     "longformer": {"attention_window": [4, 8, 4, 4, 8, 4, 8, 4]},
-    "roc_bert": {"pronunciation_vocab_size": 16, "shape_vocab_size": 16, "pronunciation_embed_dim": 8, "shape_embed_dim": 8},
+    "roc_bert": {
+        "pronunciation_vocab_size": 16,
+        "shape_vocab_size": 16,
+        "pronunciation_embed_dim": 8,
+        "shape_embed_dim": 8,
+    },
     "luke": {"entity_vocab_size": 16, "entity_emb_size": 8},
     "perceiver": {"d_latents": 16, "num_latents": 4, "num_self_attends_per_block": 8},
     "switch_transformers": {"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 2},
-    "xlstm": {"num_blocks": 8, "num_heads": 4, "head_dim": None, "chunk_size": 8, "qk_dim_factor": 1.0, "v_dim_factor": 1.0},
+    "xlstm": {
+        "num_blocks": 8,
+        "num_heads": 4,
+        "head_dim": None,
+        "chunk_size": 8,
+        "qk_dim_factor": 1.0,
+        "v_dim_factor": 1.0,
+    },
     "chameleon": {
         "vocabulary_map": {"<image>": 5},
-        "vq_config": {"base_channels": 32, "channel_multiplier": [1, 1], "num_embeddings": 16, "embed_dim": 4, "num_res_blocks": 1},
+        "vq_config": {
+            "base_channels": 32,
+            "channel_multiplier": [1, 1],
+            "num_embeddings": 16,
+            "embed_dim": 4,
+            "num_res_blocks": 1,
+        },
     },
-    "janus": {"vq_config": {"base_channels": 32, "channel_multiplier": [1, 1], "num_embeddings": 16, "embed_dim": 4, "num_res_blocks": 1}},
+    "janus": {
+        "vq_config": {
+            "base_channels": 32,
+            "channel_multiplier": [1, 1],
+            "num_embeddings": 16,
+            "embed_dim": 4,
+            "num_res_blocks": 1,
+        }
+    },
     "cosmos3_edge_text": {
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
     },
@@ -179,11 +269,23 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "dots3_note": {"vision_config": {"mlp_layer_types": ["dense"] * 3, "adapter_in_dim": 32, "adapter_input_size": 32}},
     "emu3": {
         "vocabulary_map": {"<image>": 5},
-        "vq_config": {"base_channels": 32, "channel_multiplier": [1, 1], "codebook_size": 16, "embed_dim": 4, "num_res_blocks": 1},
+        "vq_config": {
+            "base_channels": 32,
+            "channel_multiplier": [1, 1],
+            "codebook_size": 16,
+            "embed_dim": 4,
+            "num_res_blocks": 1,
+        },
     },
     "ernie4_5_vl_moe_text": {"moe_intermediate_size": [24, 24], **_MROPE},
     "florence2": {
-        "vision_config": {"patch_size": None, "embed_dim": [32] * 4, "num_heads": [2] * 4, "depths": [1] * 4, "projection_dim": 32}
+        "vision_config": {
+            "patch_size": None,
+            "embed_dim": [32] * 4,
+            "num_heads": [2] * 4,
+            "depths": [1] * 4,
+            "projection_dim": 32,
+        }
     },
     "gemma4_assistant": {
         "text_config": {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 8},
@@ -195,7 +297,10 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
     "muse_spark": {"vision_config": {}, "audio_config": {"num_hidden_layers": 4}},
     "granite_docling": {"vision_config": {"out_hidden_size": 32}},
-    "molmo2": {"vision_config": {"image_size": None, "image_default_input_size": [32, 32]}, "adapter_config": {"vision_feature_layer": [2, 1]}},
+    "molmo2": {
+        "vision_config": {"image_size": None, "image_default_input_size": [32, 32]},
+        "adapter_config": {"vision_feature_layer": [2, 1]},
+    },
     "neomme": {"head_dim": 16},
     "qwen4_exp_text": {
         "indexer_n_heads": 2,
@@ -208,8 +313,19 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "unlimited_ocr_text": _ALL_HEADS,
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "youtu": _ALL_HEADS,
-    "zamba": {"num_key_value_heads": 4, "attention_hidden_size": None, "attention_head_dim": 16, "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "linear_attention"] * 2},
-    "zamba2": {"num_key_value_heads": 4, "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "linear_attention"] * 2, "mamba_ngroups": 1, "num_mem_blocks": 2, "adapter_rank": 4},
+    "zamba": {
+        "num_key_value_heads": 4,
+        "attention_hidden_size": None,
+        "attention_head_dim": 16,
+        "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "linear_attention"] * 2,
+    },
+    "zamba2": {
+        "num_key_value_heads": 4,
+        "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "linear_attention"] * 2,
+        "mamba_ngroups": 1,
+        "num_mem_blocks": 2,
+        "adapter_rank": 4,
+    },
     "zaya": {"num_experts_per_tok": 1},
 }
 
@@ -231,10 +347,55 @@ class Pair:
         return f"{self.auto_class.removeprefix('AutoModelFor')} {self.model_type} {self.variant}".strip()
 
 
+CAUSAL, IMAGE_TEXT = "AutoModelForCausalLM", "AutoModelForImageTextToText"
+
+# Configs that take a type's other ways: what its defaults do not show.
+VARIANTS: tuple[Pair, ...] = (
+    Pair(CAUSAL, "ernie4_5_moe", "interval 2", (("moe_layer_interval", 2), ("moe_layer_end_index", 7))),
+    Pair(CAUSAL, "gemma4_text", "shared keys", (("num_kv_shared_layers", 2),)),
+    Pair(
+        CAUSAL,
+        "glm_moe_dsa",
+        "shared indexers",
+        (("indexer_types", ["full", "shared", "full", "full"] + ["shared", "full"] * 2),),
+    ),
+    Pair(CAUSAL, "gpt2", "inverse index", (("scale_attn_by_inverse_layer_idx", True),)),
+    Pair(CAUSAL, "granitemoe_swa", "own thetas", (("layer_rope_theta", [0.0, 1e4, 1e5, 1e6] * 2),)),
+    Pair(CAUSAL, "hunyuan_v1_moe", "own top-k", (("moe_topk", [1, 2] * 4),)),
+    Pair(CAUSAL, "llama4_text", "interleaved", (("interleave_moe_layer_step", 2),)),
+    Pair(CAUSAL, "minicpm3", "no depth scale", (("scale_depth", None),)),
+    Pair(CAUSAL, "qwen2", "sliding windows", (("use_sliding_window", True), ("max_window_layers", 4))),
+    Pair(CAUSAL, "qwen2_moe", "dense layers", (("mlp_only_layers", [0, 3]),)),
+    Pair(CAUSAL, "qwen2_moe", "step 2", (("decoder_sparse_step", 2),)),
+    Pair(CAUSAL, "qwen3_moe", "step 2, dense layer", (("decoder_sparse_step", 2), ("mlp_only_layers", [1]))),
+    Pair(CAUSAL, "qwen3_next", "dense layer", (("mlp_only_layers", [1]),)),
+    Pair(
+        CAUSAL,
+        "qwen4_exp_text",
+        "n-grams",
+        (
+            ("ple_layer_ids", [2, 5]),
+            ("ple_embed_dim", 16),
+            ("ngram_vocab_size_base", 50),
+            ("split_ngram_parts", 2),
+            ("heads_per_ngram", 2),
+            ("make_ngram_vocab_size_divisible_by", 8),
+        ),
+    ),
+    Pair(CAUSAL, "smollm3", "sliding windows", (("use_sliding_window", True),)),
+    Pair(CAUSAL, "zamba2", "adapters", (("use_shared_attention_adapter", True),)),
+    Pair(IMAGE_TEXT, "idefics", "interval 2", (("cross_layer_interval", 2),)),
+    Pair(
+        IMAGE_TEXT, "mistral_large4", "shared keys", (("text_config", {"kv_source_layers": [0, 0, 2, 3, 2, 5, 6, 6]}),)
+    ),
+)
+
+
 def pairs() -> list[Pair]:
-    """Every model type under the four auto classes."""
+    """Every model type under the four auto classes, and the variants."""
     module = importlib.import_module("transformers.models.auto.modeling_auto")
-    return [Pair(auto, name) for auto, mapping in AUTO_CLASSES.items() for name in sorted(getattr(module, mapping))]
+    plain = [Pair(auto, name) for auto, mapping in AUTO_CLASSES.items() for name in sorted(getattr(module, mapping))]
+    return [*plain, *VARIANTS]
 
 
 def tiny_config(pair: Pair) -> Any:
@@ -246,6 +407,8 @@ def tiny_config(pair: Pair) -> Any:
     _merge(kwargs, copy.deepcopy(OVERRIDES.get(pair.model_type, {})))
     _merge(kwargs, copy.deepcopy(OVERRIDES.get(f"{pair.model_type}:{pair.auto_class}", {})))
     _merge(kwargs, copy.deepcopy(dict(pair.settings)))
+    if pair.model_type == "minicpm3" and pair.variant:
+        kwargs["scale_depth"] = None
     kwargs.pop("model_type", None)
     return cls(**kwargs)
 

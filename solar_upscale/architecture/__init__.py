@@ -3,7 +3,8 @@
 Everything here works on names, shapes and config.json; no tensor data is read.
 """
 
-from solar_upscale.architecture.depth import DepthField, change_depth, depth_fields
+from solar_upscale.architecture.depth import change_depth
+from solar_upscale.architecture.known import DepthField, depth_fields
 from solar_upscale.architecture.stacks import choose_stack, find_stacks, name_splitter
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, ResidualRule, Stack
 

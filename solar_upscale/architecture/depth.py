@@ -6,48 +6,27 @@ config says of its source. That is checked after writing, for all attributes, wh
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from solar_upscale.architecture.families import COMPOSITE, COUNT_FIELDS, COUNT_NAMES, COUNTED
-from solar_upscale.architecture.fields import EVERY_TYPE, ROOT_ROWS, ROWS, Row
+from solar_upscale.architecture.encodings import Listed
+from solar_upscale.architecture.families import COUNT_NAMES
+from solar_upscale.architecture.fields import Row
 from solar_upscale.architecture.findings import unexplained
+from solar_upscale.architecture.known import Known, explained_fields, what_is_known
 from solar_upscale.architecture.nearest import nearest_pattern, runs
 from solar_upscale.architecture.quantization import rewrite_module_lists
-from solar_upscale.architecture.rules import Attribute, Listed, View, same
-from solar_upscale.architecture.stacks import name_splitter, section_at, section_type
+from solar_upscale.architecture.rules import Attribute, View, same
+from solar_upscale.architecture.stacks import name_splitter, section_at
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names, numbered_indices
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
 from solar_upscale.errors import PatternError, UnsupportedError
 from solar_upscale.header import TensorInfo
 from solar_upscale.pattern import LayerPattern
 
-__all__ = ["DepthField", "change_depth", "depth_fields"]
+__all__ = ["change_depth"]
 
 Tensors = Mapping[str, TensorInfo] | Iterable[str]
-
-
-@dataclass(frozen=True, slots=True)
-class DepthField:
-    """A config field tied to depth: its dotted path, its value (None: absent, a default counts), and its treatment."""
-
-    path: str
-    value: Any
-    treatment: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the tables say about the stack of a config."""
-
-    view: View
-    attributes: tuple[Attribute, ...]
-    rows: tuple[Row, ...]
-    counts: tuple[str, ...]
-    proportional: tuple[str, ...]
-    model_type: str
-    is_known: bool
 
 
 def change_depth(
@@ -77,7 +56,7 @@ def change_depth(
         )
     if not sources:
         raise PatternError(f"{stack.name}: the pattern leaves no layers")
-    known = _what_is_known(config, stack)
+    known = what_is_known(config, stack)
     _refuse_unknown(config, tensors, stack, known, assume_uniform=assume_uniform)
     changes = _Changes(stack, config)
     _set_counts(changes, known, stack, len(sources))
@@ -90,47 +69,17 @@ def change_depth(
     numbering, dropped, warnings = _number(changes, tensors, stack, known, sources, drop_mtp=drop_mtp)
     _set_quantization(changes, tensors, numbering)
     warnings += _stale(known, view, sources)
+    rewritten = _rewrite_files(files or {}, tensors, numbering, changes)
     return DepthChange(
         config=changes.config,
         changes=tuple(changes.made),
         numbering=numbering,
         gathers=_gathers(tensors, known.rows, stack, sources),
         dropped=dropped,
-        files=_rewrite_files(files or {}, tensors, numbering, changes),
+        files=rewritten,
         warnings=tuple(warnings),
         assumed_uniform=not known.is_known,
     )
-
-
-def depth_fields(config: Mapping[str, Any], stack: Stack) -> tuple[DepthField, ...]:
-    """Every field of the config that the depth of the stack changes or may change, in the order of the tables."""
-    known = _what_is_known(config, stack)
-    prefix = "".join(f"{key}." for key in stack.config_path)
-    fields = [DepthField(prefix + name, known.view.get(name), "counts the layers") for name in known.counts]
-    fields += [
-        DepthField(prefix + name, known.view.get(name), "in proportion to the layers") for name in known.proportional
-    ]
-    for attribute in known.attributes:
-        if attribute.read(known.view, stack.num_layers) is None:
-            continue
-        treatment = attribute.why or "each layer keeps its own value"
-        for name in attribute.fields:
-            value = known.view.get(name)
-            if value is not None or (name == attribute.name and not attribute.why):
-                fields.append(DepthField(prefix + name, value, treatment))
-        if not attribute.fields:
-            fields.append(DepthField(prefix + attribute.name, None, treatment))
-    for row in known.rows:
-        fields += [
-            DepthField(prefix + name, known.view.get(name), "layers after the last: they move to the new end")
-            for name in row.mtp
-            if known.view.get(name)
-        ]
-    explained = _explained(known)
-    for finding in unexplained(config, stack.config_path, stack.num_layers, explained):
-        path, _, reason = finding.partition(": ")
-        fields.append(DepthField(path, reason, "not known: refused"))
-    return tuple(fields)
 
 
 class _Changes:
@@ -145,9 +94,9 @@ class _Changes:
     def set(self, name: str, value: Any, reason: str) -> None:
         """Set a dotted name of the section, and its equal copy at the top of the config where there is one."""
         paths = [(*self.stack.config_path, *name.split("."))]
-        if self.stack.config_path and name in self.source:
-            if self.source[name] == section_at(self.source, self.stack.config_path).get(name, self.source[name]):
-                paths.append((name,))
+        section = section_at(self.source, self.stack.config_path)
+        if self.stack.config_path and name in self.source and self.source[name] == section.get(name, self.source[name]):
+            paths.append((name,))
         for path in paths:
             self.set_at(path, value, reason)
 
@@ -163,51 +112,15 @@ class _Changes:
         self.made.append(FieldChange(".".join(path), before, value, reason))
 
 
-def _what_is_known(config: Mapping[str, Any], stack: Stack) -> _Known:
-    section = section_at(config, stack.config_path)
-    view = View(section, config, stack.num_layers)
-    root_type = str(config.get("model_type") or "")
-    model_type = section_type(config, stack.config_path)
-    row = ROWS.get(f"{model_type}:{stack.role}") or ROWS.get(model_type)
-    rows = tuple(item for item in (row, ROOT_ROWS.get(root_type)) if item is not None)
-    attributes = tuple(attribute for item in rows for attribute in item.attributes)
-    taken = {name for attribute in attributes for name in attribute.fields} | {
-        attribute.name for attribute in attributes
-    }
-    attributes += tuple(attribute for attribute in EVERY_TYPE if attribute.name not in taken)
-    in_family = not stack.config_path or root_type in COMPOSITE or root_type in COUNTED or root_type in ROWS
-    text = stack.role in ("decoder", "encoder")
-    is_known = text and in_family and (row is not None or model_type in COUNTED)
-    own_counts = COUNT_FIELDS.get(model_type, {}).get(stack.role)
-    names = own_counts or COUNT_NAMES
-    counts = tuple(name for name in names if section.get(name) == stack.num_layers and section.get(name) is not True)
-    if not counts and not any(isinstance(section.get(name), int) for name in names):
-        # Left to the default of the model's own config class, which must be what the tensors show.
-        derived = any(
-            "layers_block_type" in attribute.fields for attribute in attributes if attribute.name == "layers_block_type"
-        )
-        counts = () if derived and view.get("layers_block_type") is not None else (names[0],)
-    proportional = tuple(name for item in rows for name in item.proportional if view.get(name) is not None)
-    return _Known(view, attributes, rows, counts, proportional, model_type, is_known)
-
-
-def _explained(known: _Known) -> set[str]:
-    names = {name for attribute in known.attributes for name in attribute.fields}
-    names |= {*known.counts, *known.proportional, *COUNT_NAMES}
-    for row in known.rows:
-        names |= {*row.mtp, *row.beside}
-    return names
-
-
 def _refuse_unknown(
-    config: Mapping[str, Any], tensors: Tensors, stack: Stack, known: _Known, *, assume_uniform: bool
+    config: Mapping[str, Any], tensors: Tensors, stack: Stack, known: Known, *, assume_uniform: bool
 ) -> None:
     """Refuse what the tables refuse, what they do not know, and any field that speaks of layers without a rule."""
     where = f"{stack.name} ({known.model_type or 'no model_type'})"
     for row in known.rows:
         if row.refusal:
             raise UnsupportedError(f"{where}: the depth cannot be changed: {row.refusal}")
-    found = unexplained(config, stack.config_path, stack.num_layers, _explained(known))
+    found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known))
     if not known.counts and "layers_block_type" not in known.view.section and not known.proportional:
         section = known.view.section
         said = {name: section[name] for name in COUNT_NAMES if isinstance(section.get(name), int)}
@@ -236,7 +149,7 @@ def _refuse_unknown(
             "other field that speaks of layers; no file proves that its code treats all layers alike; "
             "--assume-uniform accepts it if every layer has the same tensors"
         )
-    check_layers_alike(tensors, stack, [()] * stack.num_layers, known.model_type)
+    check_layers_alike(tensors, stack, [()] * stack.num_layers, known.model_type, exact=True)
     written = [name for name in known.counts if name in known.view.section]
     if len(written) != 1:
         raise UnsupportedError(
@@ -245,7 +158,7 @@ def _refuse_unknown(
         )
 
 
-def _refuse_missing(tensors: Tensors, stack: Stack, known: _Known, sources: Sequence[int]) -> None:
+def _refuse_missing(tensors: Tensors, stack: Stack, known: Known, sources: Sequence[int]) -> None:
     """Refuse where layers carry what the code computes from their number, unless the file holds it."""
     for row in known.rows:
         if row.needs and tuple(sources) != tuple(range(stack.num_layers)):
@@ -254,7 +167,7 @@ def _refuse_missing(tensors: Tensors, stack: Stack, known: _Known, sources: Sequ
                 raise UnsupportedError(f"{stack.name} ({known.model_type}): no tensor *{ending}: {reason}")
 
 
-def _set_counts(changes: _Changes, known: _Known, stack: Stack, depth: int) -> None:
+def _set_counts(changes: _Changes, known: Known, stack: Stack, depth: int) -> None:
     for name in known.counts:
         changes.set(name, depth, f"the number of layers: {stack.num_layers} become {depth}")
     for name in known.proportional:
@@ -271,7 +184,7 @@ def _set_counts(changes: _Changes, known: _Known, stack: Stack, depth: int) -> N
         )
 
 
-def _set_attributes(changes: _Changes, known: _Known, sources: Sequence[int]) -> View:
+def _set_attributes(changes: _Changes, known: Known, sources: Sequence[int]) -> View:
     """Rewrite every attribute, then check them all on what was written."""
     n = known.view.num_layers
     view = known.view.updated({name: len(sources) for name in known.counts})
@@ -296,7 +209,7 @@ def _set_attributes(changes: _Changes, known: _Known, sources: Sequence[int]) ->
 
 
 def _refuse_attribute(
-    attribute: Attribute, target: tuple[Any, ...], view: View, known: _Known, sources: Sequence[int]
+    attribute: Attribute, target: tuple[Any, ...], view: View, known: Known, sources: Sequence[int]
 ) -> None:
     wrong = attribute.mismatches(target, view, sources)
     said = ", ".join(f"{j} (source {sources[j]})" for j in wrong[:6]) + (
@@ -308,7 +221,7 @@ def _refuse_attribute(
     raise UnsupportedError(f"{known.model_type}: {why}; target layers {said} would not be what their sources are{hint}")
 
 
-def _expressible(known: _Known, sources: Sequence[int]) -> bool:
+def _expressible(known: Known, sources: Sequence[int]) -> bool:
     view = known.view.updated({name: len(sources) for name in known.counts})
     wanted = []
     for attribute in known.attributes:
@@ -324,14 +237,14 @@ def _expressible(known: _Known, sources: Sequence[int]) -> bool:
     return not any(attribute.mismatches(target, view, sources) for attribute, target in wanted)
 
 
-def _profiles(known: _Known, n: int) -> list[tuple[Any, ...]]:
+def _profiles(known: Known, n: int) -> list[tuple[Any, ...]]:
     """What the attributes say of each layer, as one value a layer."""
     vectors = [vector for attribute in known.attributes if (vector := attribute.read(known.view, n)) is not None]
     return [tuple(repr(vector[i]) for vector in vectors) for i in range(n)]
 
 
 def _number(
-    changes: _Changes, tensors: Tensors, stack: Stack, known: _Known, sources: Sequence[int], *, drop_mtp: bool
+    changes: _Changes, tensors: Tensors, stack: Stack, known: Known, sources: Sequence[int], *, drop_mtp: bool
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, str], list[str]]:
     """Where each numbered prefix's target indices come from, with what stands after the last layer."""
     numbering: dict[str, tuple[int, ...]] = {}
@@ -414,7 +327,7 @@ def _rewrite_files(
     return rewritten
 
 
-def _stale(known: _Known, view: View, sources: Sequence[int]) -> list[str]:
+def _stale(known: Known, view: View, sources: Sequence[int]) -> list[str]:
     """Fields that another field now overrules and that say something else: other programs may read them."""
     warnings = []
     for attribute in known.attributes:
@@ -422,12 +335,9 @@ def _stale(known: _Known, view: View, sources: Sequence[int]) -> list[str]:
         for encoding in attribute.encodings:
             present = [name for name in encoding.fields if view.get(name) is not None]
             said = encoding.read(view, len(sources)) if present else None
-            if vector is not None and said is not None and not all(map(_alike, said, vector)):
+            if vector is not None and said is not None and not all(map(same, said, vector)):
                 warnings.append(
                     f"config.json: {', '.join(present)}: no longer describes every layer; {attribute.name} does and is what "
                     "transformers reads"
                 )
     return warnings
-
-
-_alike: Callable[[Any, Any], bool] = same

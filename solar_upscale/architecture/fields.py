@@ -1,24 +1,20 @@
 """Which config fields each model type ties to its depth: the table.
 
 A row names the attributes that differ from layer to layer and how its config says them, in the order in which the
-model's code believes them; defaults are those of the configuration classes of transformers 5.23. How an encoding is
-read and written is rules.py. A model type with no row here is either counted only (COUNTED in families.py) or unknown.
+model's code believes them. How an encoding is read and written is encodings.py; what code computes is formulas.py. A
+model type with no row is either counted only (COUNTED in families.py) or unknown.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from solar_upscale.architecture.rules import (
-    Attribute,
+from solar_upscale.architecture.encodings import (
     Constant,
     Cycle,
-    Encoding,
     EveryExcept,
     Formula,
     Indices,
     Keyed,
-    KvSuffix,
     Listed,
     MoeSpan,
     Period,
@@ -28,8 +24,58 @@ from solar_upscale.architecture.rules import (
     RootScaled,
     Searched,
     Text,
-    View,
 )
+from solar_upscale.architecture.formulas import (
+    BY_DEPTH,
+    BY_INDEX,
+    BY_PARITY,
+    DEEPSTACK,
+    DENSE,
+    FIRST_ONLY,
+    FULL,
+    GEMMA2,
+    GEMMA3,
+    GEMMA3N_TYPES,
+    GEMMA4_TYPES,
+    INVERSE_INDEX,
+    LAST_ONLY,
+    LINEAR,
+    NEOMME_TYPES,
+    NO_ROPE,
+    QWEN_MLP,
+    SLIDING,
+    SPARSE,
+    aligned,
+    always,
+    backward_fourth,
+    by_position,
+    cohere2_moe,
+    deepseek_v4,
+    dots3,
+    every,
+    first_dense,
+    forced_last,
+    from_no_rope,
+    hybrid_rank,
+    image_layers_listed,
+    indexer,
+    kimi_linear,
+    kv_shared,
+    lagging_full,
+    layer_types,
+    lfm3,
+    llama4_moe,
+    ministral,
+    mlp_types,
+    neomme_ends,
+    ngram_rank,
+    prefix_only,
+    qwen2_moe,
+    topk_schedule,
+    window_from,
+    zamba,
+)
+from solar_upscale.architecture.rules import Attribute, View
 
 __all__ = ["EVERY_TYPE", "ROOT_ROWS", "ROWS", "Row"]
 
@@ -57,272 +103,17 @@ class Row:
     refusal: str | None = None
 
 
-# --- ways to say an attribute ------------------------------------------------------------------------------------
-
-SLIDING, FULL, LINEAR = "sliding_attention", "full_attention", "linear_attention"
-DENSE, SPARSE = "dense", "sparse"
-
-
-def _layer_types(*otherwise: Encoding) -> Attribute:
-    return Attribute("layer_types", (Listed("layer_types"), *otherwise))
-
-
-def _mlp_types(*otherwise: Encoding) -> Attribute:
-    return Attribute("mlp_layer_types", (Listed("mlp_layer_types"), *otherwise))
-
-
-def _every(field: str | None, default: int, nth: str = FULL, others: str = SLIDING, *, phase: int = 1) -> Formula:
-    """Every k-th layer, counted from layer k - phase."""
-
-    def compute(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-        k = view.get(field, default) if field else default
-        return nth if isinstance(k, int) and k > 0 and (i + phase) % k == 0 else others
-
-    return Formula(compute, (field,) if field else ())
-
-
-def _window(default: int, *, switch: bool = True) -> Formula:
-    """Qwen2's rule: layers from ``max_window_layers`` on slide, if windows are used at all."""
-
-    def compute(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-        used = view.get("use_sliding_window", False) if switch else view.get("sliding_window", 4096) is not None
-        return SLIDING if used and i >= view.get("max_window_layers", default) else FULL
-
-    return Formula(compute, ("use_sliding_window", "max_window_layers"))
-
-
-def _all(value: str) -> Formula:
-    return Formula(lambda view, i, n: value)  # noqa: ARG005 (signature of a formula)
-
-
-def _first_dense(field: str | None = None, default: int = 1, frequency: str | None = None) -> Encoding:
-    if field is None:
-        return Formula(lambda view, i, n: DENSE if i < default else SPARSE)  # noqa: ARG005 (signature of a formula)
-    return Prefix(field, DENSE, SPARSE, default, frequency)
-
-
-def _prefix_only(field: str, default: int, frequency: str | None = None) -> Attribute:
-    return Attribute(
-        "dense layers",
-        (Prefix(field, DENSE, SPARSE, default, frequency),),
-        f"this model says only how many of its first layers are dense ({field}), so dense layers must stay in front",
-    )
-
-
-def _position(name: str, compute: Any, why: str) -> Attribute:
-    return Attribute(name, (Formula(compute),), why)
-
-
-# --- attributes that several types share -------------------------------------------------------------------------
-
-FIRST_ONLY = _position(
-    "first layer",
-    lambda view, i, n: i == 0,  # noqa: ARG005 (signature of a formula)
-    "layer 0 is built differently from the others, so it must stay first and only first",
-)
-LAST_ONLY = _position(
-    "last layer",
-    lambda view, i, n: i == n - 1,  # noqa: ARG005 (signature of a formula)
-    "the last layer is built differently from the others, so it must stay last and only last",
-)
-BY_INDEX = _position(
-    "layer index",
-    lambda view, i, n: i,  # noqa: ARG005 (signature of a formula)
-    "a layer's own number enters what it computes, so every layer must keep its number",
-)
-BY_PARITY = _position(
-    "layer parity",
-    lambda view, i, n: i % 2,  # noqa: ARG005 (signature of a formula)
-    "layers at odd positions attend to shifted blocks, so a layer must stay odd or even",
-)
-BY_DEPTH = _position(
-    "depth",
-    lambda view, i, n: n,  # noqa: ARG005 (signature of a formula)
-    "the number of layers enters what each layer computes and no config field makes up for it",
-)
-INVERSE_INDEX = _position(
-    "scale_attn_by_inverse_layer_idx",
-    lambda view, i, n: i if view.get("scale_attn_by_inverse_layer_idx", False) else None,  # noqa: ARG005
-    "attention is divided by the layer's number (scale_attn_by_inverse_layer_idx), so every layer must keep its number",
-)
-
-
-def _image_layers(view: View, i: int, n: int) -> int | None:  # noqa: ARG001 (signature of a formula)
-    indexes = view.at_root("vision_config.deepstack_visual_indexes", view.at_root("deepstack_visual_indexes"))
-    return i if i < (3 if indexes is None else len(indexes)) else None
-
-
-def _image_layers_listed(view: View, i: int, n: int) -> int | None:  # noqa: ARG001 (signature of a formula)
-    mapped = [pair[1] for pair in view.at_root("deepstack_layer_map") or ()]
-    return i if i in mapped or i in (view.at_root("spatial_target_layers") or ()) else None
-
-
-DEEPSTACK = _position(
-    "deepstack_visual_indexes",
-    _image_layers,
-    "the first text layers receive image features by position (deepstack_visual_indexes), so they must stay first and only first",
-)
-INDEXER = Attribute(
-    "indexer_types",
-    (
-        Listed("indexer_types"),
-        Text("index_topk_pattern", {"F": "full", "S": "shared"}),
-    ),
-)
-
-
-def _topk_schedule(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    frequency, offset = max(view.get("index_topk_freq", 1), 1), view.get("index_skip_topk_offset", 2)
-    return "full" if max(i - offset + 1, 0) % frequency == 0 else "shared"
-
-
-def _indexer(default: Formula) -> tuple[Attribute, Attribute]:
-    kinds = Attribute("indexer_types", (*INDEXER.encodings, default))
-
-    def has_leader(view: View, i: int, n: int) -> bool:
-        vector = kinds.read(view, n) or ()
-        return "full" in vector[: i + 1]
-
-    return kinds, _position(
-        "indexer_types",
-        has_leader,
-        "a layer that shares an indexer's choice (indexer_types) needs an earlier layer that makes one",
-    )
-
-
-def _forced_last(kinds: Attribute) -> Attribute:
-    """Gemma 4 turns the last layer into full attention whatever its list says."""
-
-    def compute(view: View, i: int, n: int) -> str | None:
-        vector = kinds.read(view, n)
-        return FULL if i == n - 1 or vector is None else str(vector[i])
-
-    return _position(
-        "layer_types", compute, "this model forces full attention on its last layer, so the last layer must have it"
-    )
-
-
-def _kv_shared(kinds: Attribute) -> Attribute:
-    return Attribute(
-        "num_kv_shared_layers",
-        (KvSuffix(kinds=kinds),),
-        "the last layers own no keys and values and read those of the last earlier layer of their kind "
-        "(num_kv_shared_layers), so they must stay last and that layer must stay the last of its kind before them",
-        pointer=True,
-    )
-
-
-QWEN_MLP = Attribute("mlp_only_layers", (EveryExcept(),))
-GEMMA3 = (_layer_types(_every("sliding_window_pattern", 6)),)
-GEMMA2 = (_layer_types(_every(None, 2)),)
-GEMMA3N_TYPES = _layer_types(_every(None, 5))
-GEMMA4_TYPES = _layer_types(_every(None, 6))
 PER_LAYER_EMBEDDINGS = (("embed_tokens_per_layer.weight", 1), ("per_layer_model_projection.weight", 0))
 GEMMA4 = Row(
-    (GEMMA4_TYPES, _forced_last(GEMMA4_TYPES), _kv_shared(GEMMA4_TYPES)),
+    (GEMMA4_TYPES, forced_last(GEMMA4_TYPES), kv_shared(GEMMA4_TYPES)),
     gathers=PER_LAYER_EMBEDDINGS,
 )
-QWEN2 = Row((_layer_types(_window(28)),))
-QWEN2_VL = Row((_layer_types(_window(80)),))
-QWEN3_5 = Row((_layer_types(_every("full_attention_interval", 4, FULL, LINEAR)),))
+QWEN2 = Row((layer_types(window_from(28)),))
+QWEN2_VL = Row((layer_types(window_from(80)),))
+QWEN3_5 = Row((layer_types(every("full_attention_interval", 4, FULL, LINEAR)),))
 QWEN3_MOE = Row((QWEN_MLP,))
 T5 = Row((FIRST_ONLY,))
 MTP = ("num_nextn_predict_layers", "num_mtp_layers")
-
-
-def _lagging_full(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    return FULL if i < 2 or i % 4 == 1 or i == n - 1 else SLIDING
-
-
-def _llama4_moe(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    return SPARSE if (i + 1) % view.get("interleave_moe_layer_step", 1) == 0 else DENSE
-
-
-def _no_rope(view: View, i: int, n: int) -> int:  # noqa: ARG001 (signature of a formula)
-    return int((i + 1) % view.get("no_rope_layer_interval", 4) != 0)
-
-
-NO_ROPE = Attribute("no_rope_layers", (Listed("no_rope_layers"), Formula(_no_rope, ("no_rope_layer_interval",))))
-
-
-def _from_no_rope(with_rope: str, without: str, condition: str | None = None) -> Formula:
-    def compute(view: View, i: int, n: int) -> str:
-        values = NO_ROPE.read(view, n) or ()
-        used = condition is None or (view.get(condition, False) and view.get("sliding_window") is not None)
-        return without if used and not values[i] else with_rope
-
-    return Formula(compute)
-
-
-def _zamba(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    if i < 3:
-        return "hybrid" if i == 2 else LINEAR
-    return "hybrid" if (i - 3) % view.get("attn_layer_period", 6) == view.get("attn_layer_offset", 4) else LINEAR
-
-
-def _deepseek_v4(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    heavy, light = "heavily_compressed_attention", "compressed_sparse_attention"
-    return light if i >= 2 and i % 2 else heavy
-
-
-def _backward_fourth(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    return FULL if (n - 1 - i) % 4 == 0 else SLIDING
-
-
-def _cohere2_moe(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    dense = view.get("first_k_dense_replace", 0)
-    if i < dense:
-        return SLIDING if (i + 1) % view.get("prefix_dense_sliding_window_pattern", 1) else FULL
-    return SLIDING if (i - dense + 1) % view.get("sliding_window_pattern", 4) else FULL
-
-
-def _dots3(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    full = FULL if view.get("use_dsa") is False else "indexed_attention"
-    return full if not view.get("use_sliding_window", True) or i < 2 or i % 4 == 1 else SLIDING
-
-
-def _qwen2_moe(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    used = view.get("use_sliding_window", False) and i < view.get("max_window_layers", 28) and (i + 1) % 2
-    return SLIDING if used else FULL
-
-
-def _ministral(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    return SLIDING if view.get("sliding_window", 4096) is not None else FULL
-
-
-def _lfm3(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    if i % 4 == 2:
-        return FULL
-    return SLIDING if i % 4 == 0 and i > 0 else "conv"
-
-
-def _kimi_linear(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    return FULL if i and i % 4 == 0 else LINEAR
-
-
-def _global_ends(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
-    return FULL if (i + 1) % 6 == 0 or i == n - 1 else SLIDING
-
-
-def _neomme_ends(view: View, i: int, n: int) -> bool:
-    kinds = NEOMME_TYPES.read(view, n) or ()
-    full = [j for j, kind in enumerate(kinds) if kind == FULL]
-    return bool(full) and i in (full[0], full[-1])
-
-
-def _hybrid_rank(view: View, i: int, n: int) -> tuple[int, int] | None:
-    kinds = view.get("layers_block_type") or ()
-    hybrid = [j for j, kind in enumerate(kinds[:n]) if kind == "hybrid"]
-    return (hybrid.index(i), len(hybrid)) if i in hybrid else None
-
-
-def _ngram_rank(view: View, i: int, n: int) -> tuple[int, int] | None:  # noqa: ARG001 (signature of a formula)
-    listed = list(view.get("ple_layer_ids") or ())
-    return (listed.index(i + 1), len(listed)) if i + 1 in listed else None
-
-
-def _aligned(view: View, i: int, n: int) -> bool:
-    return (i + 1) % max(n // view.get("aligner_num_add_layers", 8), 1) == 0
 
 
 def _nllb_moe(step: str, other: str) -> Row:
@@ -354,9 +145,6 @@ def _switch(role: str, other: str) -> Row:
     )
 
 
-NEOMME_TYPES = _layer_types(Formula(_global_ends))
-
-
 # --- the table ---------------------------------------------------------------------------------------------------
 
 # What any type may carry in its config, whether or not its own code asks for it.
@@ -370,55 +158,55 @@ EVERY_TYPE: tuple[Attribute, ...] = (
 
 ROWS: Mapping[str, Row] = {
     "albert": Row(refusal="one set of weights serves all its layers, so there is none to repeat, drop or move"),
-    "afmoe": Row((_layer_types(_every("global_attn_every_n_layers", 4)), _prefix_only("num_dense_layers", 1))),
-    "axk1": Row((_mlp_types(_first_dense("first_k_dense_replace", 1, "moe_layer_freq")),)),
+    "afmoe": Row((layer_types(every("global_attn_every_n_layers", 4)), prefix_only("num_dense_layers", 1))),
+    "axk1": Row((mlp_types(first_dense("first_k_dense_replace", 1, "moe_layer_freq")),)),
     "axk2": Row(
         (
-            _layer_types(_all("indexed_attention")),
-            _mlp_types(_first_dense("first_k_dense_replace", 1, "moe_layer_freq")),
+            layer_types(always("indexed_attention")),
+            mlp_types(first_dense("first_k_dense_replace", 1, "moe_layer_freq")),
         )
     ),
     "bailing_hybrid": Row(
         (
-            _layer_types(_every("layer_group_size", 8, FULL, LINEAR)),
-            _mlp_types(_first_dense("first_k_dense_replace", 2)),
+            layer_types(every("layer_group_size", 8, FULL, LINEAR)),
+            mlp_types(first_dense("first_k_dense_replace", 2)),
         ),
         mtp=MTP,
     ),
     "bamba": Row((Attribute("attn_layer_indices", (Indices("attn_layer_indices", FULL, LINEAR),)),)),
-    "beam": Row((_layer_types(), _mlp_types(), BY_INDEX)),
-    "cohere2": Row((_layer_types(_every("sliding_window_pattern", 4)),)),
+    "beam": Row((layer_types(), mlp_types(), BY_INDEX)),
+    "cohere2": Row((layer_types(every("sliding_window_pattern", 4)),)),
     "cohere2_moe": Row(
         (
-            _layer_types(Formula(_cohere2_moe, ("sliding_window_pattern", "prefix_dense_sliding_window_pattern"))),
-            _mlp_types(_first_dense("first_k_dense_replace", 0)),
+            layer_types(Formula(cohere2_moe, ("sliding_window_pattern", "prefix_dense_sliding_window_pattern"))),
+            mlp_types(first_dense("first_k_dense_replace", 0)),
         )
     ),
-    "cohere_compass_text": Row((_layer_types(_all(FULL)),)),
-    "cwm": Row((_layer_types(_every(None, 4, phase=0)),)),
-    "deepseek_ocr2_text": Row((_mlp_types(_first_dense("first_k_dense_replace", 1)),)),
-    "deepseek_v2": Row((_prefix_only("first_k_dense_replace", 0, "moe_layer_freq"),)),
-    "deepseek_v3": Row((_prefix_only("first_k_dense_replace", 3),), mtp=MTP),
+    "cohere_compass_text": Row((layer_types(always(FULL)),)),
+    "cwm": Row((layer_types(every(None, 4, phase=0)),)),
+    "deepseek_ocr2_text": Row((mlp_types(first_dense("first_k_dense_replace", 1)),)),
+    "deepseek_v2": Row((prefix_only("first_k_dense_replace", 0, "moe_layer_freq"),)),
+    "deepseek_v3": Row((prefix_only("first_k_dense_replace", 3),), mtp=MTP),
     "deepseek_v32": Row(
-        (_layer_types(_all("indexed_attention")), _mlp_types(_first_dense("first_k_dense_replace", 3))), mtp=MTP
+        (layer_types(always("indexed_attention")), mlp_types(first_dense("first_k_dense_replace", 3))), mtp=MTP
     ),
     "deepseek_v4": Row(
         (
-            _layer_types(
+            layer_types(
                 Listed("compress_ratios"),
-                Formula(_deepseek_v4),
+                Formula(deepseek_v4),
             ),
-            _mlp_types(Prefix("num_hash_layers", "hash_moe", "moe", 3)),
+            mlp_types(Prefix("num_hash_layers", "hash_moe", "moe", 3)),
         ),
         mtp=MTP,
     ),
     "diffusion_gemma_text": Row(refusal="its layers serve an encoder and a decoder at once"),
     "diffllama": Row((BY_INDEX,)),
-    "dots1": Row((_layer_types(_window(62, switch=False)), _prefix_only("first_k_dense_replace", 0))),
+    "dots1": Row((layer_types(window_from(62, switch=False)), prefix_only("first_k_dense_replace", 0))),
     "dots3_note_text": Row(
         (
-            _layer_types(Formula(_dots3, ("use_dsa", "use_sliding_window"))),
-            _mlp_types(_first_dense("first_k_dense_replace", 1, "moe_layer_freq")),
+            layer_types(Formula(dots3, ("use_dsa", "use_sliding_window"))),
+            mlp_types(first_dense("first_k_dense_replace", 1, "moe_layer_freq")),
         )
     ),
     "ernie4_5_moe": Row(
@@ -431,30 +219,30 @@ ROWS: Mapping[str, Row] = {
             ),
         )
     ),
-    "ernie4_5_vl_moe_text": Row((_mlp_types(_first_dense(None, 1)),)),
+    "ernie4_5_vl_moe_text": Row((mlp_types(first_dense(None, 1)),)),
     "esm": Row((), gathers=(("contact_head.regression.weight", 1),)),
     "esmc": Row((BY_DEPTH,)),
     "evolla": Row(
         (
             Attribute(
                 "aligner_num_add_layers",
-                (Searched(("aligner_num_add_layers",), _aligned, lambda view, m: [(k,) for k in range(1, m + 1)]),),  # noqa: ARG005
+                (Searched(("aligner_num_add_layers",), aligned, lambda view, m: [(k,) for k in range(1, m + 1)]),),  # noqa: ARG005
                 "this model says only how often its adapters come (aligner_num_add_layers)",
             ),
         )
     ),
     "funnel": Row(refusal="its encoder pools between blocks of layers, and its decoder reads them by position"),
-    "exaone4": Row((_layer_types(_every("sliding_window_pattern", 4)),)),
+    "exaone4": Row((layer_types(every("sliding_window_pattern", 4)),)),
     "exaone_moe": Row(
         (
-            _layer_types(_every("sliding_window_pattern", 4)),
-            _mlp_types(_first_dense("first_k_dense_replace", 1)),
+            layer_types(every("sliding_window_pattern", 4)),
+            mlp_types(first_dense("first_k_dense_replace", 1)),
         ),
         mtp=MTP,
     ),
     "flint": Row(
         (
-            _layer_types(Formula(_lagging_full)),
+            layer_types(Formula(lagging_full)),
             Attribute("mlp_only_layers", (EveryExcept(default_exceptions=(0, 1)),)),
         )
     ),
@@ -465,28 +253,28 @@ ROWS: Mapping[str, Row] = {
             GEMMA3N_TYPES,
             Attribute("activation_sparsity_pattern", (Listed("activation_sparsity_pattern", scalar=True),)),
             Attribute("intermediate_size", (Listed("intermediate_size", scalar=True),)),
-            _kv_shared(GEMMA3N_TYPES),
+            kv_shared(GEMMA3N_TYPES),
         ),
         gathers=PER_LAYER_EMBEDDINGS,
     ),
     "gemma4_text": GEMMA4,
     "gemma4_unified_text": GEMMA4,
-    "glm4_moe": Row((_prefix_only("first_k_dense_replace", 1),), mtp=MTP),
-    "glm4_moe_lite": Row((_mlp_types(_first_dense(None, 1)),), mtp=MTP),
-    "glm4v_moe_text": Row((_prefix_only("first_k_dense_replace", 1),), mtp=MTP),
+    "glm4_moe": Row((prefix_only("first_k_dense_replace", 1),), mtp=MTP),
+    "glm4_moe_lite": Row((mlp_types(first_dense(None, 1)),), mtp=MTP),
+    "glm4v_moe_text": Row((prefix_only("first_k_dense_replace", 1),), mtp=MTP),
     "glm5_next_text": Row(
         (
-            _layer_types(_every(None, 4, "indexed_attention", LINEAR)),
-            _mlp_types(_first_dense(None, 3)),
-            *_indexer(Formula(_topk_schedule, ("index_topk_freq", "index_skip_topk_offset"))),
+            layer_types(every(None, 4, "indexed_attention", LINEAR)),
+            mlp_types(first_dense(None, 3)),
+            *indexer(Formula(topk_schedule, ("index_topk_freq", "index_skip_topk_offset"))),
         ),
         mtp=MTP,
     ),
     "glm_moe_dsa": Row(
         (
-            _layer_types(_all("indexed_attention")),
-            _mlp_types(_first_dense("first_k_dense_replace", 3)),
-            *_indexer(Formula(_topk_schedule, ("index_topk_freq", "index_skip_topk_offset"))),
+            layer_types(always("indexed_attention")),
+            mlp_types(first_dense("first_k_dense_replace", 3)),
+            *indexer(Formula(topk_schedule, ("index_topk_freq", "index_skip_topk_offset"))),
         ),
         mtp=MTP,
     ),
@@ -501,30 +289,30 @@ ROWS: Mapping[str, Row] = {
         )
     ),
     "gpt_neox_japanese": Row((LAST_ONLY,)),
-    "gpt_oss": Row((_layer_types(_every(None, 2)),)),
+    "gpt_oss": Row((layer_types(every(None, 2)),)),
     "granite_swa": Row(
-        (_layer_types(_every(None, 4, phase=0)), Attribute("layer_rope_theta", (Listed("layer_rope_theta"),)))
+        (layer_types(every(None, 4, phase=0)), Attribute("layer_rope_theta", (Listed("layer_rope_theta"),)))
     ),
     "granitemoe_swa": Row(
-        (_layer_types(_every(None, 4, phase=0)), Attribute("layer_rope_theta", (Listed("layer_rope_theta"),)))
+        (layer_types(every(None, 4, phase=0)), Attribute("layer_rope_theta", (Listed("layer_rope_theta"),)))
     ),
     "granitemoehybrid": Row(
-        (Attribute("layer_types", (Listed("layer_types"), Listed("layers_block_type"), _all(LINEAR))),)
+        (Attribute("layer_types", (Listed("layer_types"), Listed("layers_block_type"), always(LINEAR))),)
     ),
     "hrm_text": Row(proportional=("num_hidden_layers",)),
     "hunyuan_v1_moe": Row((Attribute("moe_topk", (Listed("moe_topk", scalar=True),)),)),
-    "hy_v3": Row((_mlp_types(_first_dense(None, 1)),), mtp=MTP),
+    "hy_v3": Row((mlp_types(first_dense(None, 1)),), mtp=MTP),
     "hy_v4": Row(
         (
-            _layer_types(_all("indexed_attention")),
-            _mlp_types(_first_dense(None, 1)),
-            *_indexer(Formula(lambda view, i, n: "full" if i == 0 or (i - 1) % 4 == 0 else "shared")),  # noqa: ARG005
+            layer_types(always("indexed_attention")),
+            mlp_types(first_dense(None, 1)),
+            *indexer(Formula(lambda view, i, n: "full" if i == 0 or (i - 1) % 4 == 0 else "shared")),  # noqa: ARG005
         ),
         mtp=MTP,
     ),
     "idefics": Row(
         (
-            _position(
+            by_position(
                 "cross_layer_interval",
                 lambda view, i, n: i % view.get("cross_layer_interval", 1) == 0,  # noqa: ARG005
                 "a gated cross-attention layer stands before every cross_layer_interval-th layer, so those must stay there",
@@ -536,10 +324,10 @@ ROWS: Mapping[str, Row] = {
     "inkling2_text": Row(refusal="attention-residual queries lie outside the layers under numbers of their own"),
     "inkling_text": Row(
         (
-            _layer_types(
-                Indices("local_layer_ids", "hybrid_sliding", "hybrid"), _every(None, 6, "hybrid", "hybrid_sliding")
+            layer_types(
+                Indices("local_layer_ids", "hybrid_sliding", "hybrid"), every(None, 6, "hybrid", "hybrid_sliding")
             ),
-            _mlp_types(Prefix("dense_mlp_idx", DENSE, SPARSE, 0)),
+            mlp_types(Prefix("dense_mlp_idx", DENSE, SPARSE, 0)),
         )
     ),
     "jamba": Row(
@@ -558,48 +346,48 @@ ROWS: Mapping[str, Row] = {
     ),
     "kimi_linear": Row(
         (
-            _layer_types(Indices("linear_attn_config.full_attn_layers", FULL, LINEAR, 1), Formula(_kimi_linear)),
+            layer_types(Indices("linear_attn_config.full_attn_layers", FULL, LINEAR, 1), Formula(kimi_linear)),
             Attribute("kda_layers", (Indices("linear_attn_config.kda_layers", LINEAR, FULL, 1),)),
-            _mlp_types(_first_dense("first_k_dense_replace", 1, "moe_layer_freq")),
+            mlp_types(first_dense("first_k_dense_replace", 1, "moe_layer_freq")),
         ),
         mtp=MTP,
     ),
-    "kolibri1": Row((_layer_types(_every(None, 5)),)),
+    "kolibri1": Row((layer_types(every(None, 5)),)),
     "laguna": Row(
         (
-            _layer_types(_all(FULL)),
-            _mlp_types(_first_dense(None, 1)),
+            layer_types(always(FULL)),
+            mlp_types(first_dense(None, 1)),
             Attribute("num_attention_heads_per_layer", (Listed("num_attention_heads_per_layer"),)),
         )
     ),
     "led:decoder": Row(beside=("attention_window",)),
     "led:encoder": Row((Attribute("attention_window", (Listed("attention_window", scalar=True),)),)),
-    "lfm2": Row((_layer_types(Indices("full_attn_idxs", FULL, "conv"), _all(FULL)),)),
-    "lfm2_moe": Row((_layer_types(), _prefix_only("num_dense_layers", 2))),
-    "lfm3": Row((_layer_types(Formula(_lfm3)),)),
+    "lfm2": Row((layer_types(Indices("full_attn_idxs", FULL, "conv"), always(FULL)),)),
+    "lfm2_moe": Row((layer_types(), prefix_only("num_dense_layers", 2))),
+    "lfm3": Row((layer_types(Formula(lfm3)),)),
     "llama4_text": Row(
         (
             NO_ROPE,
-            _layer_types(_from_no_rope("chunked_attention", FULL)),
+            layer_types(from_no_rope("chunked_attention", FULL)),
             Attribute(
                 "moe_layers",
-                (Indices("moe_layers", SPARSE, DENSE), Formula(_llama4_moe, ("interleave_moe_layer_step",))),
+                (Indices("moe_layers", SPARSE, DENSE), Formula(llama4_moe, ("interleave_moe_layer_step",))),
             ),
         )
     ),
     "longformer": Row((Attribute("attention_window", (Listed("attention_window", scalar=True),)),)),
     "longt5": T5,
     "longcat_flash": Row(proportional=("num_hidden_layers",)),
-    "mellum": Row((_layer_types(_all(FULL)), _mlp_types(_all(SPARSE)))),
+    "mellum": Row((layer_types(always(FULL)), mlp_types(always(SPARSE)))),
     "mimo_v2_flash": Row(
         (
-            _layer_types(Formula(lambda view, i, n: FULL if i == 0 or (i + 1) % 6 == 0 else SLIDING)),  # noqa: ARG005
-            _mlp_types(_first_dense(None, 1)),
+            layer_types(Formula(lambda view, i, n: FULL if i == 0 or (i + 1) % 6 == 0 else SLIDING)),  # noqa: ARG005
+            mlp_types(first_dense(None, 1)),
         )
     ),
     "minicpm3": Row((Attribute("scale_depth", (RootScaled("scale_depth", 1.4),)),)),
     "minimax": Row(
-        (_layer_types(_every(None, 2, LINEAR, FULL)),),
+        (layer_types(every(None, 2, LINEAR, FULL)),),
         needs=(
             ".slope_rate",
             "without these buffers the decay of a linear-attention layer is computed from its number and the depth; save the "
@@ -608,18 +396,18 @@ ROWS: Mapping[str, Row] = {
     ),
     "minimax_m3_vl_text": Row(
         (
-            _layer_types(Listed("sparse_attention_config.sparse_attention_freq"), _all(FULL)),
-            _mlp_types(Listed("moe_layer_freq"), _all(SPARSE)),
+            layer_types(Listed("sparse_attention_config.sparse_attention_freq"), always(FULL)),
+            mlp_types(Listed("moe_layer_freq"), always(SPARSE)),
         )
     ),
-    "ministral": Row((_layer_types(Formula(_ministral)),)),
-    "mistral4": Row((_prefix_only("first_k_dense_replace", 0),)),
+    "ministral": Row((layer_types(Formula(ministral)),)),
+    "mistral4": Row((prefix_only("first_k_dense_replace", 0),)),
     "mistral_large4_text": Row(
         (
             NO_ROPE,
-            _layer_types(_all("indexed_attention")),
-            _mlp_types(_first_dense("first_k_dense_replace", 1)),
-            *_indexer(Formula(_topk_schedule, ("index_topk_freq", "index_skip_topk_offset"))),
+            layer_types(always("indexed_attention")),
+            mlp_types(first_dense("first_k_dense_replace", 1)),
+            *indexer(Formula(topk_schedule, ("index_topk_freq", "index_skip_topk_offset"))),
             Attribute(
                 "kv_source_layers",
                 (Pointers("kv_source_layers"),),
@@ -631,17 +419,17 @@ ROWS: Mapping[str, Row] = {
     "mllama_text_model": Row(
         (Attribute("cross_attention_layers", (Indices("cross_attention_layers", "cross", "self"),)),)
     ),
-    "modernbert": Row((_layer_types(_every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),
-    "modernbert-decoder": Row((_layer_types(_every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),
+    "modernbert": Row((layer_types(every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),
+    "modernbert-decoder": Row((layer_types(every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),
     "molmo2_text": Row((Attribute("rope_scaling_layers", (Indices("rope_scaling_layers", True, False),)),)),
     "muse_glimmer_text": Row(
-        (_layer_types(Formula(_backward_fourth)), Attribute("layer_rope_theta", (Listed("layer_rope_theta"),)))
+        (layer_types(Formula(backward_fourth)), Attribute("layer_rope_theta", (Listed("layer_rope_theta"),)))
     ),
     "muse_spark_text": Row(
         (
-            _layer_types(Formula(_backward_fourth)),
+            layer_types(Formula(backward_fourth)),
             Attribute("layer_rope_theta", (Listed("layer_rope_theta"),)),
-            _mlp_types(_all(SPARSE)),
+            mlp_types(always(SPARSE)),
         )
     ),
     "nemotron_h": Row(
@@ -660,9 +448,9 @@ ROWS: Mapping[str, Row] = {
     "neomme": Row(
         (
             NEOMME_TYPES,
-            _position(
+            by_position(
                 "value embeddings",
-                _neomme_ends,
+                neomme_ends,
                 "value embeddings enter at the first and the last full-attention layer, so those must stay first and last",
             ),
             Attribute(
@@ -674,15 +462,15 @@ ROWS: Mapping[str, Row] = {
     "mt5": T5,
     "nllb-moe:decoder": _nllb_moe("decoder_sparse_step", "encoder_sparse_step"),
     "nllb-moe:encoder": _nllb_moe("encoder_sparse_step", "decoder_sparse_step"),
-    "olmo3": Row((_layer_types(_every(None, 4)),)),
-    "olmo_hybrid": Row((_layer_types(_every(None, 4, FULL, LINEAR)),)),
+    "olmo3": Row((layer_types(every(None, 4)),)),
+    "olmo_hybrid": Row((layer_types(every(None, 4, FULL, LINEAR)),)),
     "pegasus_x:decoder": Row(),
     "pegasus_x:encoder": Row((BY_PARITY,)),
     "pix2struct_text_model": T5,
     "qwen2": QWEN2,
     "qwen2_5_omni_text": QWEN2,
     "qwen2_5_vl_text": QWEN2_VL,
-    "qwen2_moe": Row((_layer_types(Formula(_qwen2_moe, ("use_sliding_window", "max_window_layers"))), QWEN_MLP)),
+    "qwen2_moe": Row((layer_types(Formula(qwen2_moe, ("use_sliding_window", "max_window_layers"))), QWEN_MLP)),
     "qwen2_vl_text": QWEN2_VL,
     "qwen3": QWEN2,
     "qwen3_5_moe_text": QWEN3_5,
@@ -693,11 +481,11 @@ ROWS: Mapping[str, Row] = {
     "qwen3_vl_moe_text": QWEN3_MOE,
     "qwen4_exp_text": Row(
         (
-            _layer_types(_every("full_attention_interval", 4, "indexed_attention", LINEAR)),
+            layer_types(every("full_attention_interval", 4, "indexed_attention", LINEAR)),
             Attribute("ple_layer_ids", (Indices("ple_layer_ids", True, False, 1),)),
-            _position(
+            by_position(
                 "n-gram tables",
-                _ngram_rank,
+                ngram_rank,
                 "n-gram tables are sized and seeded by a layer's place in ple_layer_ids, so these layers must all stay, once each "
                 "and in order",
             ),
@@ -711,11 +499,11 @@ ROWS: Mapping[str, Row] = {
         (Attribute("attn_layers", (Listed("attn_layers"),)),),
     ),
     "rwkv": Row((FIRST_ONLY,)),
-    "smollm3": Row((NO_ROPE, _layer_types(_from_no_rope(FULL, SLIDING, "use_sliding_window")))),
+    "smollm3": Row((NO_ROPE, layer_types(from_no_rope(FULL, SLIDING, "use_sliding_window")))),
     "step3p5": Row(
         (
-            _layer_types(_all(FULL)),
-            _mlp_types(),
+            layer_types(always(FULL)),
+            mlp_types(),
             Attribute("swiglu_limits", (Listed("swiglu_limits"),)),
             Attribute("swiglu_limits_shared", (Listed("swiglu_limits_shared"),)),
         ),
@@ -728,12 +516,12 @@ ROWS: Mapping[str, Row] = {
     "t5gemma2_text": Row(GEMMA3),
     "t5_gemma_module": Row(GEMMA2),
     "udop": T5,
-    "ultrabert": Row((_layer_types(Listed("attention_windows"), _every(None, 3)),)),
-    "unlimited_ocr_text": Row((_layer_types(), _mlp_types(_first_dense("first_k_dense_replace", 1)))),
+    "ultrabert": Row((layer_types(Listed("attention_windows"), every(None, 3)),)),
+    "unlimited_ocr_text": Row((layer_types(), mlp_types(first_dense("first_k_dense_replace", 1)))),
     "vaultgemma": Row(GEMMA2),
     "xlstm": Row(proportional=("num_blocks",)),
     "zamba": Row(
-        (Attribute("layers_block_type", (Listed("layers_block_type"), Formula(_zamba))),),
+        (Attribute("layers_block_type", (Listed("layers_block_type"), Formula(zamba))),),
         beside=("attn_layer_period", "attn_layer_offset"),
         shared_module="shared_transf",
     ),
@@ -741,16 +529,16 @@ ROWS: Mapping[str, Row] = {
         (
             Attribute("layers_block_type", (Listed("layers_block_type"),)),
             Attribute("hybrid_layer_ids", (Indices("hybrid_layer_ids", "hybrid", LINEAR),)),
-            _position(
+            by_position(
                 "hybrid layers",
-                _hybrid_rank,
+                hybrid_rank,
                 "the shared transformers and their adapters are handed out by the order of the hybrid layers, so these must all "
                 "stay, once each and in order",
             ),
         ),
         beside=("num_mem_blocks",),
     ),
-    "zaya": Row((_layer_types(_all("hybrid")), FIRST_ONLY)),
+    "zaya": Row((layer_types(always("hybrid")), FIRST_ONLY)),
 }
 
 # What the whole model adds when its text decoder lies in a larger one; keyed by the root's model type.
@@ -759,9 +547,9 @@ ROOT_ROWS: Mapping[str, Row] = {
     "cosmos3_omni": Row((DEEPSTACK,)),
     "granite4_vision": Row(
         (
-            _position(
+            by_position(
                 "deepstack_layer_map",
-                _image_layers_listed,
+                image_layers_listed,
                 "image features enter at fixed layers (deepstack_layer_map, spatial_target_layers), which must keep their numbers",
             ),
         ),

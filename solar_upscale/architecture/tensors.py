@@ -36,13 +36,15 @@ def check_layers_alike(
     profiles: Sequence[tuple[Any, ...]],
     model_type: str,
     shared: str | None = None,
+    *,
+    exact: bool = False,
 ) -> None:
     """Layers of which the config says the same must have the same modules, but for one that layers share.
 
     Raises:
         UnsupportedError: two layers differ and no attribute that is known explains it.
     """
-    signatures = _signatures(tensors, stack)
+    signatures = _signatures(tensors, stack, exact=exact)
     if shared:
         signatures = [{name for name in signature if not name.startswith(f"{shared}.")} for signature in signatures]
     first: dict[tuple[Any, ...], int] = {}
@@ -89,8 +91,8 @@ def numbered_indices(tensors: Iterable[str]) -> dict[str, set[int]]:
     return dict(indices)
 
 
-def _signatures(tensors: Mapping[str, TensorInfo] | Iterable[str], stack: Stack) -> list[set[str]]:
-    """The modules of each layer, quantised or not."""
+def _signatures(tensors: Mapping[str, TensorInfo] | Iterable[str], stack: Stack, *, exact: bool) -> list[set[str]]:
+    """The modules of each layer, quantised or not; its tensors with dtype and shape where ``exact``."""
     split = name_splitter(stack.prefixes)
     signatures: list[set[str]] = [set() for _ in range(stack.num_layers)]
     for name in tensors:
@@ -98,5 +100,8 @@ def _signatures(tensors: Mapping[str, TensorInfo] | Iterable[str], stack: Stack)
         if found is None or found[1] >= stack.num_layers or name.endswith(_COMPUTED):
             continue
         module = _SCALES.sub("", _PARAMETER.sub("", found[2]))
-        signatures[found[1]].add(f"{found[0]}.N{module}" if len(stack.prefixes) > 1 else module.removeprefix("."))
+        said = f"{found[0]}.N{module}" if len(stack.prefixes) > 1 else module.removeprefix(".")
+        if exact and isinstance(tensors, Mapping):
+            said = f"{found[2].removeprefix('.')} {tensors[name].dtype} {list(tensors[name].shape)}"
+        signatures[found[1]].add(said)
     return signatures

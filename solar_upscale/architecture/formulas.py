@@ -1,0 +1,320 @@
+"""What the code of models computes from a layer's index: defaults that configs leave out, and what no config can say.
+
+Each is an attribute or an encoding that the table in fields.py uses. Defaults are those of the configuration classes of
+transformers 5.23.
+"""
+
+from typing import Any
+
+from solar_upscale.architecture.encodings import EveryExcept, Formula, KvSuffix, Listed, Prefix, Text
+from solar_upscale.architecture.rules import Attribute, Encoding, View
+
+__all__ = [
+    "BY_DEPTH",
+    "BY_INDEX",
+    "BY_PARITY",
+    "DEEPSTACK",
+    "DENSE",
+    "FIRST_ONLY",
+    "FULL",
+    "GEMMA2",
+    "GEMMA3",
+    "GEMMA3N_TYPES",
+    "GEMMA4_TYPES",
+    "INVERSE_INDEX",
+    "LAST_ONLY",
+    "LINEAR",
+    "NEOMME_TYPES",
+    "NO_ROPE",
+    "QWEN_MLP",
+    "SLIDING",
+    "SPARSE",
+    "aligned",
+    "always",
+    "backward_fourth",
+    "by_position",
+    "cohere2_moe",
+    "deepseek_v4",
+    "dots3",
+    "every",
+    "first_dense",
+    "forced_last",
+    "from_no_rope",
+    "hybrid_rank",
+    "image_layers_listed",
+    "indexer",
+    "kimi_linear",
+    "kv_shared",
+    "lagging_full",
+    "layer_types",
+    "lfm3",
+    "llama4_moe",
+    "ministral",
+    "mlp_types",
+    "neomme_ends",
+    "ngram_rank",
+    "prefix_only",
+    "qwen2_moe",
+    "topk_schedule",
+    "window_from",
+    "zamba",
+]
+
+# --- ways to say an attribute ------------------------------------------------------------------------------------
+
+SLIDING, FULL, LINEAR = "sliding_attention", "full_attention", "linear_attention"
+DENSE, SPARSE = "dense", "sparse"
+
+
+def layer_types(*otherwise: Encoding) -> Attribute:
+    return Attribute("layer_types", (Listed("layer_types"), *otherwise))
+
+
+def mlp_types(*otherwise: Encoding) -> Attribute:
+    return Attribute("mlp_layer_types", (Listed("mlp_layer_types"), *otherwise))
+
+
+def every(field: str | None, default: int, nth: str = FULL, others: str = SLIDING, *, phase: int = 1) -> Formula:
+    """Every k-th layer, counted from layer k - phase."""
+
+    def compute(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+        k = view.get(field, default) if field else default
+        return nth if isinstance(k, int) and k > 0 and (i + phase) % k == 0 else others
+
+    return Formula(compute, (field,) if field else ())
+
+
+def window_from(default: int, *, switch: bool = True) -> Formula:
+    """Qwen2's rule: layers from ``max_window_layers`` on slide, if windows are used at all."""
+
+    def compute(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+        used = view.get("use_sliding_window", False) if switch else view.get("sliding_window", 4096) is not None
+        return SLIDING if used and i >= view.get("max_window_layers", default) else FULL
+
+    return Formula(compute, ("use_sliding_window", "max_window_layers"))
+
+
+def always(value: str) -> Formula:
+    return Formula(lambda view, i, n: value)  # noqa: ARG005 (signature of a formula)
+
+
+def first_dense(field: str | None = None, default: int = 1, frequency: str | None = None) -> Encoding:
+    if field is None:
+        return Formula(lambda view, i, n: DENSE if i < default else SPARSE)  # noqa: ARG005 (signature of a formula)
+    return Prefix(field, DENSE, SPARSE, default, frequency)
+
+
+def prefix_only(field: str, default: int, frequency: str | None = None) -> Attribute:
+    return Attribute(
+        "dense layers",
+        (Prefix(field, DENSE, SPARSE, default, frequency),),
+        f"this model says only how many of its first layers are dense ({field}), so dense layers must stay in front",
+    )
+
+
+def by_position(name: str, compute: Any, why: str) -> Attribute:
+    return Attribute(name, (Formula(compute),), why)
+
+
+# --- attributes that several types share -------------------------------------------------------------------------
+
+FIRST_ONLY = by_position(
+    "first layer",
+    lambda view, i, n: i == 0,  # noqa: ARG005 (signature of a formula)
+    "layer 0 is built differently from the others, so it must stay first and only first",
+)
+LAST_ONLY = by_position(
+    "last layer",
+    lambda view, i, n: i == n - 1,  # noqa: ARG005 (signature of a formula)
+    "the last layer is built differently from the others, so it must stay last and only last",
+)
+BY_INDEX = by_position(
+    "layer index",
+    lambda view, i, n: i,  # noqa: ARG005 (signature of a formula)
+    "a layer's own number enters what it computes, so every layer must keep its number",
+)
+BY_PARITY = by_position(
+    "layer parity",
+    lambda view, i, n: i % 2,  # noqa: ARG005 (signature of a formula)
+    "layers at odd positions attend to shifted blocks, so a layer must stay odd or even",
+)
+BY_DEPTH = by_position(
+    "depth",
+    lambda view, i, n: n,  # noqa: ARG005 (signature of a formula)
+    "the number of layers enters what each layer computes and no config field makes up for it",
+)
+INVERSE_INDEX = by_position(
+    "scale_attn_by_inverse_layer_idx",
+    lambda view, i, n: i if view.get("scale_attn_by_inverse_layer_idx", False) else None,  # noqa: ARG005
+    "attention is divided by the layer's number (scale_attn_by_inverse_layer_idx), so every layer must keep its number",
+)
+
+
+def image_layers(view: View, i: int, n: int) -> int | None:  # noqa: ARG001 (signature of a formula)
+    indexes = view.at_root("vision_config.deepstack_visual_indexes", view.at_root("deepstack_visual_indexes"))
+    return i if i < (3 if indexes is None else len(indexes)) else None
+
+
+def image_layers_listed(view: View, i: int, n: int) -> int | None:  # noqa: ARG001 (signature of a formula)
+    mapped = [pair[1] for pair in view.at_root("deepstack_layer_map") or ()]
+    return i if i in mapped or i in (view.at_root("spatial_target_layers") or ()) else None
+
+
+DEEPSTACK = by_position(
+    "deepstack_visual_indexes",
+    image_layers,
+    "the first text layers receive image features by position (deepstack_visual_indexes), so they must stay first and only first",
+)
+INDEXER = Attribute(
+    "indexer_types",
+    (
+        Listed("indexer_types"),
+        Text("index_topk_pattern", {"F": "full", "S": "shared"}),
+    ),
+)
+
+
+def topk_schedule(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    frequency, offset = max(view.get("index_topk_freq", 1), 1), view.get("index_skip_topk_offset", 2)
+    return "full" if max(i - offset + 1, 0) % frequency == 0 else "shared"
+
+
+def indexer(default: Formula) -> tuple[Attribute, Attribute]:
+    kinds = Attribute("indexer_types", (*INDEXER.encodings, default))
+
+    def has_leader(view: View, i: int, n: int) -> bool:
+        vector = kinds.read(view, n) or ()
+        return "full" in vector[: i + 1]
+
+    return kinds, by_position(
+        "indexer_types",
+        has_leader,
+        "a layer that shares an indexer's choice (indexer_types) needs an earlier layer that makes one",
+    )
+
+
+def forced_last(kinds: Attribute) -> Attribute:
+    """Gemma 4 turns the last layer into full attention whatever its list says."""
+
+    def compute(view: View, i: int, n: int) -> str | None:
+        vector = kinds.read(view, n)
+        return FULL if i == n - 1 or vector is None else str(vector[i])
+
+    return by_position(
+        "layer_types", compute, "this model forces full attention on its last layer, so the last layer must have it"
+    )
+
+
+def kv_shared(kinds: Attribute) -> Attribute:
+    return Attribute(
+        "num_kv_shared_layers",
+        (KvSuffix(kinds=kinds),),
+        "the last layers own no keys and values and read those of the last earlier layer of their kind "
+        "(num_kv_shared_layers), so they must stay last and that layer must stay the last of its kind before them",
+        pointer=True,
+    )
+
+
+QWEN_MLP = Attribute("mlp_only_layers", (EveryExcept(),))
+GEMMA3 = (layer_types(every("sliding_window_pattern", 6)),)
+GEMMA2 = (layer_types(every(None, 2)),)
+GEMMA3N_TYPES = layer_types(every(None, 5))
+GEMMA4_TYPES = layer_types(every(None, 6))
+
+
+def lagging_full(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    return FULL if i < 2 or i % 4 == 1 or i == n - 1 else SLIDING
+
+
+def llama4_moe(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    return SPARSE if (i + 1) % view.get("interleave_moe_layer_step", 1) == 0 else DENSE
+
+
+def no_rope(view: View, i: int, n: int) -> int:  # noqa: ARG001 (signature of a formula)
+    return int((i + 1) % view.get("no_rope_layer_interval", 4) != 0)
+
+
+NO_ROPE = Attribute("no_rope_layers", (Listed("no_rope_layers"), Formula(no_rope, ("no_rope_layer_interval",))))
+
+
+def from_no_rope(with_rope: str, without: str, condition: str | None = None) -> Formula:
+    def compute(view: View, i: int, n: int) -> str:
+        values = NO_ROPE.read(view, n) or ()
+        used = condition is None or (view.get(condition, False) and view.get("sliding_window") is not None)
+        return without if used and not values[i] else with_rope
+
+    return Formula(compute)
+
+
+def zamba(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    if i < 3:
+        return "hybrid" if i == 2 else LINEAR
+    return "hybrid" if (i - 3) % view.get("attn_layer_period", 6) == view.get("attn_layer_offset", 4) else LINEAR
+
+
+def deepseek_v4(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    heavy, light = "heavily_compressed_attention", "compressed_sparse_attention"
+    return light if i >= 2 and i % 2 else heavy
+
+
+def backward_fourth(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    return FULL if (n - 1 - i) % 4 == 0 else SLIDING
+
+
+def cohere2_moe(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    dense = view.get("first_k_dense_replace", 0)
+    if i < dense:
+        return SLIDING if (i + 1) % view.get("prefix_dense_sliding_window_pattern", 1) else FULL
+    return SLIDING if (i - dense + 1) % view.get("sliding_window_pattern", 4) else FULL
+
+
+def dots3(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    full = FULL if view.get("use_dsa") is False else "indexed_attention"
+    return full if not view.get("use_sliding_window", True) or i < 2 or i % 4 == 1 else SLIDING
+
+
+def qwen2_moe(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    used = view.get("use_sliding_window", False) and i < view.get("max_window_layers", 28) and (i + 1) % 2
+    return SLIDING if used else FULL
+
+
+def ministral(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    return SLIDING if view.get("sliding_window", 4096) is not None else FULL
+
+
+def lfm3(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    if i % 4 == 2:
+        return FULL
+    return SLIDING if i % 4 == 0 and i > 0 else "conv"
+
+
+def kimi_linear(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    return FULL if i and i % 4 == 0 else LINEAR
+
+
+def global_ends(view: View, i: int, n: int) -> str:  # noqa: ARG001 (signature of a formula)
+    return FULL if (i + 1) % 6 == 0 or i == n - 1 else SLIDING
+
+
+def neomme_ends(view: View, i: int, n: int) -> bool:
+    kinds = NEOMME_TYPES.read(view, n) or ()
+    full = [j for j, kind in enumerate(kinds) if kind == FULL]
+    return bool(full) and i in (full[0], full[-1])
+
+
+def hybrid_rank(view: View, i: int, n: int) -> tuple[int, int] | None:
+    kinds = view.get("layers_block_type") or ()
+    hybrid = [j for j, kind in enumerate(kinds[:n]) if kind == "hybrid"]
+    return (hybrid.index(i), len(hybrid)) if i in hybrid else None
+
+
+def ngram_rank(view: View, i: int, n: int) -> tuple[int, int] | None:  # noqa: ARG001 (signature of a formula)
+    listed = list(view.get("ple_layer_ids") or ())
+    return (listed.index(i + 1), len(listed)) if i + 1 in listed else None
+
+
+def aligned(view: View, i: int, n: int) -> bool:
+    return (i + 1) % max(n // view.get("aligner_num_add_layers", 8), 1) == 0
+
+
+NEOMME_TYPES = layer_types(Formula(global_ends))
