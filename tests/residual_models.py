@@ -48,7 +48,7 @@ SMALL: dict[str, Any] = {
     "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
     "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 128, "image_size": 28, "patch_size": 14,
     "attention_hidden_size": 32, "lru_width": 32, "time_step_rank": 4, "sliding_window": 4,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
+    "index_topk": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
 }  # fmt: skip
 
 
@@ -192,6 +192,7 @@ def build_case(label: str) -> PreTrainedModel:
     torch.manual_seed(0)
     for _, part in _sub_configs(config):
         part.use_cache = False
+        part._experts_implementation = "eager"
     model: PreTrainedModel = getattr(transformers, name if isinstance(name, str) else name[0])(config).eval()
     if kind != "Model" and hasattr(model, "set_default_language"):
         model.set_default_language("en_XX")

@@ -178,7 +178,7 @@ def _reads(name: str) -> bool:
 def _shared_state_problems(part: Mapping[str, Any], layer: int) -> list[str]:
     """A layer whose keys, values or index later layers reuse: a repeat overwrites them with its own."""
     indexers = part.get("indexer_types")
-    if isinstance(indexers, list) and indexers[layer + 1 : layer + 2] == ["shared"]:
+    if isinstance(indexers, list) and indexers[layer : layer + 2] == ["full", "shared"]:
         return [f"layer {layer}: the next layer reuses its index, which a repeat would replace"]
     sources = part.get("kv_source_layers")
     if isinstance(sources, list) and any(source == layer != target for target, source in enumerate(sources)):

@@ -97,7 +97,7 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "qwen3_5_text qwen3_5_moe_text qwen3_next qwen2_moe qwen3_moe cohere2_moe mellum olmoe dots1 exaone_moe "
         "glm4_moe glm4_moe_lite glm_moe_dsa deepseek_v2 deepseek_v3 deepseek_v32 solar_open ernie4_5_moe flint "
         "hunyuan_v1_moe mimo_v2_flash gpt_oss hy_v3 laguna qwen2_vl_text qwen2_5_vl_text "
-        "qwen3_vl_text qwen3_vl_moe_text qwen2_5_omni_text qwen3_omni_moe_text glm_ocr_text glm4v_moe_text "
+        "qwen3_vl_text qwen3_vl_moe_text qwen2_5_omni_text qwen3_omni_moe_text glm4v_moe_text "
         "paddleocr_vl_text qwen2_vl qwen2_5_vl mistral4 cohere_compass_text axk2 "
         "dots3_note_text hy_v4 hunyuan_vl_text unlimited_ocr_text idefics",
     ),
@@ -131,7 +131,7 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
     (Block(("post_attention_layernorm", "post_mlp_layernorm"), inner=_INNER), "afmoe"),
     (
         Block(("post_self_attn_layernorm|post_attn_norm", "post_mlp_layernorm|post_ffn_norm"), inner=_INNER),
-        "glm4 glm4v_text kolibri1",
+        "glm4 glm4v_text glm_ocr_text kolibri1",
     ),
     (
         Block(
@@ -156,7 +156,7 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "olmo_hybrid",
     ),
     (Block(("self_attn.o_proj", f"mlp.post_mlp_layernorm|post_mlp_layernorm|{_MLP}"), inner=_INNER), "axk1"),
-    (_GEMMA4, "gemma4_text gemma4_unified_text diffusion_gemma_text"),
+    (_GEMMA4, "gemma4_text gemma4_unified_text"),
     (
         Block(
             ("post_operator_norm", "post_ffn_norm"),
@@ -195,7 +195,6 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
     (Block(("attn.out_proj", "ffn.down_proj")), "mpt"),
     (Block(("self_attn.o_proj", "mlp.fc2")), "nanochat"),
     (Block(("self_attn.o_proj.linear", "mlp.fc2")), "moshi"),
-    (Block(("mamba.out_proj|mamba_decoder.mamba.out_proj",), inner=("linear",)), "zamba zamba2"),
     (Block(("norm_attn_norm.attn.out_proj", "ffn.experts.mlp.w2")), "dbrx"),
     (Block(("mlstm_layer.out_proj", "ffn.proj_down")), "xlstm"),
     (Block(("self_attn.o_proj|attn.o_proj", "mlp.down_proj")), "hrm_text"),
@@ -231,7 +230,6 @@ _REFUSED_BY_REASON: tuple[tuple[str, str], ...] = (
     ("its blocks scale and shift the stream, and the router hands a state from block to block", "zaya"),
     ("its identity experts add their own input, which no projection scales", "longcat_flash"),
     ("its blocks attend over the outputs of earlier blocks", "inkling2_text"),
-    ("each block weighs the stream by learned factors", "neomme"),
     ("its first block normalises the stream before adding to it", "rwkv"),
 )
 # By model_type, or by model_type and the stack's role.
@@ -251,11 +249,11 @@ READERS: frozenset[str] = frozenset(
     q k v query key value query_key_value c_attn Wqkv Wq Wk Wv wq_du wk_dv wv_dv wr_du project_q project_k project_v
     a_proj b_proj f_proj g_proj r_proj f_a_proj f_b_proj g_a_proj g_b_proj forget_gate rel_logits_proj
     q_conv1d k_conv1d v_conv1d conv1d conv_1d k_sconv v_sconv attn_sconv mlp_sconv indexer
-    in_proj in_proj_a in_proj_b in_proj_ba in_proj_z in_proj_qkv in_proj_qkvz A_log dt_proj x_proj mup_vector
+    in_proj in_proj_a in_proj_b in_proj_ba in_proj_z in_proj_qkv in_proj_qkvz A_log D dt_proj dt_proj_weight dt_proj_bias x_proj x_proj_weight mup_vector
     linear_x linear_y rg_lru fgate_preact igate_preact ogate_preact
     gate_proj up_proj gate_up_proj fc1 fc_in c_fc dense_h_to_4h intermediate input_linear proj_up proj_up_gate
-    wq wk wq_b wkv_a_with_mqa wkv_b fc1_latent_proj attn_hc ffn_hc hc_pre linear_gate shared_transf shared_transformer
-    w1 w3 w13_weight shared_w13_weight w_in Wi wi wi_0 wi_1 embed_positions relative_attention_bias
+    wq wk wq_b wkv_a_with_mqa wkv_b fc1_latent_proj attn_hc ffn_hc hc_pre linear_gate
+    w1 w3 v1 w13_weight shared_w13_weight w_in Wi wi wi_0 wi_1 embed_positions relative_attention_bias
     gate router shared_expert_gate per_layer_input_gate moe_statics input_layernorm post_attention_layernorm
     """.split()  # noqa: SIM905 - a list of words reads best as words
 )
