@@ -5,9 +5,8 @@ source --> checkpoint --> plan --> execute --> the finished folder
 
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from solar_upscale.checkpoint import open_checkpoint
 from solar_upscale.commit import refuse_overlap
@@ -18,6 +17,9 @@ from solar_upscale.plan import UpscalePlan
 from solar_upscale.planner import make_plan
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.verify import is_finished
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["parse_nbytes", "plan_checkpoint", "plan_source", "upscale_checkpoint", "write_plan"]
 
@@ -30,7 +32,7 @@ def upscale_checkpoint(
     layers: Any,
     *,
     overwrite: bool = False,
-    executor: Executor | None = None,
+    executor: "Executor | None" = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
     **options: Any,
 ) -> UpscalePlan:
@@ -111,7 +113,7 @@ def write_plan(
     output: Path,
     *,
     overwrite: bool = False,
-    executor: Executor | None = None,
+    executor: "Executor | None" = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> tuple[ShardDone, ...]:
     """Carry a plan out and return how each shard came to be; none if ``output`` already was the finished result.
