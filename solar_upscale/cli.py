@@ -4,6 +4,7 @@ Nothing heavy is imported before it is needed, so that --help answers in a blink
 """
 
 import argparse
+import gc
 import io
 import json
 import logging
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PROGRAM = "solar-upscale"
+
+# Objects made between two garbage collections: a plan holds a million live ones, and Python would visit them in vain.
+GC_THRESHOLD = 200_000
 
 _MAIN_HELP = """\
 Change the depth of a Hugging Face checkpoint without loading the model.
@@ -57,6 +61,7 @@ A SOURCE is a folder or a Hub repo id. `solar-upscale COMMAND --help` tells abou
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 1 a problem, 2 usage, 130 and 143 stopped."""
     words = list(sys.argv[1:] if argv is None else argv)
+    gc.set_threshold(GC_THRESHOLD)
     logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING, stream=sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
@@ -242,7 +247,7 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     source = _open(source_text, options, headers_only=options.dry_run, stream=options.stream)
     plan = plan_checkpoint(source, **job)
     if options.dry_run:
-        _print_report(options, plan.to_json(), lambda: plan_report(plan, **_terminal()))
+        _print_report(options, plan.to_json, lambda: plan_report(plan, **_terminal()))
         return
     assert output is not None, "the parser asked for it"
     for warning in plan.warnings:
@@ -250,8 +255,11 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     with _progress(plan.total_size, options) as on_bytes, _executor(options.workers) as executor:
         done = write_plan(plan, source, output, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes)
     moved = bytes_by_way(done)
-    value = {"output": str(output), **plan.to_json(), "moved": moved}
-    _print_report(options, value, lambda: written_report(plan, str(output), moved, **_terminal()))
+    _print_report(
+        options,
+        lambda: {"output": str(output), **plan.to_json(), "moved": moved},
+        lambda: written_report(plan, str(output), moved, **_terminal()),
+    )
 
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -266,7 +274,7 @@ def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     source_text = options.places[0] if options.places else _source_of(recipe, options)
     job = _job(parser, options, recipe)
     plan = plan_checkpoint(_open(source_text, options, headers_only=True), **job)
-    _print_report(options, plan.to_json(), lambda: plan_report(plan, **_terminal()))
+    _print_report(options, plan.to_json, lambda: plan_report(plan, **_terminal()))
 
 
 def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -275,7 +283,7 @@ def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     from solar_upscale.inspection import inspect_checkpoint, inspect_report
 
     found = inspect_checkpoint(open_checkpoint(_open(options.source, options, headers_only=True)))
-    _print_report(options, found, lambda: inspect_report(found))
+    _print_report(options, lambda: found, lambda: inspect_report(found))
 
 
 def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -287,7 +295,7 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
     how = _hub_options(options)
     with _progress(None, options) as on_bytes:
         report = verify_checkpoint(options.output, options.source, on_bytes=on_bytes, **how)
-    _print_report(options, asdict(report), lambda: verify_report(report))
+    _print_report(options, lambda: asdict(report), lambda: verify_report(report))
 
 
 def _recipes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -296,7 +304,7 @@ def _recipes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     from solar_upscale.report import recipes_json, recipes_report
 
     recipes = shipped_recipes()
-    _print_report(options, recipes_json(recipes), lambda: recipes_report(recipes))
+    _print_report(options, lambda: recipes_json(recipes), lambda: recipes_report(recipes))
 
 
 _COMMANDS: dict[str, Callable[[argparse.ArgumentParser, argparse.Namespace], None]] = {
@@ -395,8 +403,8 @@ def _open(text: str, options: argparse.Namespace, *, headers_only: bool, stream:
 # ---------------------------------------------------------------- the terminal
 
 
-def _print_report(options: argparse.Namespace, value: Any, text: Callable[[], str]) -> None:
-    print(json.dumps(value, indent=2) if options.json else text().rstrip("\n"), flush=True)
+def _print_report(options: argparse.Namespace, value: Callable[[], Any], text: Callable[[], str]) -> None:
+    print(json.dumps(value(), indent=2) if options.json else text().rstrip("\n"), flush=True)
 
 
 def _terminal() -> dict[str, Any]:

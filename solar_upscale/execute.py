@@ -7,13 +7,11 @@ the same paths. Workers stop when the file WANTED vanishes from the work folder,
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from solar_upscale.commit import (
     check_room,
@@ -29,6 +27,9 @@ from solar_upscale.move import Moved, Mover, WriteBehind, can_clone, write_all, 
 from solar_upscale.plan import Move, Pass, ShardPlan, UpscalePlan
 from solar_upscale.source import STREAM_NBYTES, Source
 from solar_upscale.transform import Zero, transform_chunks
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 __all__ = ["ShardDone", "bytes_by_way", "execute", "forget_leftovers", "planned_bytes", "write_pass"]
 
@@ -55,7 +56,7 @@ def execute(
     output: Path,
     *,
     overwrite: bool = False,
-    executor: Executor | None = None,
+    executor: "Executor | None" = None,
     on_bytes: OnBytes = lambda nbytes: None,
 ) -> Iterator[ShardDone]:
     """Write ``output`` whole, yielding each shard when it is finished; OUT appears after the last one.
@@ -186,15 +187,17 @@ def _refuse_changed(plan: UpscalePlan, source: Source) -> None:
 
 
 def _run(
-    todo: list[Pass], source: Source, folder: Path, output_nbytes: int, executor: Executor | None, on_bytes: OnBytes
+    todo: list[Pass], source: Source, folder: Path, output_nbytes: int, executor: "Executor | None", on_bytes: OnBytes
 ) -> Iterator[ShardDone]:
     if executor is None:
         for each in todo:
             yield from write_pass(each, source, folder, output_nbytes, on_bytes)
         return
+    from concurrent.futures import BrokenExecutor, as_completed
+
     wanted = folder / WANTED
     wanted.touch()
-    futures: list[Future[list[ShardDone]]] = []
+    futures: "list[Future[list[ShardDone]]]" = []
     try:
         futures += (executor.submit(write_pass, each, source, folder, output_nbytes) for each in todo)
         for future in as_completed(futures):
@@ -335,6 +338,8 @@ def _fan_out(
     source: Source, filename: str, start: int, stop: int, uses: list[_Use], folder: Path, on_bytes: OnBytes
 ) -> None:
     """Read a span once and write it to every target that uses it."""
+    import tempfile
+
     waiting = uses[::-1]
     active: list[_Use] = []
     with ExitStack() as opened:

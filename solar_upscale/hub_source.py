@@ -10,15 +10,17 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from solar_upscale import __version__
 from solar_upscale.errors import CheckpointError, HubError
 from solar_upscale.hub import LIBRARY, Patience, connection_errors, hub_errors, patiently
 from solar_upscale.source import FolderSource, Source, SourceFile
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["HubSource", "open_source"]
 
@@ -172,6 +174,8 @@ class HubSource:
 
     def _fetch_side_by_side(self, file: SourceFile, start: int, stop: int) -> Iterator[bytes]:
         """Windows of the range, in order, the next few being fetched while one is used."""
+        from concurrent.futures import ThreadPoolExecutor
+
         gone = threading.Event()
         ranges = iter([(at, min(at + _WINDOW_NBYTES, stop)) for at in range(start, stop, _WINDOW_NBYTES)])
         windows: deque[Future[bytes]] = deque()

@@ -4,13 +4,15 @@ import json
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from solar_upscale.architecture import FieldChange
 from solar_upscale.errors import printable
 from solar_upscale.layer_map import terminal_map
 from solar_upscale.plan import ShardPlan, UpscalePlan
-from solar_upscale.recipe import Recipe
+
+if TYPE_CHECKING:
+    from solar_upscale.recipe import Recipe
 
 __all__ = [
     "count_text",
@@ -77,7 +79,7 @@ def written_report(
     return f"{_heading(plan)}\n\n{picture}\n\n{rows_text(rows)}\n"
 
 
-def recipes_json(recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
+def recipes_json(recipes: "Iterable[Recipe]") -> list[dict[str, Any]]:
     """The recipes as JSON values."""
     return [
         {
@@ -91,7 +93,7 @@ def recipes_json(recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
     ]
 
 
-def recipes_report(recipes: Iterable[Recipe]) -> str:
+def recipes_report(recipes: "Iterable[Recipe]") -> str:
     """One row a recipe: its name, its source, depth and parameters before and after."""
     table = [("name", "source", "layers", "parameters", "init")]
     for recipe in recipes:

@@ -5,10 +5,9 @@ source --> checkpoint --> plan --> execute --> the finished folder
 
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from solar_upscale.checkpoint import open_checkpoint
 from solar_upscale.commit import refuse_overlap
@@ -20,6 +19,9 @@ from solar_upscale.planner import make_plan
 from solar_upscale.recipe import Recipe
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.verify import is_finished
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["parse_nbytes", "plan_checkpoint", "recipe_options", "upscale_checkpoint", "write_plan"]
 
@@ -47,7 +49,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     local_files_only: bool = False,
     stream: bool = False,
     overwrite: bool = False,
-    executor: Executor | None = None,
+    executor: "Executor | None" = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> UpscalePlan:
     """Write the checkpoint whose layers are the source's in the order that ``layers`` says, and return the plan.
@@ -191,7 +193,7 @@ def write_plan(
     output: Path,
     *,
     overwrite: bool = False,
-    executor: Executor | None = None,
+    executor: "Executor | None" = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> tuple[ShardDone, ...]:
     """Carry a plan out and return how each shard came to be; none if ``output`` already was the finished result.

@@ -7,8 +7,8 @@ brings its own background, so that it reads the same on a light page and a dark 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import groupby
-from xml.sax.saxutils import escape
 
 from solar_upscale.errors import printable
 from solar_upscale.layer_map.runs import Run, runs
@@ -255,7 +255,7 @@ def _short(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(printable(text))
+    return escape(printable(text), quote=False)
 
 
 def _n(value: float) -> str:
