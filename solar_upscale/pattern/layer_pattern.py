@@ -1,9 +1,9 @@
 """The resolved pattern as a value. How a user writes one is in entries.py."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 __all__ = ["LayerPattern"]
 
@@ -67,47 +67,44 @@ class LayerPattern:
     @property
     def entries(self) -> tuple[str, ...]:
         """The pattern in its shortest plain words, such as ``("0:24", "8:32")``; they resolve to the same pattern."""
-        words = []
-        position = 0
-        while position < len(self.sources):
-            word, length = self._in_place(position) or self._progression(position)
-            words.append(word)
-            position += length
-        return tuple(words)
+        blocks = [(source, len(list(same))) for source, same in groupby(self.sources)]
+        words: list[str] = []
+        plain: list[int] = []
+        at = 0
+        while at < len(blocks):
+            (first, times), stop = blocks[at], at + 1
+            while times > 1 and stop < len(blocks) and blocks[stop] == (blocks[stop - 1][0] + 1, times):
+                stop += 1
+            if stop - at > 1:
+                words += _progressions(plain, self.num_source_layers)
+                words.append(f"[i for i in range({first},{first + stop - at}) for _ in range({times})]")
+                plain = []
+            else:
+                plain += [first] * times
+            at = stop
+        return (*words, *_progressions(plain, self.num_source_layers))
 
-    def _in_place(self, position: int) -> tuple[str, int] | None:
-        """The word for neighbouring layers that each stand k times in place, and how many target layers it covers."""
-        first = self.sources[position]
-        times = 1
-        while self.sources[position + times : position + times + 1] == (first,):
-            times += 1
-        layers = 1
-        while self._stands(first + layers, position + layers * times, times):
-            layers += 1
-        if times == 1 or layers == 1:
-            return None
-        return f"[i for i in range({first},{first + layers}) for _ in range({times})]", layers * times
 
-    def _stands(self, layer: int, position: int, times: int) -> bool:
-        """Whether exactly ``times`` target layers from ``position`` on come from ``layer``."""
-        stop = position + times
-        return self.sources[position:stop] == (layer,) * times and self.sources[stop : stop + 1] != (layer,)
+def _progressions(sources: Sequence[int], depth: int) -> Iterator[str]:
+    """Layers as words, each for as many evenly spaced ones as follow one another."""
+    position = 0
+    while position < len(sources):
+        word, length = _progression(sources, position, depth)
+        yield word
+        position += length
 
-    def _progression(self, position: int) -> tuple[str, int]:
-        """The word for the evenly spaced layers that begin at ``position``, and how many layers it covers."""
-        first, *rest = self.sources[position : position + 2]
-        step = rest[0] - first if rest else 0
-        if step == 0:
-            return str(first), 1
-        length = 2
-        while position + length < len(self.sources) and self.sources[position + length] == first + step * length:
-            length += 1
-        if length > 1 and self._in_place(position + length - 1):
-            length -= 1  # the last layer begins a block of layers in place
-        if length == 1:
-            return str(first), 1
-        if step != 1 and length == 2:  # two layers apart are clearer as themselves than with a step
-            return str(first), 1
-        stop = min(first + step * length, self.num_source_layers)  # a stop beyond the model would be refused
-        # A stop below 0 would count from the end; left out, it means "down to layer 0".
-        return f"{first}:{stop if stop >= 0 else ''}" + (f":{step}" if step != 1 else ""), length
+
+def _progression(sources: Sequence[int], position: int, depth: int) -> tuple[str, int]:
+    """The word for the evenly spaced layers that begin at ``position``, and how many layers it covers."""
+    first, *rest = sources[position : position + 2]
+    step = rest[0] - first if rest else 0
+    if step == 0:
+        return str(first), 1
+    length = 2
+    while position + length < len(sources) and sources[position + length] == first + step * length:
+        length += 1
+    if step != 1 and length == 2:  # two layers apart are clearer as themselves than with a step
+        return str(first), 1
+    stop = min(first + step * length, depth)  # a stop beyond the model would be refused
+    # A stop below 0 would count from the end; left out, it means "down to layer 0".
+    return f"{first}:{stop if stop >= 0 else ''}" + (f":{step}" if step != 1 else ""), length
