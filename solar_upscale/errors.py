@@ -1,14 +1,22 @@
 """The errors that callers may catch. Every message is one line: where, what is wrong, what to do next.
 
-    UpscaleError
-    |-- PatternError        the pattern is malformed or does not fit the model
-    |-- CheckpointError     a file is missing, truncated, or breaks the format
-    |-- UnsupportedError    a sound checkpoint whose depth cannot be changed truthfully
-    |-- OutputError         the output folder holds something the plan would overwrite, or cannot be written
-    `-- HubError            the Hub refused; keeps the original as __cause__
+UpscaleError
+|-- PatternError        the pattern is malformed or does not fit the model
+|-- CheckpointError     a file is missing, truncated, or breaks the format
+|-- UnsupportedError    a sound checkpoint whose depth cannot be changed truthfully
+|-- OutputError         the output folder holds something the plan would overwrite, or cannot be written
+`-- HubError            the Hub refused; keeps the original as __cause__
 """
 
-__all__ = ["CheckpointError", "HubError", "OutputError", "PatternError", "UnsupportedError", "UpscaleError", "printable"]
+__all__ = [
+    "CheckpointError",
+    "HubError",
+    "OutputError",
+    "PatternError",
+    "UnsupportedError",
+    "UpscaleError",
+    "printable",
+]
 
 
 def printable(text: str) -> str:

@@ -322,7 +322,7 @@ ROWS: Mapping[str, Row] = {
             ),
         ),
         strided=(("gated_cross_attn_layers", "cross_layer_interval"),),
-        beside=("cross_layer_activation_function",),
+        beside=("cross_layer_interval",),
     ),
     "inkling2_text": Row(refusal="attention-residual queries lie outside the layers under numbers of their own"),
     "inkling_text": Row(

@@ -113,12 +113,11 @@ def section_type(config: Mapping[str, Any], path: tuple[str, ...]) -> str:
     """The model type that rules the section: its own, else what the root's model type uses there."""
     own = section_at(config, path).get("model_type")
     root = str(config.get("model_type") or "")
-    if isinstance(own, str) and own:
-        return own
-    return _DEFAULT_TEXT_TYPE.get(root, root) if path or root in _FLAT else root
+    return own if path and isinstance(own, str) and own else _DEFAULT_TEXT_TYPE.get(root, root)
 
 
-# The text model of a composite whose section does not name its type, as published configs often do not.
+# The text model of a composite whose section does not name its type, or that keeps the text model's fields at the top,
+# as published configs often do.
 _DEFAULT_TEXT_TYPE = {
     "aria": "aria_text", "cohere_compass": "cohere_compass_text", "deepseek_ocr2": "deepseek_ocr2_text",
     "dots3_note": "dots3_note_text", "ernie4_5_vl_moe": "ernie4_5_vl_moe_text", "fuyu": "persimmon",
@@ -140,8 +139,6 @@ _DEFAULT_TEXT_TYPE = {
     "shieldgemma2": "gemma3_text", "smolvlm": "llama", "step3p7": "step3p5", "unlimited_ocr": "unlimited_ocr_text",
     "video_llava": "llama", "vipllava": "llama",
 }  # fmt: skip
-# Types whose published configs hold the text model's fields at the top.
-_FLAT = frozenset(_DEFAULT_TEXT_TYPE)
 
 
 def _numbered(tensors: Iterable[str]) -> dict[str, Rests]:
