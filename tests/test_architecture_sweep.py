@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,11 @@ def build(pair: Pair, folder: Path) -> Built:
     model.save_pretrained(folder)
     model_class = type(model)
     del model
+    return read_built(pair, folder, model_class)
+
+
+def read_built(pair: Pair, folder: Path, model_class: Any) -> Built:
+    """The model that transformers loads from the folder, and what lies in it."""
     loaded, info = load(model_class, folder)
     tensors = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -106,7 +111,8 @@ def build(pair: Pair, folder: Path) -> Built:
                 piece = file.get_slice(name)
                 tensors[name] = TensorInfo(name, piece.get_dtype(), tuple(piece.get_shape()), (0, 0))
     config = json.loads((folder / "config.json").read_text())
-    return Built(pair, folder, loaded, logits_of(loaded), info, tensors, config)
+    # A forward pass may change weights in place (RWKV halves some), so the model that answers is a copy.
+    return Built(pair, folder, loaded, logits_of(copy.deepcopy(loaded)), info, tensors, config)
 
 
 def load(model_class: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -226,8 +232,8 @@ def operate(built: Built, stack: Stack, sources: list[int], *, renumber: bool, a
         setattr(parent, name.rpartition(".")[2], torch.nn.ModuleList(blocks))
         _permute_slices(parent, stack.num_layers, sources)
         for key, value in list(vars(parent).items()):
-            if isinstance(value, set) and key.endswith("_layers"):
-                setattr(parent, key, {j for j, s in enumerate(sources) if s in value})
+            if isinstance(value, set | list) and key.endswith("_layers") and all(isinstance(v, int) for v in value):
+                setattr(parent, key, type(value)(j for j, s in enumerate(sources) if s in value))
         if around is None:
             _tell_depth(model, parent, stack.num_layers, sources)
         else:
@@ -303,7 +309,9 @@ def judge(built: Built, stack: Stack, label: str, sources: list[int], config: di
         shutil.rmtree(target, ignore_errors=True)
 
 
-def compare(built: Built, stack: Stack, sources: list[int], model: Any, info: dict[str, Any]) -> tuple[str, str]:
+def compare(  # noqa: PLR0911 (one return for each way to differ)
+    built: Built, stack: Stack, sources: list[int], model: Any, info: dict[str, Any]
+) -> tuple[str, str]:
     for kind, keys in info.items():
         new = [key for key in keys if _unnumbered(key) not in {_unnumbered(k) for k in built.baseline.get(kind, [])}]
         if new:
@@ -478,7 +486,8 @@ REPRESENTATIVES = (
     "CausalLM llama4_text interleaved", "CausalLM kimi_linear", "CausalLM deepseek_v3", "CausalLM jamba",
     "CausalLM ernie4_5_moe interval 2", "CausalLM gpt_neo", "CausalLM recurrent_gemma", "CausalLM nemotron_h",
     "CausalLM minicpm3", "CausalLM dots3_note_text", "CausalLM diffllama", "CausalLM zamba", "CausalLM xlm",
-    "CausalLM gpt2", "CausalLM gpt2 inverse index", "CausalLM mixtral", "ImageTextToText llava", "ImageTextToText idefics",
+    "CausalLM gpt2", "CausalLM gpt2 inverse index", "CausalLM mixtral", "ImageTextToText llava",
+    "ImageTextToText idefics",
     "ImageTextToText mistral_large4 shared keys", "MaskedLM esm", "MaskedLM neomme", "Seq2SeqLM bart", "Seq2SeqLM t5",
     "Seq2SeqLM switch_transformers",
 )  # fmt: skip
@@ -508,6 +517,94 @@ def test_every_model_type_is_right_or_truly_refused() -> None:
     assert len({str(outcome.pair) for outcome in outcomes if outcome.verdict == NOT_BUILT}) <= 20
 
 
+# --- configs in the shape in which they are published ------------------------------------------------------------
+
+
+def _without(*names: str, **extra: Any) -> Callable[[dict[str, Any]], None]:
+    """Leave fields out of the section that owns the stack, and put others in."""
+
+    def edit(config: dict[str, Any]) -> None:
+        section = config.get("text_config", config)
+        for name in names:
+            section.pop(name, None)
+        section.update(copy.deepcopy(extra))
+
+    return edit
+
+
+def _flattened(config: dict[str, Any]) -> None:
+    """Qwen2-VL's first configs: the text model's fields at the top, none below."""
+    text = config.pop("text_config")
+    config.update({key: value for key, value in text.items() if key not in config or key in tiny_models.COUNTS})
+
+
+_KINDS = {"linear_attention": "M", "full_attention": "*", "mlp": "-", "moe": "E"}
+
+
+def _as_string(config: dict[str, Any]) -> None:
+    config["hybrid_override_pattern"] = "".join(_KINDS[kind] for kind in config.pop("layers_block_type"))
+    config["num_hidden_layers"] = len(config["hybrid_override_pattern"])
+
+
+PUBLISHED: dict[str, Callable[[dict[str, Any]], None]] = {
+    "CausalLM deepseek_v3": _without("mlp_layer_types", moe_layer_freq=1, ep_size=1, num_nextn_predict_layers=1),
+    "CausalLM deepseek_v32": _without("layer_types", "mlp_layer_types", moe_layer_freq=1),
+    "CausalLM falcon_h1": _without(attn_layer_indices=None),
+    "CausalLM gemma3_text": _without("layer_types", "_sliding_window_pattern", sliding_window_pattern=6),
+    "CausalLM glm4_moe": _without(num_nextn_predict_layers=1),
+    "CausalLM gpt_oss": _without("layer_types", initial_context_length=4096),
+    "CausalLM jamba": _without(),
+    "CausalLM kimi_linear": _without(
+        "layer_types",
+        "mlp_layer_types",
+        first_k_dense_replace=1,
+        moe_layer_freq=1,
+        linear_attn_config={"full_attn_layers": [5], "kda_layers": [1, 2, 3, 4, 6, 7, 8]},
+    ),
+    "CausalLM llama4_text interleaved": _without("layer_types", "moe_layers", no_rope_layers=[]),
+    "CausalLM minimax": _without("layer_types"),
+    "CausalLM mixtral": _without(),
+    "CausalLM nemotron_h": _as_string,
+    "CausalLM qwen3_moe": _without(max_window_layers=48, use_sliding_window=False),
+    "CausalLM qwen3_next": _without("layer_types", full_attention_interval=4),
+    "ImageTextToText qwen2_vl": _flattened,
+}
+
+
+def add_next_token_layer(folder: Path, n: int) -> None:
+    """What DeepSeek-V3 and GLM-4.5 store under the number after the last layer."""
+    path = folder / "model.safetensors"
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no dict)
+    last = {name: tensor for name, tensor in tensors.items() if name.startswith(f"model.layers.{n - 1}.")}
+    tensors |= {name.replace(f".{n - 1}.", f".{n}.", 1): tensor.clone() for name, tensor in last.items()}
+    tensors |= {f"model.layers.{n}.eh_proj.weight": torch.ones(2, 4), f"model.layers.{n}.enorm.weight": torch.ones(2)}
+    save_file(tensors, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_shape_is_right_or_truly_refused(name: str, tmp_path: Path) -> None:
+    pair = next(pair for pair in tiny_models.pairs() if str(pair) == name)
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what transformers warns of is its own
+        plain = build(pair, tmp_path / "source")
+        config = json.loads((tmp_path / "source" / "config.json").read_text())
+        PUBLISHED[name](config)
+        (tmp_path / "source" / "config.json").write_text(json.dumps(config))
+        if config.get("num_nextn_predict_layers"):
+            add_next_token_layer(tmp_path / "source", tiny_models.LAYERS)
+        built = read_built(pair, tmp_path / "source", type(plain.model))
+        assert torch.equal(built.logits, plain.logits), "the published shape is not the same model"
+        stack = choose_stack(find_stacks(built.tensors, built.config), None)
+        assert stack.num_layers == tiny_models.LAYERS
+        outcomes = [judge(built, stack, label, patterns(stack.num_layers)[label]) for label in ("shift", "front kept")]
+    assert {outcome.verdict for outcome in outcomes} <= {RIGHT, REFUSED}, outcomes
+    if name not in ("CausalLM deepseek_v3", "CausalLM jamba"):
+        assert [outcome.verdict for outcome in outcomes] == [RIGHT, RIGHT], outcomes
+
+
 # --- the table ---------------------------------------------------------------------------------------------------
 
 
@@ -535,8 +632,9 @@ def table(outcomes: list[Outcome]) -> list[str]:
 
 
 def _short(reason: str) -> str:
-    reason = reason.split("; target layers")[0].split("; the nearest")[0].replace("|", "/")
-    return reason.partition(": ")[2] if reason.count(": ") and "Error" not in reason.split(": ")[0] else reason
+    reason = reason.partition("; target layers")[0].replace("|", "/")
+    head, _, rest = reason.partition(": ")
+    return rest if rest and "Error" not in head else reason
 
 
 def page(outcomes: list[Outcome]) -> str:
@@ -548,12 +646,13 @@ def page(outcomes: list[Outcome]) -> str:
 Generated by `python tests/test_architecture_sweep.py --write docs/architectures.md` with transformers
 {transformers.__version__}: a tiny random model of every type under four auto classes, saved, changed, loaded again, and
 compared with the same surgery in memory (every weight of every layer, and the logits where text is enough).
-{len(built)} pairs were built, {len(missing)} could not be built here. {counts[RIGHT]} patterns are right, {counts[REFUSED]} refused,
-{counts[WRONG]} wrong. A refusal is true: without it the model does not load, or answers differently.
+{len(built)} pairs were built, {len(missing)} could not be built here.
+{counts[RIGHT]} patterns are right, {counts[REFUSED]} refused, {counts[WRONG]} wrong.
+A refusal is true: without it the model does not load, or answers differently.
 
-Patterns, on eight layers: *shift* is 0 to 4 and 2 to 7; *drop* leaves out 3 and 4; *reverse* is 7 to 0; *repeat* is 0 to 5
-and 2 to 7; *front kept* is 0 to 6 and 4 to 7. *Lists left out*: the per-layer lists are absent from config.json, as in many
-published configs. *Encoder*: the same on the encoder.
+Patterns, on eight layers: *shift* is 0 to 4 and 2 to 7; *drop* leaves out 3 and 4; *reverse* is 7 to 0; *repeat* is
+0 to 5 and 2 to 7; *front kept* is 0 to 6 and 4 to 7. *Lists left out*: the per-layer lists are absent from config.json,
+as in many published configs. *Encoder*: the same on the encoder.
 
 """
     return intro + "\n".join(table(outcomes)) + "\n"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from solar_upscale.architecture.encodings import Listed
-from solar_upscale.architecture.families import COUNT_NAMES
+from solar_upscale.architecture.families import COUNT_NAMES, MTP_FIELDS
 from solar_upscale.architecture.fields import Row
 from solar_upscale.architecture.findings import unexplained
 from solar_upscale.architecture.known import Known, explained_fields, what_is_known
@@ -120,7 +120,7 @@ def _refuse_unknown(
     for row in known.rows:
         if row.refusal:
             raise UnsupportedError(f"{where}: the depth cannot be changed: {row.refusal}")
-    found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known))
+    found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known), is_known=known.is_known)
     if not known.counts and "layers_block_type" not in known.view.section and not known.proportional:
         section = known.view.section
         said = {name: section[name] for name in COUNT_NAMES if isinstance(section.get(name), int)}
@@ -137,7 +137,8 @@ def _refuse_unknown(
             value = known.view.get(encoding.field) if isinstance(encoding, Listed) else None
             if isinstance(value, list | tuple) and 0 < len(value) < stack.num_layers:
                 raise UnsupportedError(
-                    f"{where}: config.json: {encoding.fields[0]}: one entry a layer is needed; expected {stack.num_layers}, "
+                    f"{where}: config.json: {encoding.fields[0]}: one entry a layer is needed; expected "
+                    f"{stack.num_layers}, "
                     f"got {len(value)}"
                 )
     if known.is_known:
@@ -145,7 +146,8 @@ def _refuse_unknown(
     if not assume_uniform:
         counted = ", ".join(f"{name} {stack.num_layers}" for name in known.counts)
         raise UnsupportedError(
-            f"{where}: this model type is not in the tables; found: {stack.num_layers} layers, counted by {counted}, and no "
+            f"{where}: this model type is not in the tables; found: {stack.num_layers} layers, counted by "
+            f"{counted}, and no "
             "other field that speaks of layers; no file proves that its code treats all layers alike; "
             "--assume-uniform accepts it if every layer has the same tensors"
         )
@@ -256,14 +258,12 @@ def _number(
         behind = max(behind, len(after))
         kept = () if drop_mtp else tuple(after)
         numbering[prefix] = (*sources, *kept)
-    fields = [name for row in known.rows for name in row.mtp if known.view.get(name)]
-    fields = fields or [name for name in ("num_nextn_predict_layers", "num_mtp_layers") if known.view.get(name)]
     if drop_mtp:
-        for name in fields:
-            changes.set(name, 0, "the next-token layers are left out (--drop-mtp)")
+        _drop_mtp_fields(changes, known, len(sources))
     elif behind:
         warnings.append(
-            f"{behind} next-token layer(s) after the last move from {stack.num_layers} to {len(sources)}, where serving engines "
+            f"{behind} next-token layer(s) after the last move from {stack.num_layers} to {len(sources)}, "
+            "where serving engines "
             "look; transformers reports their tensors as unexpected and ignores them; --drop-mtp leaves them out"
         )
     dropped = _drop_mtp_modules(tensors) if drop_mtp else {}
@@ -273,6 +273,20 @@ def _number(
             if f".{prefix}".endswith(f".{ending}"):
                 numbering[prefix] = tuple(sources[j] // interval for j in range(0, len(sources), interval))
     return numbering, dropped, warnings
+
+
+def _drop_mtp_fields(changes: _Changes, known: Known, depth: int) -> None:
+    """Say that there are none, and cut the entries for them off the per-layer lists."""
+    reason = "the next-token layers are left out (--drop-mtp)"
+    for name in MTP_FIELDS:
+        if known.view.get(name):
+            changes.set(name, 0, reason)
+    section = section_at(changes.config, changes.stack.config_path)
+    for attribute in known.attributes:
+        for encoding in attribute.encodings:
+            value = section.get(encoding.fields[0]) if isinstance(encoding, Listed) else None
+            if isinstance(value, list) and len(value) > depth:
+                changes.set(encoding.fields[0], value[:depth], reason)
 
 
 def _drop_mtp_modules(tensors: Tensors) -> dict[str, str]:
@@ -337,7 +351,8 @@ def _stale(known: Known, view: View, sources: Sequence[int]) -> list[str]:
             said = encoding.read(view, len(sources)) if present else None
             if vector is not None and said is not None and not all(map(same, said, vector)):
                 warnings.append(
-                    f"config.json: {', '.join(present)}: no longer describes every layer; {attribute.name} does and is what "
+                    f"config.json: {', '.join(present)}: no longer describes every layer; {attribute.name} "
+                    "does and is what "
                     "transformers reads"
                 )
     return warnings

@@ -3,6 +3,8 @@
 None of them knows a model type: which type uses which is fields.py. What they have in common is rules.py.
 """
 
+# ruff: noqa: ARG002 (an encoding has the methods of its protocol, whether or not it needs all that they are given)
+
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +82,7 @@ class Formula:
         """The formula's value for each layer."""
         return tuple(self.compute(view, i, n) for i in range(n))
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """Nothing: a formula cannot be told what to say."""
         return {}
 
@@ -112,7 +114,7 @@ class Prefix:
             )
         return tuple(self.outside if i >= k and i % step == 0 else self.inside for i in range(n))
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """The new count, if the layers inside are still a prefix."""
         k = len(list(takewhile(lambda value: value == self.inside, vector)))
         updates: Updates = {self.field: k}
@@ -202,7 +204,7 @@ class Cycle:
         value = view.get(self.field, self.default)
         return tuple(value[i % len(value)] for i in range(n)) if value else None
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """The whole list, unless the short one still says it."""
         return {} if self.read(view, len(vector)) == vector else {self.field: list(vector)}
 
@@ -227,7 +229,7 @@ class Repeated:
         flat = [kind for kinds, times in value for _ in range(times) for kind in kinds]
         return tuple(flat[:n]) if len(flat) >= n else None
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """One group, said once."""
         return {self.field: [[list(vector), 1]]}
 
@@ -252,7 +254,7 @@ class Period:
         period, offset = view.get(self.period, self.defaults[0]), view.get(self.offset, self.defaults[1])
         return tuple(self.inside if i % period == offset else self.outside for i in range(n))
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """A period and an offset that fall where the vector says, if there are any."""
         old = view.get(self.period, self.defaults[0])
         hits = [i for i, value in enumerate(vector) if value == self.inside]
@@ -284,7 +286,7 @@ class MoeSpan:
         last = n - 1 if end == -1 else end
         return tuple((i + 1) % interval == 0 and start <= i <= last for i in range(n))
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """A triple that says the vector, keeping what it can of the old one."""
         hits = [i for i, value in enumerate(vector) if value]
         if not hits:
@@ -318,7 +320,7 @@ class EveryExcept:
         step, exceptions = view.get(self.step, 1), view.get(self.exceptions, self.default_exceptions)
         return tuple(i not in exceptions and (i + 1) % step == 0 for i in range(n))
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """The exceptions under the old step if that is enough, else every dense layer as an exception."""
         if self.read(view, len(vector)) == vector and max(view.get(self.exceptions, ()), default=0) < len(vector):
             return {}
@@ -348,7 +350,7 @@ class Keyed:
         entries = {int(key): entry for key, entry in value.items() if _is_index(key)}
         return tuple(entries.get(i) for i in range(n))
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """The entries under their new numbers, written as the old ones were."""
         old = view.get(self.field)
         if not isinstance(old, Mapping):
@@ -376,13 +378,13 @@ class KvSuffix:
 
     def read(self, view: View, n: int) -> Vector | None:
         """The layer whose keys each layer reads; None for its own."""
-        shared = min(view.get(self.field, 0), n)
+        shared: int = min(view.get(self.field, 0), n)
         kinds = (self.kinds.read(view, n) if self.kinds else None) or ("",) * n
         last = {kind: i for i, kind in enumerate(kinds[: n - shared])}
         # A kind that no earlier layer has cannot be read: -1 is no layer of any source.
         return (None,) * (n - shared) + tuple(last.get(kind, -1) for kind in kinds[n - shared :])
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """How many of the last layers read another's keys."""
         return {self.field: len(list(takewhile(lambda value: value is not None, reversed(vector))))}
 
@@ -434,9 +436,10 @@ class RootScaled:
         """The quotient; None in the config means a quotient of 1."""
         if self.field in view.section and view.section[self.field] is None:
             return (1.0,) * n
-        return (view.get(self.field, self.default) / math.sqrt(n),) * n
+        factor: float = view.get(self.field, self.default)
+        return (factor / math.sqrt(n),) * n
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """The factor for the new depth."""
         if self.field in view.section and view.section[self.field] is None:
             return {}
@@ -460,7 +463,7 @@ class Constant:
         value = view.get(self.field)
         return (self.default(view, n) if value is None else value,) * n
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """The value itself, unless the config already says it."""
         return {} if view.get(self.field) is not None else {self.field: vector[0]}
 
@@ -482,7 +485,7 @@ class Searched:
         """The computed values."""
         return tuple(self.compute(view, i, n) for i in range(n))
 
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:  # noqa: ARG002 (protocol)
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """The first numbers that say the vector, the present ones first."""
         for values in ((), *self.candidates(view, len(vector))):
             updates = dict(zip(self.numbers, values, strict=False))

@@ -1,11 +1,11 @@
 """The model types whose layers are only counted, the models that hold a text decoder, and where counts are written.
 
-Together with the table in fields.py this is all that the package knows about model types; what is in neither is refused.
+Together with the table in fields.py this is all that the package knows about model types; the rest is refused.
 """
 
 from collections.abc import Mapping
 
-__all__ = ["COMPOSITE", "COUNTED", "COUNT_FIELDS", "COUNT_NAMES", "PARALLEL", "TEXT_SECTIONS"]
+__all__ = ["COMPOSITE", "COUNTED", "COUNT_FIELDS", "COUNT_NAMES", "MTP_FIELDS", "PARALLEL", "TEXT_SECTIONS"]
 
 # Layers are alike but for their weights; a new depth changes a count and nothing else.
 COUNTED: frozenset[str] = frozenset(
@@ -17,7 +17,7 @@ COUNTED: frozenset[str] = frozenset(
     glm4v_text glm_ocr_text gpt_bigcode gpt_neox gptj granite granite4_vision_text granite_docling_text
     granitemoe granitemoeshared gte helium hunyuan_v1_dense hunyuan_vl_text hyperclovax ibert internlm3
     iquestcoder jais2 jetmoe jina_embeddings_v3 kosmos_2_5_text_model kosmos_2_text_model layoutlm llama luke
-    m2m_100 mamba mamba2 marian mbart megatron-bert minimax_m2 ministral3 mistral mixtral mobilebert moshi mpnet
+    m2m_100 mamba mamba2 marian mbart megatron-bert ministral3 mistral mixtral mobilebert moshi mpnet
     mpt mra musicgen_decoder musicgen_melody_decoder mvp nanochat nemotron nomic_bert nystromformer olmo olmo2
     olmoe openai-gpt opt paddleocr_vl_text pegasus persimmon phi phi3 phi4_multimodal phimoe plbart
     pp_formulanet_text prophetnet qwen3_vl_text rembert roberta roberta-prelayernorm roc_bert roformer
@@ -51,6 +51,9 @@ COUNT_NAMES = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "layers", "decoder_layers", "encoder_layers",
     "num_decoder_layers", "num_encoder_layers",
 )  # fmt: skip
+
+# The names under which a config counts the next-token layers that stand after the last layer, or beside the stack.
+MTP_FIELDS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 _BART = {"encoder": ("encoder_layers", "num_hidden_layers"), "decoder": ("decoder_layers",)}
 _T5 = {"encoder": ("num_layers", "num_hidden_layers"), "decoder": ("num_decoder_layers",)}

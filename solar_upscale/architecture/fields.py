@@ -5,6 +5,8 @@ model's code believes them. How an encoding is read and written is encodings.py;
 model type with no row is either counted only (COUNTED in families.py) or unknown.
 """
 
+# ruff: noqa: ARG001, ARG005 (a formula takes the view, the layer and the depth, whichever it needs)
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,6 +42,7 @@ from solar_upscale.architecture.formulas import (
     INVERSE_INDEX,
     LAST_ONLY,
     LINEAR,
+    MOE_FREQUENCY,
     NEOMME_TYPES,
     NO_ROPE,
     QWEN_MLP,
@@ -84,18 +87,18 @@ __all__ = ["EVERY_TYPE", "ROOT_ROWS", "ROWS", "Row"]
 class Row:
     """What one model type ties to its depth.
 
-    ``proportional`` are fields that follow the number of layers beside the count; ``gathers`` the endings of tensors
-    outside the layers with a slice a layer, and the axis of the slices; ``mtp`` the fields that count next-token layers
-    after the last; ``beside`` the fields that speak of other layers; ``strided`` the endings of prefixes numbered once
-    every so many layers, and the field that says how many; ``shared_module`` a module that layers share and that the
-    file holds once; ``needs`` the ending of a buffer without which the code would compute it from the layer's new number,
-    and what to say then. ``refusal`` is why the depth of this type cannot be changed at all.
+    ``proportional`` are fields that follow the number of layers beside the count. ``gathers`` are the endings of
+    tensors outside the layers with a slice a layer, and the axis of the slices. ``beside`` are fields that speak of
+    something else. ``strided`` are the endings of prefixes numbered once every so many layers, and the field that says
+    how many.
+    ``shared_module`` is a module that layers share and that the file holds once. ``needs`` is the ending of a buffer
+    without which the code would compute it from a layer's new number, and what to say then. ``refusal`` is why the
+    depth of this type cannot be changed at all.
     """
 
     attributes: tuple[Attribute, ...] = ()
     proportional: tuple[str, ...] = ()
     gathers: tuple[tuple[str, int], ...] = ()
-    mtp: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     strided: tuple[tuple[str, str], ...] = ()
     shared_module: str | None = None
@@ -113,15 +116,14 @@ QWEN2_VL = Row((layer_types(window_from(80)),))
 QWEN3_5 = Row((layer_types(every("full_attention_interval", 4, FULL, LINEAR)),))
 QWEN3_MOE = Row((QWEN_MLP,))
 T5 = Row((FIRST_ONLY,))
-MTP = ("num_nextn_predict_layers", "num_mtp_layers")
 
 
 def _nllb_moe(step: str, other: str) -> Row:
-    def sparse(view: View, i: int, n: int) -> bool:  # noqa: ARG001 (signature of a formula)
+    def sparse(view: View, i: int, n: int) -> bool:
         every = view.get(step, 4)
-        return every > 0 and (i + 1) % every == 0
+        return bool(every > 0 and (i + 1) % every == 0)
 
-    search = Searched((step,), sparse, lambda view, m: [(k,) for k in range(m + 2)])  # noqa: ARG005
+    search = Searched((step,), sparse, lambda view, m: [(k,) for k in range(m + 2)])
     return Row(
         (Attribute(step, (search,), f"this model says only how often its sparse layers come ({step})"),),
         beside=(other,),
@@ -137,7 +139,7 @@ def _switch(role: str, other: str) -> Row:
         every = n // number if number > 0 else n
         return every > 0 and (every == 1 or i % every == 1)
 
-    search = Searched((field,), sparse, lambda view, m: [(k,) for k in range(m + 1)])  # noqa: ARG005
+    search = Searched((field,), sparse, lambda view, m: [(k,) for k in range(m + 1)])
     why = f"this model says only how many of its layers are sparse ({field}), evenly spread"
     return Row(
         (FIRST_ONLY, Attribute(field, (search,), why)),
@@ -153,7 +155,8 @@ EVERY_TYPE: tuple[Attribute, ...] = (
     Attribute("layers_block_type", (Listed("layers_block_type"),)),
     Attribute("mlp_layer_types", (Listed("mlp_layer_types"),)),
     Attribute("per_layer_config", (Keyed("per_layer_config"),)),
-    Attribute("moe_layer_freq", (Listed("moe_layer_freq"),)),
+    Attribute("moe_layer_freq", (Listed("moe_layer_freq"), MOE_FREQUENCY)),
+    Attribute("attn_type_list", (Listed("attn_type_list"),)),
 )
 
 ROWS: Mapping[str, Row] = {
@@ -171,7 +174,6 @@ ROWS: Mapping[str, Row] = {
             layer_types(every("layer_group_size", 8, FULL, LINEAR)),
             mlp_types(first_dense("first_k_dense_replace", 2)),
         ),
-        mtp=MTP,
     ),
     "bamba": Row((Attribute("attn_layer_indices", (Indices("attn_layer_indices", FULL, LINEAR),)),)),
     "beam": Row((layer_types(), mlp_types(), BY_INDEX)),
@@ -186,9 +188,9 @@ ROWS: Mapping[str, Row] = {
     "cwm": Row((layer_types(every(None, 4, phase=0)),)),
     "deepseek_ocr2_text": Row((mlp_types(first_dense("first_k_dense_replace", 1)),)),
     "deepseek_v2": Row((prefix_only("first_k_dense_replace", 0, "moe_layer_freq"),)),
-    "deepseek_v3": Row((prefix_only("first_k_dense_replace", 3),), mtp=MTP),
+    "deepseek_v3": Row((prefix_only("first_k_dense_replace", 3),)),
     "deepseek_v32": Row(
-        (layer_types(always("indexed_attention")), mlp_types(first_dense("first_k_dense_replace", 3))), mtp=MTP
+        (layer_types(always("indexed_attention")), mlp_types(first_dense("first_k_dense_replace", 3))),
     ),
     "deepseek_v4": Row(
         (
@@ -198,7 +200,6 @@ ROWS: Mapping[str, Row] = {
             ),
             mlp_types(Prefix("num_hash_layers", "hash_moe", "moe", 3)),
         ),
-        mtp=MTP,
     ),
     "diffusion_gemma_text": Row(refusal="its layers serve an encoder and a decoder at once"),
     "diffllama": Row((BY_INDEX,)),
@@ -226,7 +227,7 @@ ROWS: Mapping[str, Row] = {
         (
             Attribute(
                 "aligner_num_add_layers",
-                (Searched(("aligner_num_add_layers",), aligned, lambda view, m: [(k,) for k in range(1, m + 1)]),),  # noqa: ARG005
+                (Searched(("aligner_num_add_layers",), aligned, lambda view, m: [(k,) for k in range(1, m + 1)]),),
                 "this model says only how often its adapters come (aligner_num_add_layers)",
             ),
         )
@@ -238,7 +239,6 @@ ROWS: Mapping[str, Row] = {
             layer_types(every("sliding_window_pattern", 4)),
             mlp_types(first_dense("first_k_dense_replace", 1)),
         ),
-        mtp=MTP,
     ),
     "flint": Row(
         (
@@ -259,16 +259,15 @@ ROWS: Mapping[str, Row] = {
     ),
     "gemma4_text": GEMMA4,
     "gemma4_unified_text": GEMMA4,
-    "glm4_moe": Row((prefix_only("first_k_dense_replace", 1),), mtp=MTP),
-    "glm4_moe_lite": Row((mlp_types(first_dense(None, 1)),), mtp=MTP),
-    "glm4v_moe_text": Row((prefix_only("first_k_dense_replace", 1),), mtp=MTP),
+    "glm4_moe": Row((prefix_only("first_k_dense_replace", 1),)),
+    "glm4_moe_lite": Row((mlp_types(first_dense(None, 1)),)),
+    "glm4v_moe_text": Row((prefix_only("first_k_dense_replace", 1),)),
     "glm5_next_text": Row(
         (
             layer_types(every(None, 4, "indexed_attention", LINEAR)),
             mlp_types(first_dense(None, 3)),
             *indexer(Formula(topk_schedule, ("index_topk_freq", "index_skip_topk_offset"))),
         ),
-        mtp=MTP,
     ),
     "glm_moe_dsa": Row(
         (
@@ -276,7 +275,6 @@ ROWS: Mapping[str, Row] = {
             mlp_types(first_dense("first_k_dense_replace", 3)),
             *indexer(Formula(topk_schedule, ("index_topk_freq", "index_skip_topk_offset"))),
         ),
-        mtp=MTP,
     ),
     "gpt-sw3": Row((INVERSE_INDEX,)),
     "gpt2": Row((INVERSE_INDEX,)),
@@ -300,26 +298,31 @@ ROWS: Mapping[str, Row] = {
         (Attribute("layer_types", (Listed("layer_types"), Listed("layers_block_type"), always(LINEAR))),)
     ),
     "hrm_text": Row(proportional=("num_hidden_layers",)),
-    "hunyuan_v1_moe": Row((Attribute("moe_topk", (Listed("moe_topk", scalar=True),)),)),
-    "hy_v3": Row((mlp_types(first_dense(None, 1)),), mtp=MTP),
+    "hunyuan_v1_moe": Row(
+        tuple(
+            Attribute(name, (Listed(name, scalar=True),))
+            for name in ("moe_topk", "num_shared_expert", "moe_intermediate_size")
+        )
+    ),
+    "hy_v3": Row((mlp_types(first_dense(None, 1)),)),
     "hy_v4": Row(
         (
             layer_types(always("indexed_attention")),
             mlp_types(first_dense(None, 1)),
-            *indexer(Formula(lambda view, i, n: "full" if i == 0 or (i - 1) % 4 == 0 else "shared")),  # noqa: ARG005
+            *indexer(Formula(lambda view, i, n: "full" if i == 0 or (i - 1) % 4 == 0 else "shared")),
         ),
-        mtp=MTP,
     ),
     "idefics": Row(
         (
             by_position(
                 "cross_layer_interval",
-                lambda view, i, n: i % view.get("cross_layer_interval", 1) == 0,  # noqa: ARG005
-                "a gated cross-attention layer stands before every cross_layer_interval-th layer, so those must stay there",
+                lambda view, i, n: i % view.get("cross_layer_interval", 1) == 0,
+                "a gated cross-attention layer stands before every cross_layer_interval-th layer, so those "
+                "must stay there",
             ),
         ),
         strided=(("gated_cross_attn_layers", "cross_layer_interval"),),
-        beside=("cross_layer_activation_function",),
+        beside=("cross_layer_interval",),
     ),
     "inkling2_text": Row(refusal="attention-residual queries lie outside the layers under numbers of their own"),
     "inkling_text": Row(
@@ -335,12 +338,14 @@ ROWS: Mapping[str, Row] = {
             Attribute(
                 "attn_layer_period",
                 (Period("attn_layer_period", "attn_layer_offset", FULL, LINEAR, (8, 4)),),
-                "this model says only a period and an offset for its attention layers (attn_layer_period, attn_layer_offset)",
+                "this model says only a period and an offset for its attention layers (attn_layer_period, "
+                "attn_layer_offset)",
             ),
             Attribute(
                 "expert_layer_period",
                 (Period("expert_layer_period", "expert_layer_offset", SPARSE, DENSE, (2, 1)),),
-                "this model says only a period and an offset for its expert layers (expert_layer_period, expert_layer_offset)",
+                "this model says only a period and an offset for its expert layers (expert_layer_period, "
+                "expert_layer_offset)",
             ),
         )
     ),
@@ -350,7 +355,6 @@ ROWS: Mapping[str, Row] = {
             Attribute("kda_layers", (Indices("linear_attn_config.kda_layers", LINEAR, FULL, 1),)),
             mlp_types(first_dense("first_k_dense_replace", 1, "moe_layer_freq")),
         ),
-        mtp=MTP,
     ),
     "kolibri1": Row((layer_types(every(None, 5)),)),
     "laguna": Row(
@@ -381,7 +385,7 @@ ROWS: Mapping[str, Row] = {
     "mellum": Row((layer_types(always(FULL)), mlp_types(always(SPARSE)))),
     "mimo_v2_flash": Row(
         (
-            layer_types(Formula(lambda view, i, n: FULL if i == 0 or (i + 1) % 6 == 0 else SLIDING)),  # noqa: ARG005
+            layer_types(Formula(lambda view, i, n: FULL if i == 0 or (i + 1) % 6 == 0 else SLIDING)),
             mlp_types(first_dense(None, 1)),
         )
     ),
@@ -390,7 +394,8 @@ ROWS: Mapping[str, Row] = {
         (layer_types(every(None, 2, LINEAR, FULL)),),
         needs=(
             ".slope_rate",
-            "without these buffers the decay of a linear-attention layer is computed from its number and the depth; save the "
+            "without these buffers the decay of a linear-attention layer is computed from its number and the "
+            "depth; save the "
             "model once with transformers, which writes them",
         ),
     ),
@@ -400,6 +405,7 @@ ROWS: Mapping[str, Row] = {
             mlp_types(Listed("moe_layer_freq"), always(SPARSE)),
         )
     ),
+    "minimax_m2": Row(),
     "ministral": Row((layer_types(Formula(ministral)),)),
     "mistral4": Row((prefix_only("first_k_dense_replace", 0),)),
     "mistral_large4_text": Row(
@@ -443,7 +449,6 @@ ROWS: Mapping[str, Row] = {
                 ),
             ),
         ),
-        mtp=MTP,
     ),
     "neomme": Row(
         (
@@ -451,11 +456,12 @@ ROWS: Mapping[str, Row] = {
             by_position(
                 "value embeddings",
                 neomme_ends,
-                "value embeddings enter at the first and the last full-attention layer, so those must stay first and last",
+                "value embeddings enter at the first and the last full-attention layer, so those must stay "
+                "first and last",
             ),
             Attribute(
                 "residual_multiplier",
-                (Constant("residual_multiplier", lambda view, n: (2 * n) ** -0.5),),  # noqa: ARG005
+                (Constant("residual_multiplier", lambda view, n: (2 * n) ** -0.5),),
             ),
         )
     ),
@@ -486,11 +492,11 @@ ROWS: Mapping[str, Row] = {
             by_position(
                 "n-gram tables",
                 ngram_rank,
-                "n-gram tables are sized and seeded by a layer's place in ple_layer_ids, so these layers must all stay, once each "
+                "n-gram tables are sized and seeded by a layer's place in ple_layer_ids, so these layers "
+                "must all stay, once each "
                 "and in order",
             ),
         ),
-        mtp=MTP,
     ),
     "recurrent_gemma": Row(
         (Attribute("block_types", (Cycle("block_types", ("recurrent", "recurrent", "attention")),)),),
@@ -507,7 +513,6 @@ ROWS: Mapping[str, Row] = {
             Attribute("swiglu_limits", (Listed("swiglu_limits"),)),
             Attribute("swiglu_limits_shared", (Listed("swiglu_limits_shared"),)),
         ),
-        mtp=MTP,
     ),
     "switch_transformers:decoder": _switch("decoder", "encoder"),
     "switch_transformers:encoder": _switch("encoder", "decoder"),
@@ -532,7 +537,8 @@ ROWS: Mapping[str, Row] = {
             by_position(
                 "hybrid layers",
                 hybrid_rank,
-                "the shared transformers and their adapters are handed out by the order of the hybrid layers, so these must all "
+                "the shared transformers and their adapters are handed out by the order of the hybrid "
+                "layers, so these must all "
                 "stay, once each and in order",
             ),
         ),
@@ -550,7 +556,8 @@ ROOT_ROWS: Mapping[str, Row] = {
             by_position(
                 "deepstack_layer_map",
                 image_layers_listed,
-                "image features enter at fixed layers (deepstack_layer_map, spatial_target_layers), which must keep their numbers",
+                "image features enter at fixed layers (deepstack_layer_map, spatial_target_layers), which "
+                "must keep their numbers",
             ),
         ),
         beside=("deepstack_layer_map", "spatial_target_layers"),

@@ -9,9 +9,13 @@ __all__ = ["unexplained"]
 _LAYERISH = re.compile(
     r"(^|_)(layers?|blocks?|depth|stages?|idxs?|ids|indices|indexes|period|interval|every|pattern|freq|nextn|mtp|types?)(_|$)"
 )
+# A dict under such a key is the config of a tower, a processor or a quantiser, whether or not it says so.
+_OTHER_MODEL = re.compile(
+    r"vision|visual|image|video|audio|speech|talker|token2wav|code2wav|projector|resampler|perceiver|qformer|processor|lora"
+    r"|quantization|compression|(^|_)vq|(^|_)dit"
+)
 _COUNTING = re.compile(r"(^|_)(layers?|blocks?|depth|idxs?|period|interval|every|pattern|freq|nextn|mtp)(_|$)")
-# Names that speak of layers, or hold lists, and change nothing when the depth does. Those of towers and heads beside
-# the stack are here too: their own numbers stay.
+# Names that speak of layers, or hold lists, and say nothing of one layer in any model.
 _HARMLESS = frozenset(
     """
     architectures auto_map torch_dtype dtype id2label label2id task_specific_params model_type
@@ -20,32 +24,40 @@ _HARMLESS = frozenset(
     short_factor long_factor mrope_section rope_scaling rope_parameters
     layer_norm_eps layer_norm_epsilon layernorm_epsilon layer_norm layer_norm_elementwise_affine layerdrop
     encoder_layerdrop decoder_layerdrop layer_scale_init_value use_layer_norm apply_residual_connection_post_layernorm
-    type_vocab_size token_type_ids attention_type attention_types hidden_act_type position_embedding_type
-    block_size num_random_blocks vision_feature_layer vision_feature_layers vision_aspect_ratio
-    image_grid_pinpoints feature_layer hidden_size_per_layer_input vocab_size_per_layer_input
-    _sliding_window_pattern block_multiple_of block_per_row global_block_size index_block_size index_local_blocks
-    index_topk_blocks insert_layer_id mtp_layers_block_type mtp_layer_types mtp_mlp_layer_types num_adapter_layers
-    position_embeddings_type projector_patch_to_query_dict resampler_depth rescale_every spatial_vision_layer
-    speech_encoder_layers t2u_decoder_layers t2u_encoder_layers type_vocab_sizes visual_indicator_token_ids
+    type_vocab_size token_type_ids hidden_act_type position_embedding_type position_embeddings_type
     """.split()  # noqa: SIM905 (a list of quoted names does not read better)
+)
+# The same for the model types of the tables: the sizes of blocks of something else, the numbers of towers and heads
+# beside the stack, and what older configs carry and no code of these types reads. In an unknown type they are suspect.
+_HARMLESS_WHERE_KNOWN = frozenset(
+    """
+    attention_type block_size num_random_blocks block_multiple_of block_per_row global_block_size index_block_size
+    index_local_blocks index_topk_blocks insert_layer_id mtp_layers_block_type mtp_layer_types mtp_mlp_layer_types
+    mtp_local_layer_ids mtp_transformer_layers num_adapter_layers projector_patch_to_query_dict resampler_depth
+    rescale_every spatial_vision_layer speech_encoder_layers t2u_decoder_layers t2u_encoder_layers type_vocab_sizes
+    visual_indicator_token_ids vision_feature_layer vision_feature_layers feature_layer image_grid_pinpoints
+    hidden_size_per_layer_input vocab_size_per_layer_input _sliding_window_pattern max_window_layers
+    layer_switch order_of_interleaved_layers altup_active_idx
+    """.split()  # noqa: SIM905 (as above)
 )
 
 
 def unexplained(
-    config: Mapping[str, Any], path: tuple[str, ...], num_layers: int, explained: Collection[str]
+    config: Mapping[str, Any], path: tuple[str, ...], num_layers: int, explained: Collection[str], *, is_known: bool
 ) -> list[str]:
     """What each field that speaks of layers and is not ``explained`` holds, as "path: why it is suspect".
 
     The section at ``path`` is searched with everything in it that is not a config of another model; around it, the
     fields of the configs that contain it. ``explained`` are dotted names relative to the section.
     """
+    harmless = _HARMLESS | _HARMLESS_WHERE_KNOWN if is_known else _HARMLESS
     found = []
     section: Mapping[str, Any] = config
     for depth in range(len(path) + 1):
         inside = depth == len(path)
         prefix = ".".join(path[:depth])
         for name, value in _leaves(section, deep=inside):
-            if name in explained or name.split(".")[-1] in _HARMLESS or name.split(".")[0] in _HARMLESS:
+            if name in explained or name.split(".")[-1] in harmless or name.split(".")[0] in harmless:
                 continue
             reason = _suspect(name.split(".")[-1], value, num_layers)
             if reason:
@@ -61,7 +73,7 @@ def _leaves(section: Mapping[str, Any], prefix: str = "", *, deep: bool) -> Iter
         name = f"{prefix}{key}"
         if not isinstance(value, Mapping) or _keyed_by_number(value):
             yield name, value
-        elif deep and "model_type" not in value and not str(key).endswith("quantization_config"):
+        elif deep and "model_type" not in value and not _OTHER_MODEL.search(str(key)):
             yield from _leaves(value, f"{name}.", deep=True)
 
 
@@ -70,17 +82,20 @@ def _keyed_by_number(value: Mapping[str, Any]) -> bool:
 
 
 def _suspect(key: str, value: Any, num_layers: int) -> str | None:
-    if isinstance(value, bool) or value is None:
-        return None
+    """Why a field may speak of layers; None if it does not look so."""
+    reason = None
     if isinstance(value, list | tuple):
-        if len(value) == num_layers and num_layers > 1:
-            return f"has {num_layers} entries, as there are layers"
-        return f"lists {value!r:.60}" if value and _LAYERISH.search(key) else None
-    if isinstance(value, Mapping):
-        return "is keyed by numbers, as layers are" if _keyed_by_number(value) else None
-    if isinstance(value, str):
-        fits = len(value) == num_layers and num_layers > 3 and " " not in value
-        return f"is {value!r:.60}" if "pattern" in key or (fits and _LAYERISH.search(key)) else None
-    if isinstance(value, int):
-        return f"is {value}" if _COUNTING.search(key) and value else None
-    return f"is {value}" if "depth" in key else None
+        if len(value) == num_layers > 1:
+            reason = f"has {num_layers} entries, as there are layers"
+        elif value and _LAYERISH.search(key):
+            reason = f"lists {value!r:.60}"
+    elif isinstance(value, Mapping):
+        reason = "is keyed by numbers, as layers are" if _keyed_by_number(value) else None
+    elif isinstance(value, str):
+        fits = len(value) == num_layers > 3 and " " not in value and _LAYERISH.search(key)
+        reason = f"is {value!r:.60}" if "pattern" in key or fits else None
+    elif isinstance(value, int) and not isinstance(value, bool):
+        reason = f"is {value}" if _COUNTING.search(key) and value else None
+    elif isinstance(value, float):
+        reason = f"is {value}" if "depth" in key else None
+    return reason

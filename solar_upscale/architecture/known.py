@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from solar_upscale.architecture.families import COMPOSITE, COUNT_FIELDS, COUNT_NAMES, COUNTED
+from solar_upscale.architecture.families import COMPOSITE, COUNT_FIELDS, COUNT_NAMES, COUNTED, MTP_FIELDS
 from solar_upscale.architecture.fields import EVERY_TYPE, ROOT_ROWS, ROWS, Row
 from solar_upscale.architecture.findings import unexplained
 from solar_upscale.architecture.rules import Attribute, View
@@ -54,20 +54,22 @@ def depth_fields(config: Mapping[str, Any], stack: Stack) -> tuple[DepthField, .
                 fields.append(DepthField(prefix + name, value, treatment))
         if not attribute.fields:
             fields.append(DepthField(prefix + attribute.name, None, treatment))
-    for row in known.rows:
-        fields += [
-            DepthField(prefix + name, known.view.get(name), "layers after the last: they move to the new end")
-            for name in row.mtp
-            if known.view.get(name)
-        ]
+    fields += [
+        DepthField(
+            prefix + name, known.view.get(name), "next-token layers: after the last layer they move to the new end"
+        )
+        for name in MTP_FIELDS
+        if known.view.get(name)
+    ]
     explained = explained_fields(known)
-    for finding in unexplained(config, stack.config_path, stack.num_layers, explained):
+    for finding in unexplained(config, stack.config_path, stack.num_layers, explained, is_known=known.is_known):
         path, _, reason = finding.partition(": ")
         fields.append(DepthField(path, reason, "not known: refused"))
     return tuple(fields)
 
 
 def what_is_known(config: Mapping[str, Any], stack: Stack) -> Known:
+    """The attributes, counts and rows that apply to the stack; ``is_known`` is False where the tables end."""
     section = section_at(config, stack.config_path)
     view = View(section, config, stack.num_layers)
     root_type = str(config.get("model_type") or "")
@@ -78,10 +80,11 @@ def what_is_known(config: Mapping[str, Any], stack: Stack) -> Known:
     taken = {name for attribute in attributes for name in attribute.fields} | {
         attribute.name for attribute in attributes
     }
-    attributes += tuple(attribute for attribute in EVERY_TYPE if attribute.name not in taken)
     in_family = not stack.config_path or root_type in COMPOSITE or root_type in COUNTED or root_type in ROWS
     text = stack.role in ("decoder", "encoder")
     is_known = text and in_family and (row is not None or model_type in COUNTED)
+    if is_known:
+        attributes += tuple(attribute for attribute in EVERY_TYPE if attribute.name not in taken)
     own_counts = COUNT_FIELDS.get(model_type, {}).get(stack.role)
     names = own_counts or COUNT_NAMES
     counts = tuple(name for name in names if section.get(name) == stack.num_layers and section.get(name) is not True)
@@ -96,8 +99,9 @@ def what_is_known(config: Mapping[str, Any], stack: Stack) -> Known:
 
 
 def explained_fields(known: Known) -> set[str]:
+    """The dotted names of every field that a rule speaks for."""
     names = {name for attribute in known.attributes for name in attribute.fields}
-    names |= {*known.counts, *known.proportional, *COUNT_NAMES}
+    names |= {*known.counts, *known.proportional, *COUNT_NAMES, *MTP_FIELDS}
     for row in known.rows:
-        names |= {*row.mtp, *row.beside}
+        names |= {*row.beside}
     return names

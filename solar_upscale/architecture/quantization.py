@@ -127,7 +127,7 @@ def _tail(prefix: str) -> str:
 def _says_number(pattern: str) -> bool:
     """Whether a regular expression says which layers: a digit other than a class or a count of repetitions."""
     plain = re.sub(r"\\d|\[0-9\]|\{\d*,?\d*\}", "", pattern)
-    return bool(re.search(r"\d", plain)) or "\\d" not in pattern and "[0-9" in pattern and "[0-9]" not in pattern
+    return bool(re.search(r"\d", plain)) or ("\\d" not in pattern and "[0-9" in pattern and "[0-9]" not in pattern)
 
 
 def _matches(pattern: str, name: str) -> bool:

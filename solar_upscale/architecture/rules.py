@@ -95,7 +95,7 @@ class Attribute:
         return [j for j, (a, b) in enumerate(zip(got, wanted, strict=True)) if not same(a, b)]
 
     def express(self, source: View, view: View, wanted: Vector, sources: Sequence[int]) -> Updates | None:
-        """The smallest set of fields that makes ``view``, made from ``source``, say ``wanted``; None if there is none."""
+        """The fewest fields that make ``view``, made from ``source``, say ``wanted``; None if nothing does."""
         used = [encoding for encoding in self.encodings if encoding.read(source, source.num_layers) is not None]
         updates: Updates = {}
         for encoding in used:

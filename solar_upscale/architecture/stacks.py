@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from solar_upscale.architecture.families import COUNT_FIELDS, COUNT_NAMES, PARALLEL, TEXT_SECTIONS
+from solar_upscale.architecture.families import COUNT_FIELDS, COUNT_NAMES, MTP_FIELDS, PARALLEL, TEXT_SECTIONS
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
 
@@ -36,7 +36,6 @@ _ENCODER_SECTIONS: tuple[tuple[str, ...], ...] = (
     ("vision_config",), ("audio_config",),
 )  # fmt: skip
 _MTP_PARTS = frozenset({"eh_proj", "enorm", "hnorm", "shared_head", "final_layernorm", "input_proj"})
-_MTP_FIELDS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 Rests = dict[int, set[str]]
 
@@ -114,15 +113,15 @@ def section_type(config: Mapping[str, Any], path: tuple[str, ...]) -> str:
     """The model type that rules the section: its own, else what the root's model type uses there."""
     own = section_at(config, path).get("model_type")
     root = str(config.get("model_type") or "")
-    if isinstance(own, str) and own:
-        return own
-    return _DEFAULT_TEXT_TYPE.get(root, root) if path or root in _FLAT else root
+    return own if path and isinstance(own, str) and own else _DEFAULT_TEXT_TYPE.get(root, root)
 
 
-# The text model of a composite whose section does not name its type, as published configs often do not.
+# The text model of a composite whose section does not name its type, or that keeps the text model's fields at the top,
+# as published configs often do.
 _DEFAULT_TEXT_TYPE = {
     "aria": "aria_text", "cohere_compass": "cohere_compass_text", "deepseek_ocr2": "deepseek_ocr2_text",
-    "dots3_note": "dots3_note_text", "ernie4_5_vl_moe": "ernie4_5_vl_moe_text", "fuyu": "persimmon", "gemma3": "gemma3_text",
+    "dots3_note": "dots3_note_text", "ernie4_5_vl_moe": "ernie4_5_vl_moe_text", "fuyu": "persimmon",
+    "gemma3": "gemma3_text",
     "gemma3n": "gemma3n_text", "gemma4": "gemma4_text", "gemma4_unified": "gemma4_unified_text", "glm4v": "glm4v_text",
     "glm4v_moe": "glm4v_moe_text", "glm5_next": "glm5_next_text", "glm_ocr": "glm_ocr_text",
     "hunyuan_vl": "hunyuan_vl_text", "idefics2": "mistral", "idefics3": "llama", "inkling2": "inkling2_text",
@@ -130,7 +129,8 @@ _DEFAULT_TEXT_TYPE = {
     "llama4": "llama4_text", "llava": "llama", "llava_next": "llama", "llava_next_video": "llama",
     "llava_onevision": "qwen2", "minimax_m3_vl": "minimax_m3_vl_text", "mistral3": "mistral",
     "mistral_large4": "mistral_large4_text", "mllama": "mllama_text_model", "molmo2": "molmo2_text",
-    "muse_glimmer": "muse_glimmer_text", "muse_spark": "muse_spark_text", "nemotron_h_omni": "nemotron_h", "ovis2": "qwen2",
+    "muse_glimmer": "muse_glimmer_text", "muse_spark": "muse_spark_text", "nemotron_h_omni": "nemotron_h",
+    "ovis2": "qwen2",
     "paddleocr_vl": "paddleocr_vl_text", "paligemma": "gemma", "qwen2_5_omni_thinker": "qwen2_5_omni_text",
     "qwen2_5_omni": "qwen2_5_omni_text", "qwen2_5_vl": "qwen2_5_vl_text", "qwen2_audio": "qwen2",
     "qwen2_vl": "qwen2_vl_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
@@ -139,12 +139,10 @@ _DEFAULT_TEXT_TYPE = {
     "shieldgemma2": "gemma3_text", "smolvlm": "llama", "step3p7": "step3p5", "unlimited_ocr": "unlimited_ocr_text",
     "video_llava": "llama", "vipllava": "llama",
 }  # fmt: skip
-# Types whose published configs hold the text model's fields at the top.
-_FLAT = frozenset(_DEFAULT_TEXT_TYPE)
 
 
 def _numbered(tensors: Iterable[str]) -> dict[str, Rests]:
-    """What stands behind each number, by prefix. Only the first number of a name counts: the others are inside a layer."""
+    """What stands behind each number, by prefix. Only a name's first number counts: the others are inside a layer."""
     groups: dict[str, Rests] = defaultdict(lambda: defaultdict(set))
     for name in tensors:
         parts = name.split(".")
@@ -222,5 +220,5 @@ def _without_mtp(rests: Rests, config: Mapping[str, Any], path: tuple[str, ...],
     count = max(counts)
     behind = {part for index, names in rests.items() if index >= count for name in names for part in name.split(".")}
     section = section_at(config, path)
-    declared = any(isinstance(section.get(name), int) and section[name] for name in _MTP_FIELDS)
+    declared = any(isinstance(section.get(name), int) and section[name] for name in MTP_FIELDS)
     return count if declared or behind & _MTP_PARTS else total

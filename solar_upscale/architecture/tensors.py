@@ -10,7 +10,7 @@ from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.header import TensorInfo
 
-__all__ = ["check_layers_alike", "module_names", "numbered_indices", "check_shared_module"]
+__all__ = ["check_layers_alike", "check_shared_module", "module_names", "numbered_indices"]
 
 # What a quantiser puts in a weight's place or beside it; a layer that it skipped has the plain weight.
 _PARAMETER = re.compile(
@@ -53,7 +53,8 @@ def check_layers_alike(
         if signatures[layer] != signatures[like]:
             odd = sorted(signatures[layer] ^ signatures[like])
             raise UnsupportedError(
-                f"{stack.name} ({model_type}): layers {like} and {layer} have different tensors and no known field says why: "
+                f"{stack.name} ({model_type}): layers {like} and {layer} have different tensors and no known "
+                "field says why: "
                 f"{', '.join(odd[:3])}{' and more' if len(odd) > 3 else ''}"
             )
 
@@ -70,7 +71,8 @@ def check_shared_module(
     holders = {found[1] for name in tensors if (found := split(name)) and f".{module}." in f"{found[2]}."}
     if holders and not holders & set(sources):
         raise UnsupportedError(
-            f"{stack.name}: {module} is shared by several layers and stored under layer {min(holders)} only, which the pattern "
+            f"{stack.name}: {module} is shared by several layers and stored under layer {min(holders)} only, "
+            "which the pattern "
             "drops; keep that layer"
         )
 
