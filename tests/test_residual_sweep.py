@@ -9,21 +9,21 @@ refusals: where the table refuses, a repeat with every matrix that could write s
 
 import copy
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors import safe_open
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from solar_upscale.architecture.residual import block_model_type, residual_writers
-from solar_upscale.architecture.residual_table import READERS
+from solar_upscale.architecture.residual_table import BLOCKS, READERS
 from solar_upscale.architecture.types import ResidualRule
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.header import TensorInfo
@@ -164,29 +164,42 @@ def check_identity(model: PreTrainedModel, layers: nn.ModuleList, rules: Mapping
     assert moved >= len(rules) - 1, "the layers do something, so that being an identity says something"
 
 
-def check_factor(
+def factor_error(
     model: PreTrainedModel, layers: nn.ModuleList, rules: Mapping[int, dict[str, ResidualRule]], factor: float
-) -> None:
+) -> float:
+    """The largest error of the outputs with a layer's writers multiplied, as a part of the largest output."""
+    error = 0.0
     for index, layer_rule in rules.items():
         layer = layers[index]
         if any(rule.only_zero for rule in layer_rule.values()):
-            with pytest.raises(UnsupportedError, match="only"):
+            with pytest.raises(UnsupportedError, match="only 0 can"):
                 put_factor(copy.deepcopy(layer), layer_rule, factor)
             continue
         with additions_scaled(layer, factor) as watched:
             expected = residual_models.outputs(model)
         before = {name: tensor.detach().clone() for name, tensor in tensors_of(layer).items()}
+        plain = residual_models.outputs(model)
         put_factor(layer, layer_rule, factor)
         got = residual_models.outputs(model)
         with torch.no_grad():
             for name, tensor in tensors_of(layer).items():
                 tensor.copy_(before[name])
-        assert watched.additions >= 1 or torch.equal(expected, residual_models.outputs(model))
-        # A gain stored as w in (1 + w) is rounded where it is stored, whatever the factor.
-        if factor != 0.5 or any(rule.offset for rule in layer_rule.values()):
-            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
-        else:
-            assert torch.equal(got, expected)
+        assert watched.additions or torch.equal(plain, expected)
+        error = max(error, float((got - expected).abs().max() / expected.abs().max()))
+    return error
+
+
+def check_factor(
+    model: PreTrainedModel, prefix: str, layers: nn.ModuleList, rules: Mapping[int, dict[str, ResidualRule]]
+) -> None:
+    # A gain stored as w in (1 + w) is rounded where it is stored, whatever the factor.
+    rounded = any(rule.offset for layer_rule in rules.values() for rule in layer_rule.values())
+    assert factor_error(model, layers, rules, 0.5) <= (1e-5 if rounded else 0.0)
+    error = factor_error(model, layers, rules, 0.3)
+    if error > 1e-5:  # some random models amplify the last bit of float32 a thousandfold; float64 tells
+        wide = copy.deepcopy(model).double()
+        error = factor_error(wide, dict(residual_models.stacks(wide))[prefix], rules, 0.3)
+    assert error <= 1e-5
 
 
 def saved(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
@@ -246,14 +259,12 @@ def prove(label: str, folder: Path) -> list[str]:
         except UnsupportedError as refusal:
             known = "is not known" not in str(refusal)
             told.append(f"{'refused' if known else 'unknown'} {prefix}: {refusal}")
-            if known:
-                assert not could_be_identity(model, layers), f"{label}: {prefix}: could be an identity, but: {refusal}"
+            if known and could_be_identity(model, layers):
+                pytest.fail(f"{label}: {prefix}: could be an identity, but: {refusal}")
             continue
         check_shared_state(model, config, prefix, layers, rules)
         check_identity(model, layers, rules)
-        check_factor(model, layers, rules, 0.5)
-        wide = copy.deepcopy(model).double()
-        check_factor(wide, dict(residual_models.stacks(wide))[prefix], rules, 0.3)
+        check_factor(model, prefix, layers, rules)
         narrow = copy.deepcopy(model).to(torch.bfloat16)
         check_identity(narrow, dict(residual_models.stacks(narrow))[prefix], rules)
         check_file(model, config, prefix, layers, rules, folder / prefix)
@@ -303,3 +314,70 @@ def could_be_identity(model: PreTrainedModel, layers: nn.ModuleList) -> bool:
             if not torch.equal(residual_models.outputs(model), expected):
                 return False
     return True
+
+
+REPRESENTATIVE = (
+    "CausalLM llama biases",
+    "CausalLM mistral",
+    "CausalLM mixtral",
+    "CausalLM gemma2",
+    "CausalLM gemma4_text experts",
+    "CausalLM olmo2",
+    "CausalLM gpt2",
+    "CausalLM gpt_neox",
+    "CausalLM falcon",
+    "CausalLM phi3",
+    "CausalLM opt",
+    "CausalLM qwen3_next",
+    "CausalLM granitemoehybrid mixed",
+    "CausalLM gpt_oss",
+    "Seq2SeqLM t5",
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers and torch about tiny odd models
+@pytest.mark.parametrize("label", REPRESENTATIVE)
+def test_zero_is_an_identity_and_a_factor_is_that_factor(label: str, tmp_path: Path) -> None:
+    told = prove(label, tmp_path)
+    assert told
+    assert all(line.startswith("identity") for line in told)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("label", ["MaskedLM bert", "CausalLM opt post-norm", "CausalLM deepseek_v4"])
+def test_a_refusal_is_true(label: str, tmp_path: Path) -> None:
+    told = prove(label, tmp_path)
+    assert told
+    assert all(line.startswith("refused") for line in told)
+
+
+# Names that older configs give to blocks proved under another name.
+PROVED_AS = {"gpt-sw3": "gpt2", "fuyu": "persimmon", "qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text"}
+
+
+@pytest.mark.sweep
+@pytest.mark.filterwarnings("ignore")
+def test_every_architecture_is_proved_or_truly_refused(tmp_path: Path) -> None:
+    told: dict[str, list[str]] = {}
+    problems: list[str] = []
+    for number, label in enumerate(residual_models.cases()):
+        if label in residual_models.NOT_RUN:
+            continue
+        try:
+            told[label] = prove(label, tmp_path / str(number))
+        except Exception as problem:  # noqa: BLE001 - every architecture is tried, and all that fail are told together
+            problems.append(f"{label}: {type(problem).__name__}: {str(problem)[:300]}")
+    lines = [line for found in told.values() for line in found]
+    proved = {line.split()[1] for line in lines if line.startswith("identity")}
+    counts = {kind: sum(line.startswith(kind) for line in lines) for kind in ("identity", "refused", "unknown")}
+    print(f"stacks: {counts}; model types proved: {len(proved)}; cases not run: {len(residual_models.NOT_RUN)}")
+    print("\n".join(line for line in lines if line.startswith("unknown")))
+    assert not problems, "\n".join(problems)
+    assert BLOCKS.keys() - PROVED_AS.keys() == proved
+    assert set(PROVED_AS.values()) <= proved

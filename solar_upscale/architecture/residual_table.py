@@ -31,7 +31,7 @@ _MLP = f"{_EXPERTS}|mlp.down_proj"
 _SHARED = "mlp.shared_experts.down_proj|mlp.shared_expert.down_proj|mlp.shared_mlp.down_proj"
 _INNER = ("self_attn.o_proj", "mlp.down_proj", "mlp.experts.*.down_proj", "mlp.experts.down_proj", *_SHARED.split("|"))
 
-_LLAMA = Block(("self_attn.o_proj|linear_attn.out_proj", _MLP), optional=(_SHARED,))
+_LLAMA = Block(("self_attn.o_proj|linear_attn.out_proj|self_attn.to_out", _MLP), optional=(_SHARED,))
 _MIXTRAL = Block(("self_attn.o_proj", "block_sparse_moe.experts.*.w2|mlp.experts.down_proj"))
 _POST_NORM = Block(("post_attention_layernorm", "post_feedforward_layernorm"), inner=_INNER)
 _FAIRSEQ = Block(("self_attn.out_proj|self_attn.output", "fc2"), optional=("encoder_attn.out_proj",))
@@ -99,7 +99,7 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "hunyuan_v1_moe mimo_v2_flash gpt_oss hy_v3 laguna qwen2_vl_text qwen2_5_vl_text "
         "qwen3_vl_text qwen3_vl_moe_text qwen2_5_omni_text qwen3_omni_moe_text glm4v_moe_text "
         "paddleocr_vl_text qwen2_vl qwen2_5_vl mistral4 cohere_compass_text axk2 "
-        "dots3_note_text hy_v4 hunyuan_vl_text unlimited_ocr_text idefics",
+        "dots3_note_text hy_v4 ",
     ),
     (Block(("self_attn.o_proj", f"{_MLP}|mlp.experts.fc2"), optional=(_SHARED,)), "aria_text"),
     (
@@ -165,8 +165,8 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "lfm3",
     ),
     (_FAIRSEQ, "opt biogpt xglm bigbird_pegasus blenderbot mbart pegasus pegasus_x m2m_100 whisper"),
-    (_FFN, "kosmos_2_text_model kosmos_2_5_text_model seamless_m4t seamless_m4t_v2 nllb-moe"),
-    (_T5, "udop t5 mt5 umt5 longt5 switch_transformers"),
+    (_FFN, "kosmos_2_5_text_model seamless_m4t seamless_m4t_v2 nllb-moe"),
+    (_T5, "t5 mt5 umt5 longt5 switch_transformers"),
     (_GRANITE_MOE, "granitemoe granitemoeshared granitemoe_swa granitemoehybrid"),
     (_GPT2, "gpt2 gpt-sw3 gpt_bigcode"),
     (Block(("attn.attention.out_proj", "mlp.c_proj"), inner=("attn.attention.bias",)), "gpt_neo"),
@@ -247,6 +247,7 @@ READERS: frozenset[str] = frozenset(
     """
     q_proj k_proj v_proj qkv_proj kv_proj gqkv_proj q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj q_gate_proj
     q k v query key value query_key_value c_attn Wqkv Wq Wk Wv wq_du wk_dv wv_dv wr_du project_q project_k project_v
+    to_q to_k to_v
     a_proj b_proj f_proj g_proj r_proj f_a_proj f_b_proj g_a_proj g_b_proj forget_gate rel_logits_proj
     q_conv1d k_conv1d v_conv1d conv1d conv_1d k_sconv v_sconv attn_sconv mlp_sconv indexer
     in_proj in_proj_a in_proj_b in_proj_ba in_proj_z in_proj_qkv in_proj_qkvz A_log D dt_proj dt_proj_weight dt_proj_bias x_proj x_proj_weight mup_vector
