@@ -328,8 +328,7 @@ REPRESENTATIVE = (
     "CausalLM falcon",
     "CausalLM phi3",
     "CausalLM opt",
-    "CausalLM qwen3_next",
-    "CausalLM granitemoehybrid mixed",
+    "CausalLM falcon_h1",
     "CausalLM gpt_oss",
     "Seq2SeqLM t5",
 )
@@ -371,7 +370,7 @@ def test_every_architecture_is_proved_or_truly_refused(tmp_path: Path) -> None:
             continue
         try:
             told[label] = prove(label, tmp_path / str(number))
-        except Exception as problem:  # noqa: BLE001 - every architecture is tried, and all that fail are told together
+        except Exception as problem:  # every architecture is tried, and all that fail are told together
             problems.append(f"{label}: {type(problem).__name__}: {str(problem)[:300]}")
     lines = [line for found in told.values() for line in found]
     proved = {line.split()[1] for line in lines if line.startswith("identity")}

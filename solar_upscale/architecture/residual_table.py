@@ -91,15 +91,14 @@ _FFN = Block(
 _BY_BLOCK: tuple[tuple[Block, str], ...] = (
     (
         _LLAMA,
-        "apertus arcee bitnet cohere cohere2 cwm diffllama ernie4_5 gemma glm granite granite_swa helium "
-        "hunyuan_v1_dense internlm3 iquestcoder jais2 llama ministral ministral3 mistral nemotron olmo phi3 "
-        "phi4_multimodal qwen2 qwen3 seed_oss smollm3 stablelm vaultgemma eurobert ultrabert minicpm3 youtu esmc "
-        "qwen3_5_text qwen3_5_moe_text qwen3_next qwen2_moe qwen3_moe cohere2_moe mellum olmoe dots1 exaone_moe "
-        "glm4_moe glm4_moe_lite glm_moe_dsa deepseek_v2 deepseek_v3 deepseek_v32 solar_open ernie4_5_moe flint "
-        "hunyuan_v1_moe mimo_v2_flash gpt_oss hy_v3 laguna qwen2_vl_text qwen2_5_vl_text "
-        "qwen3_vl_text qwen3_vl_moe_text qwen2_5_omni_text qwen3_omni_moe_text glm4v_moe_text "
-        "paddleocr_vl_text qwen2_vl qwen2_5_vl mistral4 cohere_compass_text axk2 "
-        "dots3_note_text hy_v4 ",
+        "apertus arcee axk2 bitnet cohere cohere2 cohere2_moe cohere_compass_text cwm deepseek_v2 deepseek_v3 "
+        "deepseek_v32 diffllama dots1 dots3_note_text ernie4_5 ernie4_5_moe esmc eurobert exaone_moe flint gemma "
+        "glm glm4_moe glm4_moe_lite glm4v_moe_text glm_moe_dsa gpt_oss granite granite_swa helium "
+        "hunyuan_v1_dense hunyuan_v1_moe hy_v3 hy_v4 internlm3 iquestcoder jais2 laguna llama mellum "
+        "mimo_v2_flash minicpm3 ministral ministral3 mistral mistral4 nemotron olmo olmoe paddleocr_vl_text phi3 "
+        "phi4_multimodal qwen2 qwen2_5_omni_text qwen2_5_vl qwen2_5_vl_text qwen2_moe qwen2_vl qwen2_vl_text "
+        "qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_omni_moe_text qwen3_vl_moe_text "
+        "qwen3_vl_text seed_oss smollm3 solar_open stablelm ultrabert vaultgemma youtu",
     ),
     (Block(("self_attn.o_proj", f"{_MLP}|mlp.experts.fc2"), optional=(_SHARED,)), "aria_text"),
     (
@@ -152,7 +151,13 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "hyperclovax",
     ),
     (
-        Block(("linear_attn.o_proj|post_attention_layernorm|feedforward_layer_norm", "post_feedforward_layernorm|mlp.down_proj"), inner=_INNER),
+        Block(
+            (
+                "linear_attn.o_proj|post_attention_layernorm|feedforward_layer_norm",
+                "post_feedforward_layernorm|mlp.down_proj",
+            ),
+            inner=_INNER,
+        ),
         "olmo_hybrid",
     ),
     (Block(("self_attn.o_proj", f"mlp.post_mlp_layernorm|post_mlp_layernorm|{_MLP}"), inner=_INNER), "axk1"),
@@ -220,10 +225,10 @@ _AFTER = "its blocks normalise the stream after adding to it, so no factor on a 
 _REFUSED_BY_REASON: tuple[tuple[str, str], ...] = (
     (
         _AFTER,
-        "albert bart bert bert-generation big_bird blenderbot-small camembert convbert data2vec-text deberta deberta-v2 "
-        "distilbert electra ernie flaubert fnet fsmt funnel git gte ibert jina_embeddings_v3 layoutlm led longformer "
-        "luke marian minimax mobilebert mpnet mra mvp nomic_bert nystromformer openai-gpt plbart prophetnet rembert "
-        "roberta roc_bert roformer squeezebert tapas trocr xlm xlm-roberta xlnet xmod yoso",
+        "albert bart bert bert-generation big_bird blenderbot-small camembert convbert data2vec-text deberta "
+        "deberta-v2 distilbert electra ernie flaubert fnet fsmt funnel git gte ibert jina_embeddings_v3 layoutlm "
+        "led longformer luke marian minimax mobilebert mpnet mra mvp nomic_bert nystromformer openai-gpt plbart "
+        "prophetnet rembert roberta roc_bert roformer squeezebert tapas trocr xlm xlm-roberta xlnet xmod yoso",
     ),
     ("its stream is several streams that each block mixes (hyper-connections or AltUp)", "deepseek_v4 gemma3n_text"),
     ("each addition weighs the stream by the layer's number", "beam"),
@@ -250,7 +255,8 @@ READERS: frozenset[str] = frozenset(
     to_q to_k to_v
     a_proj b_proj f_proj g_proj r_proj f_a_proj f_b_proj g_a_proj g_b_proj forget_gate rel_logits_proj
     q_conv1d k_conv1d v_conv1d conv1d conv_1d k_sconv v_sconv attn_sconv mlp_sconv indexer
-    in_proj in_proj_a in_proj_b in_proj_ba in_proj_z in_proj_qkv in_proj_qkvz A_log D dt_proj dt_proj_weight dt_proj_bias x_proj x_proj_weight mup_vector
+    in_proj in_proj_a in_proj_b in_proj_ba in_proj_z in_proj_qkv in_proj_qkvz A_log D
+    dt_proj dt_proj_weight dt_proj_bias x_proj x_proj_weight mup_vector
     linear_x linear_y rg_lru fgate_preact igate_preact ogate_preact
     gate_proj up_proj gate_up_proj fc1 fc_in c_fc dense_h_to_4h intermediate input_linear proj_up proj_up_gate
     wq wk wq_b wkv_a_with_mqa wkv_b fc1_latent_proj attn_hc ffn_hc hc_pre linear_gate
