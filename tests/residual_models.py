@@ -160,6 +160,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "CausalLM falcon post-norm residual": {"apply_residual_connection_post_layernorm": True, "parallel_attn": False},
     "CausalLM gemma4_text experts": {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2,
                                      "moe_intermediate_size": 24},
+    "CausalLM gemma4_text shared keys": {
+        "num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "CausalLM glm_moe_dsa shared index": {"indexer_types": ["full", "shared", "full", "full"]},
     "CausalLM gpt_neox sequential": {"use_parallel_residual": False},
     "CausalLM granite multiplier": {"residual_multiplier": 0.25},
     "CausalLM granitemoehybrid mixed": {"layer_types": ["mamba", "attention", "mamba", "attention"]},
