@@ -9,21 +9,23 @@ refusals: where the table refuses, a repeat with every matrix that could write s
 
 import copy
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+import transformers
 from safetensors import safe_open
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+from solar_upscale.architecture import residual
 from solar_upscale.architecture.residual import block_model_type, residual_writers
-from solar_upscale.architecture.residual_table import READERS
+from solar_upscale.architecture.residual_table import BLOCKS, READERS
 from solar_upscale.architecture.types import ResidualRule
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.header import TensorInfo
@@ -134,20 +136,24 @@ def put_factor(layer: nn.Module, rules: Mapping[str, ResidualRule], factor: floa
 
 def layer_rules(
     model: PreTrainedModel, config: Mapping[str, Any], prefix: str, layers: nn.ModuleList
-) -> dict[int, dict[str, ResidualRule]]:
-    """The rules of each layer by the tensor's name within the layer; layers whose state others reuse are left out."""
+) -> tuple[dict[int, dict[str, ResidualRule]], dict[int, dict[str, ResidualRule]]]:
+    """The rules of each layer by the tensor's name within it; second, those of layers whose state others reuse."""
     stack = residual_models.stack(model, prefix, prefix, len(layers))
     named = {f"{prefix}.{index}.{name}": t for index, part in enumerate(layers) for name, t in tensors_of(part).items()}
     rules: dict[int, dict[str, ResidualRule]] = {}
+    reused: dict[int, dict[str, ResidualRule]] = {}
     for index in range(len(layers)):
+        found, into = {}, rules
         try:
-            found = residual_writers(config, infos(named), stack, [index])[index]
+            found = residual_writers(config, infos(named), stack, [index])
         except UnsupportedError as refusal:
             if "a repeat would replace" not in str(refusal):
                 raise
-            continue
-        rules[index] = {name.removeprefix(f"{prefix}.{index}."): rule for name, rule in found.items()}
-    return rules
+            into = reused
+            with patch.object(residual, "_shared_state_problems", return_value=[]):
+                found = residual_writers(config, infos(named), stack, [index])
+        into[index] = {name.removeprefix(f"{prefix}.{index}."): rule for name, rule in found[index].items()}
+    return rules, reused
 
 
 def check_identity(model: PreTrainedModel, layers: nn.ModuleList, rules: Mapping[int, dict[str, ResidualRule]]) -> None:
@@ -164,29 +170,42 @@ def check_identity(model: PreTrainedModel, layers: nn.ModuleList, rules: Mapping
     assert moved >= len(rules) - 1, "the layers do something, so that being an identity says something"
 
 
-def check_factor(
+def factor_error(
     model: PreTrainedModel, layers: nn.ModuleList, rules: Mapping[int, dict[str, ResidualRule]], factor: float
-) -> None:
+) -> float:
+    """The largest error of the outputs with a layer's writers multiplied, as a part of the largest output."""
+    error = 0.0
     for index, layer_rule in rules.items():
         layer = layers[index]
         if any(rule.only_zero for rule in layer_rule.values()):
-            with pytest.raises(UnsupportedError, match="only"):
+            with pytest.raises(UnsupportedError, match="only 0 can"):
                 put_factor(copy.deepcopy(layer), layer_rule, factor)
             continue
         with additions_scaled(layer, factor) as watched:
             expected = residual_models.outputs(model)
         before = {name: tensor.detach().clone() for name, tensor in tensors_of(layer).items()}
+        plain = residual_models.outputs(model)
         put_factor(layer, layer_rule, factor)
         got = residual_models.outputs(model)
         with torch.no_grad():
             for name, tensor in tensors_of(layer).items():
                 tensor.copy_(before[name])
-        assert watched.additions >= 1 or torch.equal(expected, residual_models.outputs(model))
-        # A gain stored as w in (1 + w) is rounded where it is stored, whatever the factor.
-        if factor != 0.5 or any(rule.offset for rule in layer_rule.values()):
-            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
-        else:
-            assert torch.equal(got, expected)
+        assert watched.additions or torch.equal(plain, expected)
+        error = max(error, float((got - expected).abs().max() / expected.abs().max()))
+    return error
+
+
+def check_factor(
+    model: PreTrainedModel, prefix: str, layers: nn.ModuleList, rules: Mapping[int, dict[str, ResidualRule]]
+) -> None:
+    # A gain stored as w in (1 + w) is rounded where it is stored, whatever the factor.
+    rounded = any(rule.offset for layer_rule in rules.values() for rule in layer_rule.values())
+    assert factor_error(model, layers, rules, 0.5) <= (1e-5 if rounded else 0.0)
+    error = factor_error(model, layers, rules, 0.3)
+    if error > 1e-5:  # some random models amplify the last bit of float32 a thousandfold; float64 tells
+        wide = copy.deepcopy(model).double()
+        error = factor_error(wide, dict(residual_models.stacks(wide))[prefix], rules, 0.3)
+    assert error <= 1e-5
 
 
 def saved(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
@@ -242,18 +261,16 @@ def prove(label: str, folder: Path) -> list[str]:
         if not moves(model, layers):
             continue  # a stack that text alone does not reach
         try:
-            rules = layer_rules(model, config, prefix, layers)
+            rules, reused = layer_rules(model, config, prefix, layers)
         except UnsupportedError as refusal:
             known = "is not known" not in str(refusal)
             told.append(f"{'refused' if known else 'unknown'} {prefix}: {refusal}")
-            if known:
-                assert not could_be_identity(model, layers), f"{label}: {prefix}: could be an identity, but: {refusal}"
+            if known and could_be_identity(model, layers):
+                pytest.fail(f"{label}: {prefix}: could be an identity, but: {refusal}")
             continue
-        check_shared_state(model, config, prefix, layers, rules)
+        check_shared_state(model, layers, reused)
         check_identity(model, layers, rules)
-        check_factor(model, layers, rules, 0.5)
-        wide = copy.deepcopy(model).double()
-        check_factor(wide, dict(residual_models.stacks(wide))[prefix], rules, 0.3)
+        check_factor(model, prefix, layers, rules)
         narrow = copy.deepcopy(model).to(torch.bfloat16)
         check_identity(narrow, dict(residual_models.stacks(narrow))[prefix], rules)
         check_file(model, config, prefix, layers, rules, folder / prefix)
@@ -273,20 +290,15 @@ def moves(model: PreTrainedModel, layers: nn.ModuleList) -> bool:
 
 
 def check_shared_state(
-    model: PreTrainedModel,
-    config: Mapping[str, Any],
-    prefix: str,
-    layers: nn.ModuleList,
-    rules: Mapping[int, dict[str, ResidualRule]],
+    model: PreTrainedModel, layers: nn.ModuleList, reused: Mapping[int, dict[str, ResidualRule]]
 ) -> None:
     """A layer refused because later ones reuse its state is truly no identity, even with zero writers."""
     expected = residual_models.outputs(model)
-    for index in sorted(set(range(len(layers))) - set(rules)):
-        alike = next(rule for other, rule in rules.items() if rule.keys() <= tensors_of(layers[index]).keys())
+    for index, rules in reused.items():
         repeat = copy.deepcopy(layers[index])
-        put_factor(repeat, alike, 0.0)
+        put_factor(repeat, rules, 0.0)
         with repeated(layers[index], repeat):
-            assert not torch.equal(residual_models.outputs(model), expected), f"{prefix}.{index}"
+            assert not torch.equal(residual_models.outputs(model), expected), f"layer {index}"
 
 
 def could_be_identity(model: PreTrainedModel, layers: nn.ModuleList) -> bool:
@@ -303,3 +315,69 @@ def could_be_identity(model: PreTrainedModel, layers: nn.ModuleList) -> bool:
             if not torch.equal(residual_models.outputs(model), expected):
                 return False
     return True
+
+
+REPRESENTATIVE = (
+    "CausalLM llama biases",
+    "CausalLM mistral",
+    "CausalLM mixtral",
+    "CausalLM gemma2",
+    "CausalLM gemma4_text experts",
+    "CausalLM olmo2",
+    "CausalLM gpt2",
+    "CausalLM gpt_neox",
+    "CausalLM falcon",
+    "CausalLM phi3",
+    "CausalLM opt",
+    "CausalLM falcon_h1",
+    "CausalLM gpt_oss",
+    "Seq2SeqLM t5",
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers and torch about tiny odd models
+@pytest.mark.parametrize("label", REPRESENTATIVE)
+def test_zero_is_an_identity_and_a_factor_is_that_factor(label: str, tmp_path: Path) -> None:
+    told = prove(label, tmp_path)
+    assert told
+    assert all(line.startswith("identity") for line in told)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("label", ["MaskedLM bert", "CausalLM opt post-norm", "CausalLM deepseek_v4"])
+def test_a_refusal_is_true(label: str, tmp_path: Path) -> None:
+    told = prove(label, tmp_path)
+    assert told
+    assert all(line.startswith("refused") for line in told)
+
+
+# Names that older configs give to blocks proved under another name.
+PROVED_AS = {"gpt-sw3": "gpt2", "fuyu": "persimmon", "qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text"}
+
+
+@pytest.mark.sweep
+@pytest.mark.filterwarnings("ignore")
+def test_every_architecture_is_proved_or_truly_refused(tmp_path: Path) -> None:
+    told: dict[str, list[str]] = {}
+    problems: list[str] = []
+    for number, label in enumerate(residual_models.cases()):
+        if label in residual_models.NOT_RUN:
+            continue
+        try:
+            told[label] = prove(label, tmp_path / str(number))
+        except Exception as problem:  # every architecture is tried, and all that fail are told together
+            problems.append(f"{label}: {type(problem).__name__}: {str(problem)[:300]}")
+    lines = [line for found in told.values() for line in found]
+    proved = {line.split()[1] for line in lines if line.startswith("identity")}
+    counts = {kind: sum(line.startswith(kind) for line in lines) for kind in ("identity", "refused", "unknown")}
+    print(f"stacks: {counts}; model types proved: {len(proved)}; cases not run: {len(residual_models.NOT_RUN)}")
+    print("\n".join(line for line in lines if line.startswith("unknown")))
+    assert not problems, "\n".join(problems)
+    assert BLOCKS.keys() - PROVED_AS.keys() == proved
+    assert set(PROVED_AS.values()) <= proved

@@ -95,7 +95,7 @@ def _block(
             re.sub(r"\.\d+(?=\.)", ".*", f"{prefix}.{number}.{name}")
             for (prefix, number), names in by_place.items()
             for name, tensor in names.items()
-            if len(tensor.shape) > 1 and tensor.shape[-2] == hidden and not _reads(name)
+            if len(tensor.shape) > 1 and hidden in (None, tensor.shape[-2]) and not _reads(name)
         }
         shown = ", ".join(sorted(candidates)[:12]) or "none found"
         raise UnsupportedError(

@@ -31,7 +31,7 @@ _MLP = f"{_EXPERTS}|mlp.down_proj"
 _SHARED = "mlp.shared_experts.down_proj|mlp.shared_expert.down_proj|mlp.shared_mlp.down_proj"
 _INNER = ("self_attn.o_proj", "mlp.down_proj", "mlp.experts.*.down_proj", "mlp.experts.down_proj", *_SHARED.split("|"))
 
-_LLAMA = Block(("self_attn.o_proj|linear_attn.out_proj", _MLP), optional=(_SHARED,))
+_LLAMA = Block(("self_attn.o_proj|linear_attn.out_proj|self_attn.to_out", _MLP), optional=(_SHARED,))
 _MIXTRAL = Block(("self_attn.o_proj", "block_sparse_moe.experts.*.w2|mlp.experts.down_proj"))
 _POST_NORM = Block(("post_attention_layernorm", "post_feedforward_layernorm"), inner=_INNER)
 _FAIRSEQ = Block(("self_attn.out_proj|self_attn.output", "fc2"), optional=("encoder_attn.out_proj",))
@@ -91,15 +91,14 @@ _FFN = Block(
 _BY_BLOCK: tuple[tuple[Block, str], ...] = (
     (
         _LLAMA,
-        "apertus arcee bitnet cohere cohere2 cwm diffllama ernie4_5 gemma glm granite granite_swa helium "
-        "hunyuan_v1_dense internlm3 iquestcoder jais2 llama ministral ministral3 mistral nemotron olmo phi3 "
-        "phi4_multimodal qwen2 qwen3 seed_oss smollm3 stablelm vaultgemma eurobert ultrabert minicpm3 youtu esmc "
-        "qwen3_5_text qwen3_5_moe_text qwen3_next qwen2_moe qwen3_moe cohere2_moe mellum olmoe dots1 exaone_moe "
-        "glm4_moe glm4_moe_lite glm_moe_dsa deepseek_v2 deepseek_v3 deepseek_v32 solar_open ernie4_5_moe flint "
-        "hunyuan_v1_moe mimo_v2_flash gpt_oss hy_v3 laguna qwen2_vl_text qwen2_5_vl_text "
-        "qwen3_vl_text qwen3_vl_moe_text qwen2_5_omni_text qwen3_omni_moe_text glm4v_moe_text "
-        "paddleocr_vl_text qwen2_vl qwen2_5_vl mistral4 cohere_compass_text axk2 "
-        "dots3_note_text hy_v4 hunyuan_vl_text unlimited_ocr_text idefics",
+        "apertus arcee axk2 bitnet cohere cohere2 cohere2_moe cohere_compass_text cwm deepseek_v2 deepseek_v3 "
+        "deepseek_v32 diffllama dots1 dots3_note_text ernie4_5 ernie4_5_moe esmc eurobert exaone_moe flint gemma "
+        "glm glm4_moe glm4_moe_lite glm4v_moe_text glm_moe_dsa gpt_oss granite granite_swa helium "
+        "hunyuan_v1_dense hunyuan_v1_moe hy_v3 hy_v4 internlm3 iquestcoder jais2 laguna llama mellum "
+        "mimo_v2_flash minicpm3 ministral ministral3 mistral mistral4 nemotron olmo olmoe paddleocr_vl_text phi3 "
+        "phi4_multimodal qwen2 qwen2_5_omni_text qwen2_5_vl qwen2_5_vl_text qwen2_moe qwen2_vl qwen2_vl_text "
+        "qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_omni_moe_text qwen3_vl_moe_text "
+        "qwen3_vl_text seed_oss smollm3 solar_open stablelm ultrabert vaultgemma youtu",
     ),
     (Block(("self_attn.o_proj", f"{_MLP}|mlp.experts.fc2"), optional=(_SHARED,)), "aria_text"),
     (
@@ -152,7 +151,13 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "hyperclovax",
     ),
     (
-        Block(("linear_attn.o_proj|post_attention_layernorm|feedforward_layer_norm", "post_feedforward_layernorm|mlp.down_proj"), inner=_INNER),
+        Block(
+            (
+                "linear_attn.o_proj|post_attention_layernorm|feedforward_layer_norm",
+                "post_feedforward_layernorm|mlp.down_proj",
+            ),
+            inner=_INNER,
+        ),
         "olmo_hybrid",
     ),
     (Block(("self_attn.o_proj", f"mlp.post_mlp_layernorm|post_mlp_layernorm|{_MLP}"), inner=_INNER), "axk1"),
@@ -165,8 +170,8 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "lfm3",
     ),
     (_FAIRSEQ, "opt biogpt xglm bigbird_pegasus blenderbot mbart pegasus pegasus_x m2m_100 whisper"),
-    (_FFN, "kosmos_2_text_model kosmos_2_5_text_model seamless_m4t seamless_m4t_v2 nllb-moe"),
-    (_T5, "udop t5 mt5 umt5 longt5 switch_transformers"),
+    (_FFN, "kosmos_2_5_text_model seamless_m4t seamless_m4t_v2 nllb-moe"),
+    (_T5, "t5 mt5 umt5 longt5 switch_transformers"),
     (_GRANITE_MOE, "granitemoe granitemoeshared granitemoe_swa granitemoehybrid"),
     (_GPT2, "gpt2 gpt-sw3 gpt_bigcode"),
     (Block(("attn.attention.out_proj", "mlp.c_proj"), inner=("attn.attention.bias",)), "gpt_neo"),
@@ -220,10 +225,10 @@ _AFTER = "its blocks normalise the stream after adding to it, so no factor on a 
 _REFUSED_BY_REASON: tuple[tuple[str, str], ...] = (
     (
         _AFTER,
-        "albert bart bert bert-generation big_bird blenderbot-small camembert convbert data2vec-text deberta deberta-v2 "
-        "distilbert electra ernie flaubert fnet fsmt funnel git gte ibert jina_embeddings_v3 layoutlm led longformer "
-        "luke marian minimax mobilebert mpnet mra mvp nomic_bert nystromformer openai-gpt plbart prophetnet rembert "
-        "roberta roc_bert roformer squeezebert tapas trocr xlm xlm-roberta xlnet xmod yoso",
+        "albert bart bert bert-generation big_bird blenderbot-small camembert convbert data2vec-text deberta "
+        "deberta-v2 distilbert electra ernie flaubert fnet fsmt funnel git gte ibert jina_embeddings_v3 layoutlm "
+        "led longformer luke marian minimax mobilebert mpnet mra mvp nomic_bert nystromformer openai-gpt plbart "
+        "prophetnet rembert roberta roc_bert roformer squeezebert tapas trocr xlm xlm-roberta xlnet xmod yoso",
     ),
     ("its stream is several streams that each block mixes (hyper-connections or AltUp)", "deepseek_v4 gemma3n_text"),
     ("each addition weighs the stream by the layer's number", "beam"),
@@ -247,9 +252,11 @@ READERS: frozenset[str] = frozenset(
     """
     q_proj k_proj v_proj qkv_proj kv_proj gqkv_proj q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj q_gate_proj
     q k v query key value query_key_value c_attn Wqkv Wq Wk Wv wq_du wk_dv wv_dv wr_du project_q project_k project_v
+    to_q to_k to_v
     a_proj b_proj f_proj g_proj r_proj f_a_proj f_b_proj g_a_proj g_b_proj forget_gate rel_logits_proj
     q_conv1d k_conv1d v_conv1d conv1d conv_1d k_sconv v_sconv attn_sconv mlp_sconv indexer
-    in_proj in_proj_a in_proj_b in_proj_ba in_proj_z in_proj_qkv in_proj_qkvz A_log D dt_proj dt_proj_weight dt_proj_bias x_proj x_proj_weight mup_vector
+    in_proj in_proj_a in_proj_b in_proj_ba in_proj_z in_proj_qkv in_proj_qkvz A_log D
+    dt_proj dt_proj_weight dt_proj_bias x_proj x_proj_weight mup_vector
     linear_x linear_y rg_lru fgate_preact igate_preact ogate_preact
     gate_proj up_proj gate_up_proj fc1 fc_in c_fc dense_h_to_4h intermediate input_linear proj_up proj_up_gate
     wq wk wq_b wkv_a_with_mqa wkv_b fc1_latent_proj attn_hc ffn_hc hc_pre linear_gate
