@@ -156,9 +156,11 @@ def _read_provenance(found: FolderSource) -> tuple[bytes, dict[str, Any]]:
 def _open(source: str | Path | Source, job: Job, how: dict[str, Any]) -> Source:
     if not isinstance(source, str | Path):
         return source
-    if not Path(source).is_dir():
-        how = {"revision": job.revision, **how, "stream": True}
-    return open_source(str(source), **how)
+    if isinstance(source, Path):
+        return open_source(str(source.absolute()))
+    if not Path(source).expanduser().is_dir():
+        how = {**how, "revision": how.get("revision") or job.revision, "stream": True}
+    return open_source(source, **how)
 
 
 def _plan_again(source: Source, job: Job, record: Mapping[str, Any]) -> UpscalePlan:
