@@ -233,7 +233,7 @@ def _documents_and_sidecars(found: FolderSource, plan: UpscalePlan, source: Sour
         if name in files and _same(found.stream(name, 0, files[name].nbytes), [data]):
             continue
         if name in _EDITABLE:
-            remarks.append(f"{name} is not the one that was written")
+            remarks.append(f"{name} is not the one that the plan writes")
         else:
             yield f"{name}: is not what the plan says" if name in files else f"{name}: is missing"
     for file in plan.sidecars:

@@ -417,8 +417,7 @@ def stop_before(number: int, job: Callable[[], object]) -> bool:
     with pytest.MonkeyPatch.context() as patch:
         for name in EFFECTS:
             if hasattr(os, name):
-                real = getattr(os, name) if name != "fsync" else lambda fd: None  # a kill forgets nothing
-                patch.setattr(os, name, watched(real))
+                patch.setattr(os, name, watched(getattr(os, name)))
         try:
             job()
         except Killed:
@@ -427,7 +426,10 @@ def stop_before(number: int, job: Callable[[], object]) -> bool:
         return False
 
 
-def test_stop_at_any_effect_leaves_nothing_that_looks_finished_and_is_resumed(tmp_path: Path) -> None:
+def test_stop_at_any_effect_leaves_nothing_that_looks_finished_and_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # a kill forgets nothing, and waiting is long
     source = write_checkpoint(tmp_path / "s", shards=2, layers=3, hidden=8, inner=8, vocab=8)
     job = lambda output: su.upscale_checkpoint(source, output, ["0:2", "1:3"], init="identity")  # noqa: E731
     job(tmp_path / "whole" / "out")
