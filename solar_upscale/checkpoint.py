@@ -26,6 +26,8 @@ MAX_JSON_CONTAINERS = 200_000
 MAX_JSON_DEPTH = 64
 # Tensors of a whole checkpoint; the largest published ones have about 100,000.
 MAX_CHECKPOINT_TENSORS = 1_000_000
+# Characters of a tensor's name; published ones have fewer than 200.
+MAX_NAME_LENGTH = 1000
 
 # The names that transformers looks for, in the order in which it takes them.
 _WEIGHTS = (
@@ -258,12 +260,17 @@ def _open_shard(source: Source, file: SourceFile) -> Shard:
 
 
 def _check_weight_map(shards: tuple[Shard, ...], weight_map: Mapping[str, str] | None) -> None:
-    """No tensor twice, and every tensor where the index says it is."""
+    """No tensor twice, none with an absurd name, and every tensor where the index says it is."""
     found: dict[str, str] = {}
     for shard in shards:
         for tensor in shard.tensors:
             if tensor.name in found:
                 raise CheckpointError(f"{tensor.name}: lies in both {found[tensor.name]} and {shard.filename}")
+            if len(tensor.name) > MAX_NAME_LENGTH:
+                raise CheckpointError(
+                    f"{shard.filename}: {tensor.name[:80]}...: a name of {len(tensor.name)} characters; the limit is "
+                    f"{MAX_NAME_LENGTH}"
+                )
             found[tensor.name] = shard.filename
     if not found:
         raise CheckpointError(f"{_listed([shard.filename for shard in shards])}: no tensors")

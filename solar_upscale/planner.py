@@ -32,7 +32,7 @@ from solar_upscale.layout import Target, mirror_layout, model_layout
 from solar_upscale.pattern import LayerPattern, parse_layers, resolve_entries
 from solar_upscale.plan import INDEX_NAME, Job, Pass, Piece, Summary, UpscalePlan, json_bytes
 from solar_upscale.provenance import PROVENANCE_NAME, provenance
-from solar_upscale.transform import Gather, Init, parse_init, transform_for
+from solar_upscale.transform import Gather, Init, check_factor, parse_init, transform_for
 
 __all__ = ["factor_rules", "layer_factors", "make_plan"]
 
@@ -122,19 +122,28 @@ def layer_factors(
     """The factor on each target layer's contribution to the residual stream; an entry's own scale wins over ``start``.
 
     Raises:
-        PatternError: there are not as many scales as entries.
+        PatternError: there are not as many scales as entries, or one is no number that float32 holds.
     """
     scales: Sequence[float | None] = (None,) * len(pattern)
     if entry_scales is not None:
         entries = resolve_entries(layers, pattern.num_source_layers)
         if len(entries) != len(entry_scales):
             raise PatternError(f"layers: {len(entries)} entries have {len(entry_scales)} scales; expected one for each")
+        for number, scale in enumerate(entry_scales):
+            if scale is not None:
+                _check_scale(scale, f"layers: entry {number}: scale")
         scales = [scale for entry, scale in zip(entries, entry_scales, strict=True) for _ in entry]
     counts = Counter(pattern.sources)
     return tuple(
         start.factor(occurrence, counts[source]) if scale is None else scale
         for source, occurrence, scale in zip(pattern.sources, pattern.occurrences, scales, strict=True)
     )
+
+
+def _check_scale(scale: float, where: str) -> None:
+    if isinstance(scale, bool) or not isinstance(scale, int | float):
+        raise PatternError(f"{where}: expected a number, got {type(scale).__name__}")
+    check_factor(scale, where)
 
 
 def factor_rules(

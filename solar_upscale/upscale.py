@@ -86,7 +86,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     """
     if isinstance(source, str | Path):
         source = open_source(
-            str(source),
+            _place(source),
             revision=revision,
             token=token,
             cache_dir=cache_dir,
@@ -150,7 +150,7 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
     """
     if isinstance(source, str | Path):
         source = open_source(
-            str(source),
+            _place(source),
             revision=revision,
             token=token,
             cache_dir=cache_dir,
@@ -207,6 +207,11 @@ def write_plan(
         forget_leftovers(plan, output)
         return ()
     return tuple(execute(plan, source, output, overwrite=overwrite, executor=executor, on_bytes=on_bytes))
+
+
+def _place(source: str | Path) -> str:
+    """The text for ``open_source``: a Path is a folder, even where a Hub id is spelled the same."""
+    return source if isinstance(source, str) else str(source.absolute())
 
 
 def parse_nbytes(size: int | str) -> int:

@@ -156,9 +156,11 @@ def _read_provenance(found: FolderSource) -> tuple[bytes, dict[str, Any]]:
 def _open(source: str | Path | Source, job: Job, how: dict[str, Any]) -> Source:
     if not isinstance(source, str | Path):
         return source
-    if not Path(source).is_dir():
-        how = {"revision": job.revision, **how, "stream": True}
-    return open_source(str(source), **how)
+    if isinstance(source, Path):
+        return open_source(str(source.absolute()))
+    if not Path(source).expanduser().is_dir():
+        how = {**how, "revision": how.get("revision") or job.revision, "stream": True}
+    return open_source(source, **how)
 
 
 def _plan_again(source: Source, job: Job, record: Mapping[str, Any]) -> UpscalePlan:
@@ -231,7 +233,7 @@ def _documents_and_sidecars(found: FolderSource, plan: UpscalePlan, source: Sour
         if name in files and _same(found.stream(name, 0, files[name].nbytes), [data]):
             continue
         if name in _EDITABLE:
-            remarks.append(f"{name} is not the one that was written")
+            remarks.append(f"{name} is not the one that the plan writes")
         else:
             yield f"{name}: is not what the plan says" if name in files else f"{name}: is missing"
     for file in plan.sidecars:
