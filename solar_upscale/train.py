@@ -14,8 +14,9 @@ __all__ = ["freeze_originals"]
 def freeze_originals(model: "nn.Module", layers: Collection[int], *, stack: str | None = None) -> "list[nn.Parameter]":
     """Freeze all of ``model`` but ``layers``, and return the parameters to give to an optimiser.
 
-    ``layers`` are target layers: ``trainers.layers`` of solar_upscale.json, or ``LayerPattern.repeats``. ``stack`` is the
-    path of the module list ("model.layers"); without it the model's one list, or the one as long as its config says.
+    ``layers`` are target layers: ``trainers.layers`` of solar_upscale.json, or ``LayerPattern.repeats``. ``stack`` is
+    the path of the module list ("model.layers"); without it the model's one list, or the one as long as its config
+    says.
     Gradients that frozen parameters still hold are let go of, so that no optimiser moves them.
 
     Raises:

@@ -56,7 +56,7 @@ def check_room(folder: Path, nbytes: int) -> None:
     Raises:
         OutputError: it has fewer.
     """
-    import shutil  # noqa: PLC0415 - not quick to import
+    import shutil
 
     with told_as_output_error(folder):
         usage = shutil.disk_usage(folder)

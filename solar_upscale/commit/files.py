@@ -146,7 +146,7 @@ def remove_parts(folder: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove a folder, file or link, if there; never what a link points to."""
-    import shutil  # noqa: PLC0415 - seldom needed, and not quick to import
+    import shutil
 
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -95,7 +95,7 @@ def remove_leftovers(output: Path, *, job: str) -> None:
 
 
 def _digest(text: str) -> str:
-    import hashlib  # noqa: PLC0415 - not before there is something to write
+    import hashlib
 
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -210,7 +210,7 @@ def exchange_names(one: Path, other: Path) -> bool:
     """
     if sys.platform != "linux":
         return False
-    import ctypes  # noqa: PLC0415 - only a replaced output pays for it
+    import ctypes
 
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE

@@ -96,7 +96,7 @@ def _lock_at_once(lock_fd: int, path: Path) -> None:
 
 
 def _say_who_holds(lock_fd: int) -> None:
-    import platform  # noqa: PLC0415 - not before there is something to write
+    import platform
 
     os.ftruncate(lock_fd, 0)
     os.lseek(lock_fd, 0, os.SEEK_SET)

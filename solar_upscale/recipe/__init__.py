@@ -66,8 +66,8 @@ def _shipped_files() -> dict[str, Traversable]:
 
 def _read(file: Traversable, name: str) -> Recipe:
     # YAML is imported for a job that has a recipe, not for those that have none.
-    from solar_upscale.recipe.dialects import read_recipe  # noqa: PLC0415
-    from solar_upscale.recipe.document import read_document  # noqa: PLC0415
+    from solar_upscale.recipe.dialects import read_recipe
+    from solar_upscale.recipe.document import read_document
 
     shown = str(file) if isinstance(file, Path) else file.name
     try:
@@ -85,7 +85,7 @@ def _read(file: Traversable, name: str) -> Recipe:
 
 
 def _no_such_recipe(wanted: str, names: list[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 (only an error needs it)
+    from difflib import get_close_matches
 
     close = get_close_matches(wanted, names, n=1)
     hint = f'did you mean "{close[0]}"? ' if close else ""
