@@ -42,6 +42,7 @@ from solar_upscale.architecture.formulas import (
     INVERSE_INDEX,
     LAST_ONLY,
     LINEAR,
+    MLLAMA_CROSS,
     MOE_FREQUENCY,
     NEOMME_TYPES,
     NO_ROPE,
@@ -423,7 +424,7 @@ ROWS: Mapping[str, Row] = {
         )
     ),
     "mllama_text_model": Row(
-        (Attribute("cross_attention_layers", (Indices("cross_attention_layers", "cross", "self"),)),)
+        (Attribute("cross_attention_layers", (Indices("cross_attention_layers", "cross", "self"), MLLAMA_CROSS)),)
     ),
     "modernbert": Row((layer_types(every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),
     "modernbert-decoder": Row((layer_types(every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),

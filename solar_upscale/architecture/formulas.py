@@ -26,6 +26,7 @@ __all__ = [
     "INVERSE_INDEX",
     "LAST_ONLY",
     "LINEAR",
+    "MLLAMA_CROSS",
     "MOE_FREQUENCY",
     "NEOMME_TYPES",
     "NO_ROPE",
@@ -133,6 +134,7 @@ def _frequency(view: View, i: int, n: int) -> bool | None:
     return i % step == 0 if isinstance(step, int) and step > 1 else None
 
 
+MLLAMA_CROSS = Formula(lambda view, i, n: "cross" if i in (3, 8, 13, 18, 23, 28, 33, 38) else "self")
 MOE_FREQUENCY = Formula(_frequency, ("moe_layer_freq",))
 FIRST_ONLY = by_position(
     "first layer",

@@ -19,7 +19,7 @@ __all__ = ["choose_stack", "find_stacks", "name_splitter", "section_at", "sectio
 _OTHER = re.compile(
     r"vision|visual|image|img|video|(^|_)vit(_|$)|vae|(^|_)vq|sam_model|patch|audio|speech|sound|tower|qformer|perceiver|resampler"
     r"|connector|projector|projection|aligner|merger|protein|expert|(^|_)dit(_|$)|talker|code2wav|token2wav|t2u|depth_decoder"
-    r"|codec|vocoder|(^|_)mtp|timm|radio|deepstack|conv|neck|adapter|embed|altup|lm_head|(^|_)mm_|qwen2_model|mlp1|bottom|adaptor"
+    r"|codec|vocoder|(^|_)mtp|cross_attn_layers|timm|radio|deepstack|conv|neck|adapter|embed|altup|lm_head|(^|_)mm_|qwen2_model|mlp1|bottom|adaptor"
 )
 _ROLES = (("vision", re.compile(r"vision|visual|image|img|video|(^|_)vit(_|$)|sam_model|radio|timm|qwen2_model")),
           ("audio", re.compile(r"audio|speech|sound|codec|vocoder")))  # fmt: skip
