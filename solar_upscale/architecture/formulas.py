@@ -59,6 +59,7 @@ __all__ = [
     "ngram_rank",
     "prefix_only",
     "qwen2_moe",
+    "step_moe",
     "topk_schedule",
     "window_from",
     "zamba",
@@ -153,8 +154,8 @@ BY_INDEX = by_position(
 )
 BY_PARITY = by_position(
     "layer parity",
-    lambda view, i, n: i % 2,
-    "layers at odd positions attend to shifted blocks, so a layer must stay odd or even",
+    lambda view, i, n: i % 2 if view.get("stagger_local_blocks", True) else None,
+    "layers at odd positions attend to shifted blocks (stagger_local_blocks), so a layer must stay odd or even",
 )
 BY_DEPTH = by_position(
     "depth",
@@ -272,6 +273,15 @@ def from_no_rope(with_rope: str, without: str, condition: str | None = None) -> 
         return without if used and not values[i] else with_rope
 
     return Formula(compute)
+
+
+def step_moe(view: View, i: int, n: int) -> str:
+    """The layers that moe_layers_enum names, as a list or a text with commas; without it all from the fourth on."""
+    listed = view.get("moe_layers_enum")
+    if listed is None:
+        return SPARSE if i >= 3 else DENSE
+    numbers = listed.split(",") if isinstance(listed, str) else listed
+    return SPARSE if i in {int(number) for number in numbers} else DENSE
 
 
 def zamba(view: View, i: int, n: int) -> str:
