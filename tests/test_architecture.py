@@ -553,6 +553,11 @@ def test_dynamic_rules_of_gptq_become_rules_for_the_new_names():
     ]
 
 
+def test_settings_by_module_name_follow_their_layers():
+    settings = quantised("extra_config", {"model.layers.10.mlp.down_proj": {"bits": 16}, "lm_head": {"bits": 16}})
+    assert list(settings) == ["model.layers.3.mlp.down_proj", "model.layers.4.mlp.down_proj", "lm_head"]
+
+
 def test_a_quantisation_field_that_names_layers_otherwise_is_refused():
     with pytest.raises(UnsupportedError, match="odd_map"):
         quantised("odd_map", {"model.layers.3.mlp": 4})

@@ -199,6 +199,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "moe_latent_size": None,
     },
     "paddleocr_vl_text": _MROPE,
+    "pegasus_x": {"block_size": 4, "num_global_tokens": 2},
     "qwen2_vl_text": _MROPE,
     "qwen2_5_vl_text": _MROPE,
     "qwen2_5_omni_text": _MROPE,

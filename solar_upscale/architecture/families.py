@@ -71,6 +71,7 @@ COUNT_FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     ),
     **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers", "udop"), _T5),
     **dict.fromkeys(("seamless_m4t", "seamless_m4t_v2", "trocr", "pp_formulanet_text"), _DECODER_FIRST),
+    "funnel": {"decoder": ("num_decoder_layers",)},
     "prophetnet": {"encoder": ("num_encoder_layers",), "decoder": ("num_decoder_layers",)},
     "hrm_text": {"decoder": ("num_layers_per_stack",)},
     "longcat_flash": {"decoder": ("num_layers",)},

@@ -42,6 +42,7 @@ from solar_upscale.architecture.formulas import (
     INVERSE_INDEX,
     LAST_ONLY,
     LINEAR,
+    MLLAMA_CROSS,
     MOE_FREQUENCY,
     NEOMME_TYPES,
     NO_ROPE,
@@ -74,6 +75,7 @@ from solar_upscale.architecture.formulas import (
     ngram_rank,
     prefix_only,
     qwen2_moe,
+    step_moe,
     topk_schedule,
     window_from,
     zamba,
@@ -232,7 +234,7 @@ ROWS: Mapping[str, Row] = {
             ),
         )
     ),
-    "funnel": Row(refusal="its encoder pools between blocks of layers, and its decoder reads them by position"),
+    "funnel": Row(beside=("block_sizes", "block_repeats")),
     "exaone4": Row((layer_types(every("sliding_window_pattern", 4)),)),
     "exaone_moe": Row(
         (
@@ -423,7 +425,7 @@ ROWS: Mapping[str, Row] = {
         )
     ),
     "mllama_text_model": Row(
-        (Attribute("cross_attention_layers", (Indices("cross_attention_layers", "cross", "self"),)),)
+        (Attribute("cross_attention_layers", (Indices("cross_attention_layers", "cross", "self"), MLLAMA_CROSS)),)
     ),
     "modernbert": Row((layer_types(every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),
     "modernbert-decoder": Row((layer_types(every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),
@@ -509,7 +511,7 @@ ROWS: Mapping[str, Row] = {
     "step3p5": Row(
         (
             layer_types(always(FULL)),
-            mlp_types(),
+            mlp_types(Formula(step_moe, ("moe_layers_enum",))),
             Attribute("swiglu_limits", (Listed("swiglu_limits"),)),
             Attribute("swiglu_limits_shared", (Listed("swiglu_limits_shared"),)),
         ),

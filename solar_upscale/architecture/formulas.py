@@ -26,6 +26,7 @@ __all__ = [
     "INVERSE_INDEX",
     "LAST_ONLY",
     "LINEAR",
+    "MLLAMA_CROSS",
     "MOE_FREQUENCY",
     "NEOMME_TYPES",
     "NO_ROPE",
@@ -58,6 +59,7 @@ __all__ = [
     "ngram_rank",
     "prefix_only",
     "qwen2_moe",
+    "step_moe",
     "topk_schedule",
     "window_from",
     "zamba",
@@ -133,6 +135,7 @@ def _frequency(view: View, i: int, n: int) -> bool | None:
     return i % step == 0 if isinstance(step, int) and step > 1 else None
 
 
+MLLAMA_CROSS = Formula(lambda view, i, n: "cross" if i in (3, 8, 13, 18, 23, 28, 33, 38) else "self")
 MOE_FREQUENCY = Formula(_frequency, ("moe_layer_freq",))
 FIRST_ONLY = by_position(
     "first layer",
@@ -151,8 +154,8 @@ BY_INDEX = by_position(
 )
 BY_PARITY = by_position(
     "layer parity",
-    lambda view, i, n: i % 2,
-    "layers at odd positions attend to shifted blocks, so a layer must stay odd or even",
+    lambda view, i, n: i % 2 if view.get("stagger_local_blocks", True) else None,
+    "layers at odd positions attend to shifted blocks (stagger_local_blocks), so a layer must stay odd or even",
 )
 BY_DEPTH = by_position(
     "depth",
@@ -270,6 +273,15 @@ def from_no_rope(with_rope: str, without: str, condition: str | None = None) -> 
         return without if used and not values[i] else with_rope
 
     return Formula(compute)
+
+
+def step_moe(view: View, i: int, n: int) -> str:
+    """The layers that moe_layers_enum names, as a list or a text with commas; without it all from the fourth on."""
+    listed = view.get("moe_layers_enum")
+    if listed is None:
+        return SPARSE if i >= 3 else DENSE
+    numbers = listed.split(",") if isinstance(listed, str) else listed
+    return SPARSE if i in {int(number) for number in numbers} else DENSE
 
 
 def zamba(view: View, i: int, n: int) -> str:

@@ -39,7 +39,7 @@ def rewrite_module_lists(
         if key in _NAME_LISTS and isinstance(value, list | tuple):
             new[key] = _rewrite_list(value, names, prefixes, sources)
         elif key in _NAME_DICTS and isinstance(value, Mapping):
-            new[key] = _rewrite_dict(value, names, prefixes, sources)
+            new[key] = _rewrite_dict(value, names, prefixes, sources, names_only=key != "dynamic")
         elif key == "config_groups" and isinstance(value, Mapping):
             new[key] = {
                 group: {
@@ -69,15 +69,26 @@ def _rewrite_list(
 
 
 def _rewrite_dict(
-    rules: Mapping[str, Any], modules: list[str], prefixes: Sequence[str], sources: Mapping[str, Sequence[int]]
+    rules: Mapping[str, Any],
+    modules: list[str],
+    prefixes: Sequence[str],
+    sources: Mapping[str, Sequence[int]],
+    *,
+    names_only: bool,
 ) -> dict[str, Any]:
-    """GPTQModel's ``dynamic``: patterns with +: or -: in front, the first that matches wins, so order is kept."""
+    """GPTQModel's ``dynamic``: patterns with +: or -: in front, the first that matches wins, so order is kept.
+
+    Elsewhere (``names_only``) a plain dotted name is a module and not an expression.
+    """
     new: dict[str, Any] = {}
     for rule, value in rules.items():
         sign = rule[:2] if rule[:2] in ("+:", "-:") else ""
         pattern = rule.removeprefix(sign)
         if not _says_number(pattern):
             new.setdefault(rule, value)
+            continue
+        if names_only and re.fullmatch(r"[\w.-]+", rule):
+            new |= {name: value for name in _rewrite_entry(rule, modules, prefixes, sources) if name not in new}
             continue
         matched = [name for name in modules if _matches(pattern, name)]
         for name in _spread(matched, prefixes, sources):
@@ -125,9 +136,8 @@ def _tail(prefix: str) -> str:
 
 
 def _says_number(pattern: str) -> bool:
-    """Whether a regular expression says which layers: a digit other than a class or a count of repetitions."""
-    plain = re.sub(r"\\d|\[0-9\]|\{\d*,?\d*\}", "", pattern)
-    return bool(re.search(r"\d", plain)) or ("\\d" not in pattern and "[0-9" in pattern and "[0-9]" not in pattern)
+    """Whether a regular expression may say which layers: a digit other than a class or a count of repetitions."""
+    return bool(re.search(r"\d", re.sub(r"\\d|\[0-9\]|\{\d*,?\d*\}", "", pattern)))
 
 
 def _matches(pattern: str, name: str) -> bool:

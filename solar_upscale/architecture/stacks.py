@@ -15,11 +15,17 @@ from solar_upscale.errors import UnsupportedError
 
 __all__ = ["choose_stack", "find_stacks", "name_splitter", "section_at", "section_type"]
 
-# A component of a prefix that marks something else than the text model.
+# What in a prefix marks something else than the text model.
 _OTHER = re.compile(
-    r"vision|visual|image|img|video|(^|_)vit(_|$)|vae|(^|_)vq|sam_model|patch|audio|speech|sound|tower|qformer|perceiver|resampler"
-    r"|connector|projector|projection|aligner|merger|protein|expert|(^|_)dit(_|$)|talker|code2wav|token2wav|t2u|depth_decoder"
-    r"|codec|vocoder|(^|_)mtp|timm|radio|deepstack|conv|neck|adapter|embed|altup|lm_head|(^|_)mm_|qwen2_model|mlp1|bottom|adaptor"
+    "|".join(
+        (
+            r"vision|visual|image|img|video|(^|_)vit(_|$)|vae|(^|_)vq|sam_model|patch|timm|radio|qwen2_model",
+            r"audio|speech|sound|codec|vocoder|talker|code2wav|token2wav|t2u|depth_decoder",
+            r"tower|qformer|perceiver|resampler|connector|projector|projection|aligner|merger|adapter|adaptor|mlp1",
+            r"protein|(^|\.)(experts?|gemma_expert|action_expert)(\.|$)|(^|_)dit(_|$)|(^|_)mm_|bottom",
+            r"(^|_)mtp|cross_attn_layers|deepstack|(^|\.)convs?\d*(\.|$)|(^|\.)neck|(^|\.)embed|altup|lm_head",
+        )
+    )
 )
 _ROLES = (("vision", re.compile(r"vision|visual|image|img|video|(^|_)vit(_|$)|sam_model|radio|timm|qwen2_model")),
           ("audio", re.compile(r"audio|speech|sound|codec|vocoder")))  # fmt: skip
