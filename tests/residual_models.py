@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -64,7 +64,7 @@ def field_names(config_class: type) -> list[str]:
     return list(names)
 
 
-def small_config(config_class: type[PretrainedConfig]) -> PretrainedConfig:
+def small_config(config_class: type[PretrainedConfig], variant: Mapping[str, Any] | None = None) -> PretrainedConfig:
     names = set(field_names(config_class)) | set(config_class.attribute_map)
     values: dict[str, Any] = {name: SMALL[name] for name in names if name in SMALL}
     for alias, name in config_class.attribute_map.items():
@@ -80,7 +80,7 @@ def small_config(config_class: type[PretrainedConfig]) -> PretrainedConfig:
             values[name] = small_config(type(sub)).to_dict()
     if "kv_lora_rank" in names and "num_key_value_heads" in values:
         values["num_key_value_heads"] = values["num_attention_heads"]
-    values.update(SPECIAL.get(config_class.model_type, {}))
+    values.update(SPECIAL.get(config_class.model_type, {}) | dict(variant or {}))
     config = config_class(**values)
     rope = getattr(config, "rope_parameters", None)
     if rope and "mrope_section" in rope:
@@ -221,9 +221,7 @@ def cases() -> list[str]:
 def build_case(label: str) -> PreTrainedModel:
     """The tiny model that ``label`` names: a kind of head, a model type, and perhaps a variant's name."""
     kind, model_type = label.split()[:2]
-    config = small_config(CONFIG_MAPPING[model_type])
-    if variant := VARIANTS.get(label):
-        config = type(config)(**{**config.to_dict(), **variant})
+    config = small_config(CONFIG_MAPPING[model_type], VARIANTS.get(label))
     names = modeling_auto.MODEL_MAPPING_NAMES if kind == "Model" else AUTO_CLASSES[f"AutoModelFor{kind}"]
     name = names[model_type]
     config._attn_implementation = "eager"
