@@ -1,0 +1,310 @@
+"""A transformers model whose depth is changed in place, with everything that is tied to its depth."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from solar_upscale.architecture import (
+    DepthChange,
+    GatherRule,
+    Stack,
+    change_depth,
+    choose_stack,
+    find_stacks,
+    name_splitter,
+)
+from solar_upscale.errors import UnsupportedError
+from solar_upscale.header import TensorInfo
+from solar_upscale.memory.fresh import build_fresh, set_field
+from solar_upscale.memory.layers import copies_of, knows_place, parts, renumber, shared_by, upscale_layers
+from solar_upscale.pattern import LayerPattern, parse_layers
+from solar_upscale.planner import factor_rules, layer_factors
+from solar_upscale.transform import Scale, Transform, Zero, parse_init, transform_for
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["DepthUpscalingAlgorithm", "upscale_model"]
+
+Model = TypeVar("Model")
+
+_DTYPES = {
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64", "float16": "F16",
+    "bfloat16": "BF16", "float32": "F32", "float64": "F64", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+}  # fmt: skip
+
+
+def upscale_model(
+    model: Model,
+    layers: Any,
+    *,
+    init: str = "copy",
+    entry_scales: Sequence[float | None] | None = None,
+    stack: str | None = None,
+    assume_uniform: bool = False,
+) -> Model:
+    """Change the depth of a transformers model in place, make everything tied to depth right, and return it.
+
+    The first use of each layer is the layer itself, later ones are deep copies. ``num_hidden_layers``, every per-layer
+    list in the config and every ``layer_idx`` follow, so that the model computes, caches, saves and reloads as the
+    checkpoint that ``upscale_checkpoint`` writes. A refusal leaves the model as it was. An optimiser that holds the
+    model's parameters must be made anew.
+
+    Args:
+        model: A ``PreTrainedModel``.
+        layers: Entries of the layer index language, e.g. ``["range(0,24)", "range(8,32)"]``.
+        init: How repeats start: "copy", "identity", "split" or "scale=F1,F2,...".
+        entry_scales: One factor or None for each entry, which wins over ``init``.
+        stack: Which stack of layers, by name; by default the text decoder.
+        assume_uniform: Accept a model type that the tables do not know, where the evidence agrees.
+
+    Raises:
+        PatternError: the pattern is malformed or does not fit the model.
+        UnsupportedError: the depth of this model cannot be changed truthfully in this way.
+    """
+    config = _config_of(model)
+    tensors = _tensor_infos(model)
+    chosen = choose_stack(find_stacks(tensors, config), stack)
+    pattern = parse_layers(layers, chosen.num_layers, where="layers")
+    factors = layer_factors(pattern, layers, parse_init(init), entry_scales)
+    change = change_depth(config, tensors, chosen, pattern, assume_uniform=assume_uniform)
+    transforms = _transforms(config, tensors, chosen, pattern, factors)
+    _refuse_what_cannot_be_copied(model, chosen, transforms)
+    fresh = build_fresh(model, change.changes)
+    if fresh is not None:
+        fresh.check(_renamer(change), change.gathers)
+    _operate(model, change, transforms)
+    if fresh is not None:
+        fresh.teach(model, _origin(change))
+    return model
+
+
+class DepthUpscalingAlgorithm:
+    """FusionBench's call, with FusionBench's words: ``DepthUpscalingAlgorithm(layer_indices=[...]).run(layers)``.
+
+    Source:
+        fusion_bench.method.depth_upscaling.DepthUpscalingAlgorithm, whose examples run with this class unchanged.
+    """
+
+    def __init__(self, layer_indices: Any) -> None:
+        self.layer_indices = layer_indices
+
+    def run(self, modelpool: Model) -> Model:
+        """Upscale a list of layers into new ones of the same type, or a whole model in place.
+
+        Raises:
+            PatternError: the indices are malformed or do not fit the number of layers.
+            UnsupportedError: given a whole model whose depth cannot be changed truthfully.
+        """
+        if hasattr(modelpool, "config") and hasattr(modelpool, "state_dict"):
+            return upscale_model(modelpool, self.layer_indices)
+        upscaled = upscale_layers(modelpool, self.layer_indices)
+        if any(map(knows_place, upscaled)):  # type: ignore[call-overload] # a container of layers
+            warnings.warn(
+                "the layers are renumbered, but a model that takes them also needs its config changed "
+                "(num_hidden_layers and every per-layer list), or it runs only as many layers as before; "
+                "solar_upscale.upscale_model(model, layers) does all of it",
+                stacklevel=2,
+            )
+        return upscaled
+
+
+# ---------------------------------------------------------------- what the model is
+
+
+def _config_of(model: Any) -> dict[str, Any]:
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "to_dict") or not hasattr(model, "state_dict"):
+        raise UnsupportedError(
+            f"{type(model).__name__}: has no config; expected a transformers model, or upscale_layers for a bare list"
+        )
+    if hasattr(model, "peft_config") or getattr(model, "_hf_peft_config_loaded", False):
+        raise UnsupportedError(
+            f"{type(model).__name__}: carries adapters, whose own config names layers; merge or unload them first"
+        )
+    as_dict: dict[str, Any] = config.to_dict()
+    return as_dict
+
+
+def _tensor_infos(model: Any) -> dict[str, TensorInfo]:
+    """The model's state dict as header entries: names, dtypes and shapes, without places."""
+    return {
+        name: TensorInfo(
+            name, _DTYPES.get(str(tensor.dtype).removeprefix("torch."), "U8"), tuple(tensor.shape), (0, tensor.nbytes)
+        )
+        for name, tensor in model.state_dict().items()
+        if hasattr(tensor, "shape")
+    }
+
+
+def _transforms(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, TensorInfo],
+    stack: Stack,
+    pattern: LayerPattern,
+    factors: Sequence[float],
+) -> dict[str, tuple[str, Transform]]:
+    """By its name in the new model, each tensor that is changed: its name in the source, and the change."""
+    split = name_splitter(stack.prefixes)
+    changed: dict[str, tuple[str, Transform]] = {}
+    for name, rule in factor_rules(config, tensors, stack, pattern, factors).items():
+        place = split(name)
+        assert place is not None, "a residual writer is a tensor of the stack"
+        prefix, layer, rest = place
+        for target, (source, factor) in enumerate(zip(pattern.sources, factors, strict=True)):
+            if source == layer and factor != 1:
+                changed[f"{prefix}.{target}{rest}"] = name, transform_for(factor, rule, tensors[name])
+    return changed
+
+
+def _refuse_what_cannot_be_copied(model: Any, stack: Stack, transforms: Mapping[str, tuple[str, Transform]]) -> None:
+    """Refuse weights that are not in memory, and a factor on a parameter that something else uses too."""
+    named = dict(model.named_parameters(remove_duplicate=False))
+    away = [name for name, each in named.items() if each.is_meta]
+    inside = [name for name in away if name_splitter(stack.prefixes)(name)]
+    if inside and (len(away) < len(named) or transforms):
+        raise UnsupportedError(
+            f"{inside[0]}: its weights are not in memory (offloaded, or on the meta device); load the model with all "
+            "of it in memory, or upscale the checkpoint"
+        )
+    uses: dict[int, list[str]] = {}
+    for name, each in named.items():
+        uses.setdefault(id(each), []).append(name)
+    for source, _ in transforms.values():
+        others = uses.get(id(named.get(source)), [])
+        if len(others) > 1:
+            raise UnsupportedError(
+                f"{source}: cannot take a factor of its own, it is the same as {others[-1]}; use init copy"
+            )
+
+
+# ---------------------------------------------------------------- where things go
+
+
+def _renamer(change: DepthChange) -> Callable[[str], list[str]]:
+    """The names that a tensor of the source gets."""
+    split = name_splitter(tuple(change.numbering))
+
+    def renamed(name: str) -> list[str]:
+        place = split(name)
+        if place is None:
+            return [] if name in change.dropped else [name]
+        prefix, layer, rest = place
+        return [f"{prefix}.{target}{rest}" for target, source in enumerate(change.numbering[prefix]) if source == layer]
+
+    return renamed
+
+
+def _origin(change: DepthChange) -> Callable[[str], str]:
+    """The path in the source of a module of the new model."""
+    split = name_splitter(tuple(change.numbering))
+
+    def origin(path: str) -> str:
+        place = split(path)
+        if place is None or place[1] >= len(change.numbering[place[0]]):
+            return path
+        prefix, target, rest = place
+        return f"{prefix}.{change.numbering[prefix][target]}{rest}"
+
+    return origin
+
+
+# ---------------------------------------------------------------- surgery
+
+
+def _operate(model: Any, change: DepthChange, transforms: Mapping[str, tuple[str, Transform]]) -> None:
+    """Change the model. All that can fail for want of memory is made before anything is replaced."""
+    blocks = {prefix: _blocks(model, prefix, numbering) for prefix, numbering in change.numbering.items()}
+    gathered = {name: _gathered(_tensor(model, name), rule) for name, rule in change.gathers.items()}
+    for prefix, made in blocks.items():
+        _install(model.get_submodule(prefix), made, change.numbering[prefix])
+    for name, tensor in gathered.items():
+        _put_gathered(model, name, tensor, change.gathers[name])
+    for name, (_, transform) in transforms.items():
+        _apply(_tensor(model, name), transform)
+    for field in change.changes:
+        set_field(model.config, field)
+    if getattr(model, "hf_device_map", None):
+        renamed = _renamer(change)
+        model.hf_device_map = {name: place for old, place in model.hf_device_map.items() for name in renamed(old)}
+    vars(model).pop("_cache", None)  # a static cache that generate() kept for the old depth
+
+
+def _blocks(model: Any, prefix: str, numbering: Sequence[int]) -> dict[int, Any]:
+    """The new blocks by place: the first use is the block itself, later ones are copies."""
+    container = model.get_submodule(prefix)
+    originals = {int(name): block for name, block in container.named_children()}
+    shared = shared_by([*map(parts, originals.values()), _outside(model, container)])
+    used: set[int] = set()
+    blocks = {}
+    for place, source in enumerate(numbering):
+        if source in originals:  # only some layers may have a module here
+            block = originals[source]
+            blocks[place] = copies_of([block], [0], shared)[0] if source in used else block
+            used.add(source)
+    return blocks
+
+
+def _outside(model: Any, container: Any) -> list[Any]:
+    """Every module of the model that can be reached without passing the container."""
+    found: dict[int, Any] = {}
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        if module is not container and id(module) not in found:
+            found[id(module)] = module
+            waiting += module.children()
+    return list(found.values())
+
+
+def _install(container: Any, blocks: Mapping[int, Any], numbering: Sequence[int]) -> None:
+    """Give a module list its new layers; the list itself stays, since others may refer to it."""
+    for name, _ in list(container.named_children()):
+        delattr(container, name)
+    for place, block in blocks.items():
+        container.add_module(str(place), block)
+        renumber(block, numbering[place], place)
+
+
+def _tensor(model: Any, name: str) -> "torch.Tensor":
+    path, _, attribute = name.rpartition(".")
+    tensor: torch.Tensor = getattr(model.get_submodule(path), attribute)
+    return tensor
+
+
+def _apply(tensor: "torch.Tensor", transform: Transform) -> None:
+    """Change a parameter as ``transform_chunks`` changes its bytes, to the same bits."""
+    import torch
+
+    with torch.no_grad():
+        if isinstance(transform, Zero):
+            tensor.zero_()
+        elif isinstance(transform, Scale):
+            wide = tensor if tensor.dtype == torch.float64 else tensor.float()
+            tensor.copy_((wide + transform.offset) * transform.factor - transform.offset)
+
+
+def _gathered(old: "torch.Tensor", rule: GatherRule) -> "torch.Tensor":
+    """The slices, one a layer, of a tensor that stands outside the layers, in the new order."""
+    import torch
+
+    size = old.shape[rule.axis]
+    shape = [*old.shape[: rule.axis], rule.source_slices, size // rule.source_slices, *old.shape[rule.axis + 1 :]]
+    chosen = old.detach().reshape(shape).index_select(rule.axis, torch.tensor(rule.sources, device=old.device))
+    return chosen.flatten(rule.axis, rule.axis + 1).contiguous()
+
+
+def _put_gathered(model: Any, name: str, tensor: "torch.Tensor", rule: GatherRule) -> None:
+    """Put a reordered tensor into its module, and into what the module says of its own size."""
+    import torch
+
+    path, _, attribute = name.rpartition(".")
+    module: nn.Module = model.get_submodule(path)
+    old: torch.Tensor = getattr(module, attribute)
+    is_parameter = isinstance(old, torch.nn.Parameter)
+    setattr(module, attribute, torch.nn.Parameter(tensor, requires_grad=old.requires_grad) if is_parameter else tensor)
+    names = ("num_embeddings", "out_features") if rule.axis == 0 else ("embedding_dim", "in_features")
+    for count in names:
+        if vars(module).get(count) == old.shape[rule.axis]:
+            setattr(module, count, tensor.shape[rule.axis])
