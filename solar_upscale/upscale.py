@@ -5,6 +5,7 @@ source --> checkpoint --> plan --> execute --> the finished folder
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,7 @@ def write_plan(
     """
     if isinstance(source, FolderSource):
         refuse_overlap(source.path, output)
+        source = replace(source, path=source.path.absolute())  # a worker may stand in another folder
     if is_finished(output, plan, source):
         forget_leftovers(plan, output)
         return ()
