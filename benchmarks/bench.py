@@ -50,7 +50,8 @@ def main() -> None:
     options = _options()
     os.chdir(PROJECT)  # where `python -m benchmarks.x` is found
     Path(options.work).mkdir(parents=True, exist_ok=True)
-    page = Page(f"{machine()}; load average {os.getloadavg()[0]:.1f} when it began")
+    load = f"load average {os.getloadavg()[0]:.1f} when it began"
+    page = Page(f"{machine()}; {load}" + (f", run at niceness {os.nice(0)}" if os.nice(0) else ""))
     with tempfile.TemporaryDirectory(prefix="run-", dir=Path(options.work).resolve()) as name:
         scratch = Path(name)
         bench = Bench(options, page)

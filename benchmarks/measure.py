@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 if os.name == "posix":
@@ -20,6 +21,7 @@ __all__ = ["Sample", "file_system", "machine", "median", "run", "settle", "share
 _FS_IOC_FIEMAP = 0xC020660B
 _EXTENT_SHARED = 0x2000
 _EXTENTS_A_CALL = 512
+_LIBRARIES = ("torch", "transformers", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,5 +150,5 @@ def machine() -> str:
     kernel = ".".join(platform.release().split(".")[:2])
     return (
         f"{model}, {os.cpu_count()} cores, {memory / 2**30:.0f} GiB of memory, {platform.system()} {kernel}, "
-        f"Python {platform.python_version()}"
+        f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     )
