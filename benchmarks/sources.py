@@ -5,6 +5,7 @@ else, so it is as much work as on the real one.
 """
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def llama_405b() -> Shape:
 
 
 def deepseek_v3() -> Shape:
-    """DeepSeek-V3 as published: FP8 with a scale for each block of 128 x 128, 256 experts, a next-token layer at the end."""
+    """DeepSeek-V3: FP8 with a scale for each block of 128 x 128, 256 experts, a next-token layer after the last."""
     config = {
         "architectures": ["DeepseekV3ForCausalLM"],
         "attention_bias": False,
@@ -283,3 +284,22 @@ def _write_small_files(folder: Path, shape: Shape, shards: int) -> None:
     (folder / "config.json").write_text(json.dumps(shape.config, indent=2) + "\n")
     (folder / "generation_config.json").write_text('{\n  "bos_token_id": 1,\n  "eos_token_id": 2\n}\n')
     (folder / "tokenizer_config.json").write_text('{\n  "model_max_length": 32768\n}\n')
+
+
+def _main() -> None:
+    """``python -m benchmarks.sources FOLDER SHAPE SHARDS [LAYERS HIDDEN INNER VOCAB]``, in a process of its own.
+
+    The peak memory of a process counts from its parent's, so the parent that measures must stay small.
+    """
+    folder, name, shards, *sizes = sys.argv[1:]
+    if name == "mistral":
+        layers, hidden, inner, vocab = map(int, sizes)
+        shape = mistral(layers=layers, hidden=hidden, inner=inner, vocab=vocab)
+        print(write_random(Path(folder), shape, int(shards)))
+    else:
+        giants = {"llama_405b": llama_405b, "deepseek_v3": deepseek_v3}
+        print(write_headers_only(Path(folder), giants[name](), int(shards)))
+
+
+if __name__ == "__main__":
+    _main()

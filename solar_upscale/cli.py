@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from solar_upscale import __version__
-from solar_upscale.errors import UpscaleError, printable
+from solar_upscale.errors import OutputError, UpscaleError, printable
 
 if TYPE_CHECKING:
     from solar_upscale.recipe import Recipe
@@ -192,6 +192,9 @@ def _upscale_parser() -> argparse.ArgumentParser:
         "places", nargs="*", metavar="SOURCE OUT", help="a folder or Hub repo id, and the folder to write"
     )
     _add_job(parser)
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="the scheduler of a Dask cluster whose workers see the same paths"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what OUT holds, at the end and in one step")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="passes side by side (default: 1)")
@@ -252,7 +255,7 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     assert output is not None, "the parser asked for it"
     for warning in plan.warnings:
         logging.getLogger(PROGRAM).warning("warning: %s", printable(warning))
-    with _progress(plan.total_size, options) as on_bytes, _executor(options.workers) as executor:
+    with _progress(plan.total_size, options) as on_bytes, _executor(options) as executor:
         done = write_plan(plan, source, output, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes)
     moved = bytes_by_way(done)
     _print_report(
@@ -431,14 +434,32 @@ def _advance(bar: Any, nbytes: int) -> None:
 
 
 @contextmanager
-def _executor(workers: int) -> Iterator[Any]:
-    if workers <= 1:
-        yield None
-        return
-    from concurrent.futures import ThreadPoolExecutor
+def _executor(options: argparse.Namespace) -> Iterator[Any]:
+    """What runs the passes: a cluster, threads, or, as None, this thread."""
+    if options.dask:
+        with _cluster(options.dask) as executor:
+            yield executor
+    elif options.workers > 1:
+        from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(workers) as executor:
-        yield executor
+        with ThreadPoolExecutor(options.workers) as executor:
+            yield executor
+    else:
+        yield None
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Any]:
+    """A Dask cluster as an executor. A worker that dies is replaced; only one that dies again and again is told."""
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError as error:
+        raise OutputError("--dask: Dask is not installed; run: pip install 'solar-upscale[dask]'") from error
+    try:
+        with Client(address) as client:
+            yield client.get_executor()
+    except KilledWorker as error:
+        raise OutputError(f"--dask {address}: its workers died; run the same command again to go on") from error
 
 
 if __name__ == "__main__":

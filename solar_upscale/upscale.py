@@ -5,6 +5,7 @@ source --> checkpoint --> plan --> execute --> the finished folder
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,7 @@ def write_plan(
     """
     if isinstance(source, FolderSource):
         refuse_overlap(source.path, output)
+        source = replace(source, path=source.path.absolute())  # a worker may stand in another folder
     if is_finished(output, plan, source, on_bytes):
         forget_leftovers(plan, output)
         return ()
