@@ -25,7 +25,7 @@ from solar_upscale.report import nbytes_text
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.transform import Zero, parse_init, transform_chunks, transform_for
 
-__all__ = ["VerifyReport", "is_finished", "verify_checkpoint", "verify_report"]
+__all__ = ["VerifyReport", "is_finished", "recorded_job", "verify_checkpoint", "verify_report"]
 
 # Differences that one message names; the rest are counted.
 MAX_NAMED = 5
@@ -104,6 +104,15 @@ def verify_checkpoint(
     return VerifyReport(
         folder.name, name, len(pattern), len(checkpoint.shards), len(checkpoint.tensors), nbytes, tuple(remarks)
     )
+
+
+def recorded_job(output: Path) -> Job:
+    """The job that an output's provenance names.
+
+    Raises:
+        CheckpointError: it has none that can be read.
+    """
+    return job_from_provenance(_read_provenance(FolderSource(output))[1])
 
 
 def verify_report(report: VerifyReport) -> str:
