@@ -243,7 +243,9 @@ def _inspect_parser() -> argparse.ArgumentParser:
 
 def _verify_parser() -> argparse.ArgumentParser:
     parser = _parser("verify", "Prove an output right, byte by byte; without --source, all that it alone can prove.")
-    parser.add_argument("output", metavar="OUT", help="a folder that solar-upscale wrote")
+    parser.add_argument(
+        "output", metavar="OUT", help="a folder that solar-upscale wrote, or a model published from one"
+    )
     parser.add_argument("--source", metavar="SOURCE", help="what it was made from")
     _add_source(parser)
     return parser
