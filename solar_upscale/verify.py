@@ -151,11 +151,11 @@ def is_finished(
 def _open_output(output: str | Path | Source, how: Mapping[str, Any]) -> Source:
     if not isinstance(output, str | Path):
         return output
-    if isinstance(output, Path) or Path(output).expanduser().is_dir():
-        folder = Path(output).expanduser()
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder}: is not a folder")
+    folder = Path(output).expanduser()
+    if folder.is_dir():
         return FolderSource(folder)
+    if isinstance(output, Path) or output.count("/") != 1 or output.startswith((".", "/", "~")):
+        raise CheckpointError(f"{folder}: is not a folder")
     return open_source(output, **{**how, "revision": None, "stream": True})
 
 
@@ -173,9 +173,11 @@ def _read_provenance(found: Source) -> tuple[bytes, dict[str, Any]]:
 def _open(source: str | Path | Source, job: Job, how: dict[str, Any]) -> Source:
     if not isinstance(source, str | Path):
         return source
-    if not Path(source).is_dir():
-        how = {"revision": job.revision, **how, "stream": True}
-    return open_source(str(source), **how)
+    if isinstance(source, Path):
+        return open_source(str(source.absolute()))
+    if not Path(source).expanduser().is_dir():
+        how = {**how, "revision": how.get("revision") or job.revision, "stream": True}
+    return open_source(source, **how)
 
 
 def _plan_again(source: Source, job: Job, record: Mapping[str, Any]) -> UpscalePlan:
@@ -248,7 +250,7 @@ def _documents_and_sidecars(found: Source, plan: UpscalePlan, source: Source, re
         if name in files and _same(found.stream(name, 0, files[name].nbytes), [data]):
             continue
         if name in _EDITABLE:
-            remarks.append(f"{name} is not the one that was written")
+            remarks.append(f"{name} is not the one that the plan writes")
         else:
             yield f"{name}: is not what the plan says" if name in files else f"{name}: is missing"
     for file in plan.sidecars:
