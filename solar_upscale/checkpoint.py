@@ -24,6 +24,8 @@ MAX_INDEX_NBYTES = 25 * 2**20
 # Bounds on what their JSON may hold: lists and objects cost far more memory than text, and nothing real is deep.
 MAX_JSON_CONTAINERS = 200_000
 MAX_JSON_DEPTH = 64
+# Headers that are asked for side by side.
+HEADERS_AT_ONCE = 8
 # Tensors of a whole checkpoint; the largest published ones have about 100,000.
 MAX_CHECKPOINT_TENSORS = 1_000_000
 # Characters of a tensor's name; published ones have fewer than 200.
@@ -240,12 +242,21 @@ def _stays_inside(filename: str) -> bool:
 def _open_shards(source: Source, files: Sequence[SourceFile]) -> tuple[Shard, ...]:
     shards: list[Shard] = []
     count = 0
-    for file in files:
-        shards.append(_open_shard(source, file))
+    for shard in _each_shard(source, files):
+        shards.append(shard)
         count += len(shards[-1].tensors)
         if count > MAX_CHECKPOINT_TENSORS:
             raise CheckpointError(f"{source.name}: more than {MAX_CHECKPOINT_TENSORS} tensors; that is the limit")
     return tuple(shards)
+
+
+def _each_shard(source: Source, files: Sequence[SourceFile]) -> Iterable[Shard]:
+    """Shard by shard; where reading a header means asking the Hub, several at once."""
+    if source.revision is None or len(files) == 1:
+        return (_open_shard(source, file) for file in files)
+    from solar_upscale.hub import side_by_side
+
+    return side_by_side(lambda file: _open_shard(source, file), files, in_flight=HEADERS_AT_ONCE)
 
 
 def _open_shard(source: Source, file: SourceFile) -> Shard:

@@ -22,6 +22,9 @@ from solar_upscale import __version__
 from solar_upscale.errors import OutputError, UpscaleError, printable
 
 if TYPE_CHECKING:
+    from solar_upscale.execute import ShardDone
+    from solar_upscale.plan import UpscalePlan
+    from solar_upscale.publish import Destination
     from solar_upscale.recipe import Recipe
     from solar_upscale.source import Source
 
@@ -53,6 +56,9 @@ examples:
     solar-upscale ./llama out/ --layers 0:8 "[i for i in range(8,24) for _ in range(2)]" 24: --init identity
   a published recipe:
     solar-upscale out/ --config solar-10.7b
+  from an id to a published model, with the shards of one source shard on the disk at a time:
+    solar-upscale mistralai/Mistral-7B-v0.1 out/ --layers 0:24 8:32 \\
+      --stream --delete-local-shards --push-to-hub me/SOLAR
 
 A SOURCE is a folder or a Hub repo id. `solar-upscale COMMAND --help` tells about one command.
 """
@@ -200,7 +206,21 @@ def _upscale_parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="passes side by side (default: 1)")
     _add_source(parser)
     parser.add_argument("--stream", action="store_true", help="read a Hub source by ranges; no copy of it on disk")
+    group = parser.add_argument_group("publishing")
+    group.add_argument("--push-to-hub", metavar="USER/NAME", help="publish the result as this model")
+    _add_destination(group)
+    group.add_argument(
+        "--delete-local-shards",
+        action="store_true",
+        help="send each shard as soon as it is finished, and delete it here; OUT keeps the small files",
+    )
     return parser
+
+
+def _add_destination(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--private", action="store_true", help="make the repository private")
+    group.add_argument("--create-pr", action="store_true", help="open a pull request instead of writing to the branch")
+    group.add_argument("--commit-message", metavar="TEXT", help="the first line of the commit")
 
 
 def _positive(word: str) -> int:
@@ -226,9 +246,25 @@ def _inspect_parser() -> argparse.ArgumentParser:
 
 def _verify_parser() -> argparse.ArgumentParser:
     parser = _parser("verify", "Prove an output right, byte by byte; without --source, all that it alone can prove.")
-    parser.add_argument("output", metavar="OUT", help="a folder that solar-upscale wrote")
+    parser.add_argument(
+        "output", metavar="OUT", help="a folder that solar-upscale wrote, or a model published from one"
+    )
     parser.add_argument("--source", metavar="SOURCE", help="what it was made from")
     _add_source(parser)
+    return parser
+
+
+def _push_parser() -> argparse.ArgumentParser:
+    parser = _parser("push", "Verify an output and publish it on the Hub; prints its page.")
+    parser.add_argument("output", metavar="OUT", help="a folder that solar-upscale wrote")
+    parser.add_argument("repo_id", metavar="USER/NAME", help="the model to publish it as; made if there is none")
+    group = parser.add_argument_group("publishing")
+    _add_destination(group)
+    group.add_argument("--revision", metavar="BRANCH", help="the branch to write (default: main)")
+    group.add_argument(
+        "--source", metavar="SOURCE", help="what OUT was made from, to prove each byte before it is sent"
+    )
+    group.add_argument("--token", help="a Hub token (default: the one that you logged in with)")
     return parser
 
 
@@ -242,8 +278,9 @@ def _recipes_parser() -> argparse.ArgumentParser:
 def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     from solar_upscale.execute import bytes_by_way
     from solar_upscale.report import plan_report, written_report
-    from solar_upscale.upscale import plan_checkpoint, write_plan
+    from solar_upscale.upscale import plan_checkpoint
 
+    _check_publishing(parser, options)
     recipe = _recipe(options)
     source_text, output = _source_and_output(parser, options, recipe)
     job = _job(parser, options, recipe)
@@ -256,13 +293,60 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     for warning in plan.warnings:
         logging.getLogger(PROGRAM).warning("warning: %s", printable(warning))
     with _progress(plan.total_size, options) as on_bytes, _executor(options) as executor:
-        done = write_plan(plan, source, output, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes)
+        how = {"overwrite": options.overwrite, "executor": executor, "on_bytes": on_bytes}
+        url, done = _write(plan, source, output, options, how)
     moved = bytes_by_way(done)
     _print_report(
         options,
-        lambda: {"output": str(output), **plan.to_json(), "moved": moved},
-        lambda: written_report(plan, str(output), moved, **_terminal()),
+        lambda: {"output": str(output), **plan.to_json(), "moved": moved, **({"url": url} if url else {})},
+        lambda: written_report(plan, str(output), moved, **_terminal()) + (url or ""),
     )
+
+
+def _write(
+    plan: "UpscalePlan", source: "Source", output: Path, options: argparse.Namespace, how: dict[str, Any]
+) -> "tuple[str | None, tuple[ShardDone, ...]]":
+    """Write OUT and, if asked to, publish it; the page where it can be seen, and how each shard came to be."""
+    if options.push_to_hub is None:
+        from solar_upscale.upscale import write_plan
+
+        return None, write_plan(plan, source, output, **how)
+    from solar_upscale.publish import upscale_and_push
+
+    to = _destination(options.push_to_hub, options, revision=None)
+    pushed = upscale_and_push(plan, source, output, to, delete_local_shards=options.delete_local_shards, **how)
+    return pushed.url, pushed.done
+
+
+def _check_publishing(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Options that only make sense together."""
+    given = {
+        "--private": options.private,
+        "--create-pr": options.create_pr,
+        "--commit-message": options.commit_message,
+        "--delete-local-shards": options.delete_local_shards,
+    }
+    lone = [name for name, value in given.items() if value]
+    if lone and options.push_to_hub is None:
+        parser.error(f"{lone[0]} belongs to --push-to-hub USER/NAME")
+    if options.delete_local_shards and options.workers > 1:
+        parser.error("--delete-local-shards holds the shards of one pass at a time; leave --workers out")
+    if options.delete_local_shards and options.max_shard_size is not None:
+        parser.error("--delete-local-shards needs shards that mirror the source's; leave --max-shard-size out")
+
+
+def _destination(repo_id: str, options: argparse.Namespace, *, revision: str | None) -> "Destination":
+    from solar_upscale.publish import Destination
+
+    if options.quiet:
+        _quiet_hub()
+    return Destination(repo_id, options.token, options.private, revision, options.create_pr, options.commit_message)
+
+
+def _quiet_hub() -> None:
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # documented there
+
+    disable_progress_bars()
 
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -301,6 +385,21 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
     _print_report(options, lambda: asdict(report), lambda: verify_report(report))
 
 
+def _push(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _no_layers(parser, options)
+    from dataclasses import asdict
+
+    from solar_upscale.publish import push_checkpoint
+    from solar_upscale.verify import verify_report
+
+    to = _destination(options.repo_id, options, revision=options.revision)
+    with _progress(None, options) as on_bytes:
+        url, report = push_checkpoint(
+            Path(options.output), to, source=options.source, on_bytes=on_bytes, token=options.token
+        )
+    _print_report(options, lambda: {"url": url, "verified": asdict(report)}, lambda: f"{verify_report(report)}{url}")
+
+
 def _recipes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _no_layers(parser, options)
     from solar_upscale.recipe import shipped_recipes
@@ -315,6 +414,7 @@ _COMMANDS: dict[str, Callable[[argparse.ArgumentParser, argparse.Namespace], Non
     "plan": _plan,
     "inspect": _inspect,
     "verify": _verify,
+    "push": _push,
     "recipes": _recipes,
 }
 
@@ -323,6 +423,7 @@ _PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "plan": _plan_parser,
     "inspect": _inspect_parser,
     "verify": _verify_parser,
+    "push": _push_parser,
     "recipes": _recipes_parser,
 }
 
@@ -400,6 +501,8 @@ def _hub_options(options: argparse.Namespace) -> dict[str, Any]:
 def _open(text: str, options: argparse.Namespace, *, headers_only: bool, stream: bool = False) -> "Source":
     from solar_upscale.hub_source import open_source
 
+    if options.quiet and not Path(text).is_dir():
+        _quiet_hub()
     return open_source(text, headers_only=headers_only, stream=stream, **_hub_options(options))
 
 

@@ -7,11 +7,11 @@ the same paths. Workers stop when the file WANTED vanishes from the work folder,
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from solar_upscale.commit import (
     check_room,
@@ -31,7 +31,7 @@ from solar_upscale.transform import Zero, transform_chunks
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-__all__ = ["ShardDone", "bytes_by_way", "execute", "forget_leftovers", "planned_bytes", "write_pass"]
+__all__ = ["Depot", "ShardDone", "bytes_by_way", "execute", "forget_leftovers", "planned_bytes", "write_pass"]
 
 # While it is there, workers go on. It is no part of the output: publish removes what the plan does not name.
 WANTED = ".wanted"
@@ -50,12 +50,24 @@ class ShardDone:
     kept: bool = False
 
 
+class Depot(Protocol):
+    """Where finished shards may be brought instead of staying in the folder."""
+
+    def open(self, folder: Path) -> Set[str]:
+        """Look at the work folder, before anything is written, and return which shards are away; the set may grow."""
+
+    @property
+    def record(self) -> str | None:
+        """The file in the folder that says what is away, which becomes part of the output."""
+
+
 def execute(
     plan: UpscalePlan,
     source: Source,
     output: Path,
     *,
     overwrite: bool = False,
+    depot: Depot | None = None,
     executor: "Executor | None" = None,
     on_bytes: OnBytes = lambda nbytes: None,
 ) -> Iterator[ShardDone]:
@@ -68,11 +80,13 @@ def execute(
         CheckpointError, HubError: the source cannot be read as planned.
     """
     with unfinished(output, job=_job_text(plan), state=_state_text(plan), overwrite=overwrite) as work:
-        done, todo = _what_is_left(plan, work.folder)
+        away = depot.open(work.folder) if depot else frozenset[str]()
+        done, todo = _what_is_left(plan, work.folder, away)
         for each in done:
             on_bytes(each.nbytes)
         yield from done
-        check_room(work.folder, _needed_nbytes(plan, todo, source, work.folder))
+        at_once = [max(todo, key=lambda each: each.nbytes)] if todo and depot and depot.record else todo
+        check_room(work.folder, _needed_nbytes(plan, at_once, source, work.folder))
         yield from _run(todo, source, work.folder, plan.nbytes, executor, on_bytes)
         for file in plan.sidecars:
             with write_file(work.folder, file.name, file.nbytes) as target_fd:
@@ -80,7 +94,8 @@ def execute(
         for name, data in plan.documents.items():
             write_bytes(work.folder, name, data)
         _refuse_changed(plan, source)
-        work.publish(plan.filenames)
+        kept = [name for name in plan.filenames if name not in away]
+        work.publish([*kept, depot.record] if depot and depot.record else kept)
 
 
 def bytes_by_way(done: Iterable[ShardDone]) -> dict[str, int]:
@@ -146,12 +161,12 @@ def _state_text(plan: UpscalePlan) -> str:
     )
 
 
-def _what_is_left(plan: UpscalePlan, folder: Path) -> tuple[list[ShardDone], list[Pass]]:
+def _what_is_left(plan: UpscalePlan, folder: Path, away: Set[str]) -> tuple[list[ShardDone], list[Pass]]:
     done, todo = [], []
     for each in plan.passes:
         missing = []
         for shard in each.shards:
-            if has_file(folder, shard.filename, shard.nbytes, shard.header):
+            if shard.filename in away or has_file(folder, shard.filename, shard.nbytes, shard.header):
                 done.append(ShardDone(shard.filename, folder / shard.filename, shard.data_nbytes, kept=True))
             else:
                 missing.append(shard)

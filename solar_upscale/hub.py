@@ -1,21 +1,26 @@
-"""How the Hub is talked to: with patience, and with its refusals told in the user's words.
+"""How the Hub is talked to: with patience, side by side, and with its refusals told in the user's words.
 
 ``huggingface_hub`` does all the talking; what it retries by itself is left to it. Here is what it does not: waiting
-between tries of single requests, and one line for each way in which the Hub can say no. What is asked for is in
-hub_source.py and push.py.
+between tries of single requests, requests side by side that a stop need not wait for, and one line for each way in
+which the Hub can say no. What is asked for is in hub_source.py and push.py.
 """
 
 import json
 import logging
 import re
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from solar_upscale.errors import HubError
 
-__all__ = ["LIBRARY", "Patience", "hub_errors", "patiently", "quiet_token"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["LIBRARY", "Patience", "hub_errors", "patiently", "quiet_token", "side_by_side"]
 
 LIBRARY = "solar-upscale"
 """The name that requests carry in their User-Agent."""
@@ -38,6 +43,7 @@ _NOT_IN_CACHE = "not, or not all of it, in the cache, and offline: the Hub may n
 
 _log = logging.getLogger("solar_upscale")
 _T = TypeVar("_T")
+_Item = TypeVar("_Item")
 
 
 class Patience:
@@ -72,6 +78,30 @@ def patiently(what: str, call: Callable[[], _T]) -> _T:
             return call()
         except kinds as error:
             patience.wait(error)
+
+
+def side_by_side(call: Callable[[_Item], _T], items: Iterable[_Item], *, in_flight: int) -> Iterator[_T]:
+    """``call(item)`` for each item, in order, the next few being called while one is used.
+
+    The threads are nobody's to wait for: whoever stops early, by an error or by Ctrl-C, goes on at once.
+    """
+    from concurrent.futures import Future
+
+    def run(item: _Item, future: "Future[_T]") -> None:
+        try:
+            future.set_result(call(item))
+        except BaseException as error:  # whatever it is, it is raised where the result is waited for
+            future.set_exception(error)
+
+    pending: deque[Future[_T]] = deque()
+    for item in items:
+        future: Future[_T] = Future()
+        threading.Thread(target=run, args=(item, future), name="solar-upscale-hub", daemon=True).start()
+        pending.append(future)
+        if len(pending) == in_flight:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 def connection_errors() -> tuple[type[Exception], ...]:

@@ -4,23 +4,18 @@ An id is resolved once; every byte comes from the commit that it stood for then.
 text is a folder or an id. What a file means is not known here, except that weights are not small files.
 """
 
-import glob
 import logging
 import re
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from solar_upscale import __version__
 from solar_upscale.errors import CheckpointError, HubError
-from solar_upscale.hub import LIBRARY, Patience, connection_errors, hub_errors, patiently
+from solar_upscale.hub import LIBRARY, Patience, connection_errors, hub_errors, patiently, side_by_side
 from solar_upscale.source import FolderSource, Source, SourceFile
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["HubSource", "open_source"]
 
@@ -29,8 +24,7 @@ Mode = Literal["download", "stream", "headers"]
 _WINDOW_NBYTES = 8 << 20
 _WINDOWS_IN_FLIGHT = 4
 _CHUNK_NBYTES = 1 << 20
-_HEAD_NBYTES = 64 << 10
-"""Fetched when the first 8 bytes of a weight file are asked for: the header follows, and is rarely longer."""
+_FILES_AT_ONCE = 8
 _SMALL_NBYTES = 64 << 20
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -54,7 +48,6 @@ class HubSource:
     token: str | bool | None = field(default=None, repr=False)
     cache_dir: Path | None = None
     local_files_only: bool = False
-    _heads: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -76,15 +69,6 @@ class HubSource:
         whole = start == 0 and stop == file.nbytes
         if whole and file.nbytes <= _SMALL_NBYTES and not filename.endswith(_WEIGHT_SUFFIXES):
             self.download([filename])
-        if self.local_path_if_cached(filename) is None and (start, stop) == (0, 8):
-            self._heads[filename] = self._read_range(file, 0, min(_HEAD_NBYTES, file.nbytes))
-        head = self._heads.get(filename, b"")
-        if start == 0 and stop == 8 and head:
-            return head[:8]
-        self._heads.pop(filename, None)  # what follows the first 8 bytes is asked for once
-        if start < len(head):
-            have = head[start:stop]
-            return have + self._read_range(file, start + len(have), stop)
         return self._read_range(file, start, stop)
 
     def stream(self, filename: str, start: int, stop: int) -> Iterator[bytes]:
@@ -142,7 +126,7 @@ class HubSource:
                 )
 
     def _download(self, missing: list[str]) -> None:
-        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub import hf_hub_download
 
         how: dict[str, Any] = {
             "revision": self.revision,
@@ -152,10 +136,10 @@ class HubSource:
             "library_name": LIBRARY,
             "library_version": __version__,
         }
-        if len(missing) == 1:
-            hf_hub_download(self.repo_id, missing[0], **how)
-        else:
-            snapshot_download(self.repo_id, allow_patterns=[glob.escape(name) for name in missing], **how)
+        for _ in side_by_side(
+            lambda name: hf_hub_download(self.repo_id, name, **how), missing, in_flight=_FILES_AT_ONCE
+        ):
+            pass
 
     # Ranges
 
@@ -174,28 +158,14 @@ class HubSource:
 
     def _fetch_side_by_side(self, file: SourceFile, start: int, stop: int) -> Iterator[bytes]:
         """Windows of the range, in order, the next few being fetched while one is used."""
-        from concurrent.futures import ThreadPoolExecutor
-
         gone = threading.Event()
-        ranges = iter([(at, min(at + _WINDOW_NBYTES, stop)) for at in range(start, stop, _WINDOW_NBYTES)])
-        windows: deque[Future[bytes]] = deque()
-        with ThreadPoolExecutor(_WINDOWS_IN_FLIGHT, thread_name_prefix="solar-upscale-range") as pool:
-
-            def submit_next() -> None:
-                for window in ranges:
-                    windows.append(pool.submit(self._fetch_window, file, *window, gone))
-                    return
-
-            try:
-                for _ in range(_WINDOWS_IN_FLIGHT):
-                    submit_next()
-                while windows:
-                    data = windows.popleft().result()
-                    submit_next()
-                    yield data
-            finally:
-                gone.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+        windows = ((at, min(at + _WINDOW_NBYTES, stop)) for at in range(start, stop, _WINDOW_NBYTES))
+        try:
+            yield from side_by_side(
+                lambda window: self._fetch_window(file, *window, gone), windows, in_flight=_WINDOWS_IN_FLIGHT
+            )
+        finally:
+            gone.set()
 
     def _fetch_window(self, file: SourceFile, start: int, stop: int, gone: threading.Event) -> bytes:
         return b"".join(self._fetch(file, start, stop, gone=gone))

@@ -166,6 +166,24 @@ class Publication:
         with hub_errors(self.repo_id, revision=self._revision, writes=True):
             return self._commit(folder, names, commit_message or DEFAULT_MESSAGE)
 
+    def check_rights(self) -> None:
+        """See whether the branch may be written, before there is anything to send.
+
+        Raises:
+            HubError: it may not.
+        """
+        import inspect
+
+        asks = "write" in inspect.signature(self._api.auth_check).parameters  # clients before 1.4 cannot
+        if asks and not self._create_pr:  # anybody may open a pull request
+            with hub_errors(self.repo_id, revision=self._revision, writes=True):
+                patiently(self.repo_id, lambda: self._api.auth_check(self.repo_id, write=True))
+
+    def moved_to(self, folder: Path) -> "Publication":
+        """The same publication, whose record is in ``folder`` now."""
+        self._record = None if self._record is None else folder / self._record.name
+        return self
+
     # The repository
 
     @property

@@ -1,6 +1,7 @@
 """Where a checkpoint's bytes come from: a folder here, the Hub in hub_source.py. Nothing is interpreted here."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ __all__ = ["STREAM_NBYTES", "FolderSource", "Source", "SourceFile"]
 
 # The size of one chunk of a stream, in bytes: large enough for the disk, small beside the memory promise.
 STREAM_NBYTES = 4 * 2**20
+
+_XET_HASH = re.compile(r"[0-9a-f]{64}")
 
 # A folder with more files than this is not a checkpoint.
 MAX_FILES = 100_000
@@ -59,7 +62,8 @@ class FolderSource:
     """A checkpoint in a local folder, a Hub cache snapshot included.
 
     A file is taken only if it is a regular file whose real path lies in the folder, or, for a snapshot of a Hub
-    cache, in that repository's ``blobs``: a symlink to anywhere else is refused when it is asked for.
+    cache, in that repository's ``blobs`` or in the store that the cache's repositories share: a symlink to anywhere
+    else is refused when it is asked for.
     """
 
     path: Path
@@ -128,11 +132,22 @@ class FolderSource:
         allowed = [root]
         if root.parent.name == "snapshots":
             allowed.append(root.parent.parent / "blobs")
-        if not any(real.is_relative_to(each) for each in allowed):
+        inside = any(real.is_relative_to(each) for each in allowed)
+        if not inside and not (root.parent.name == "snapshots" and _is_shared_blob(real, root.parent.parent.parent)):
             raise CheckpointError(f"{filename}: leads out of the checkpoint's folder; put the real file there")
         if real.exists() and not real.is_file():
             raise CheckpointError(f"{filename}: is not a regular file")
         return path
+
+
+def _is_shared_blob(path: Path, cache: Path) -> bool:
+    """Whether a path is one of the files that the repositories of a Hub cache share: CACHE/blobs/HA/HASH.
+
+    Source: huggingface_hub 2.4, utils/_shared_blobs.py; the marker is what makes the folder the client's own.
+    """
+    store = cache / "blobs"
+    named = _XET_HASH.fullmatch(path.name) is not None and path == store / path.name[:2] / path.name
+    return named and (store / ".huggingface-shared-blobs").is_file()
 
 
 def _walk(folder: Path) -> Iterator[str]:

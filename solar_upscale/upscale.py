@@ -14,7 +14,7 @@ from solar_upscale.checkpoint import open_checkpoint
 from solar_upscale.commit import refuse_overlap
 from solar_upscale.errors import OutputError
 from solar_upscale.execute import ShardDone, execute, forget_leftovers
-from solar_upscale.hub_source import open_source
+from solar_upscale.hub_source import HubSource, open_source
 from solar_upscale.plan import UpscalePlan
 from solar_upscale.planner import make_plan
 from solar_upscale.recipe import Recipe
@@ -24,7 +24,7 @@ from solar_upscale.verify import is_finished
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["parse_nbytes", "plan_checkpoint", "recipe_options", "upscale_checkpoint", "write_plan"]
+__all__ = ["download_needed", "parse_nbytes", "plan_checkpoint", "recipe_options", "upscale_checkpoint", "write_plan"]
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -208,12 +208,24 @@ def write_plan(
     if is_finished(output, plan, source, on_bytes):
         forget_leftovers(plan, output)
         return ()
+    download_needed(plan, source)
     return tuple(execute(plan, source, output, overwrite=overwrite, executor=executor, on_bytes=on_bytes))
 
 
 def _place(source: str | Path) -> str:
     """The text for ``open_source``: a Path is a folder, even where a Hub id is spelled the same."""
     return source if isinstance(source, str) else str(source.absolute())
+
+
+def download_needed(plan: UpscalePlan, source: Source) -> None:
+    """Have the weight files that a plan uses downloaded side by side, where the source is one that downloads.
+
+    Raises:
+        CheckpointError, HubError: as ``upscale_checkpoint``.
+    """
+    if isinstance(source, HubSource) and source.mode == "download":
+        pieces = (piece for shard in plan.shards for item in shard.items for piece in item.pieces)
+        source.download(sorted({*(piece.filename for piece in pieces), *(file.name for file in plan.sidecars)}))
 
 
 def parse_nbytes(size: int | str) -> int:

@@ -25,7 +25,7 @@ from solar_upscale.report import nbytes_text
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.transform import Zero, parse_init, transform_chunks, transform_for
 
-__all__ = ["VerifyReport", "is_finished", "verify_checkpoint", "verify_report"]
+__all__ = ["VerifyReport", "is_finished", "recorded_job", "verify_checkpoint", "verify_report"]
 
 # Differences that one message names; the rest are counted.
 MAX_NAMED = 5
@@ -57,7 +57,7 @@ class VerifyReport:
 
 
 def verify_checkpoint(
-    output: str | Path,
+    output: str | Path | Source,
     source: str | Path | Source | None = None,
     *,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
@@ -70,19 +70,16 @@ def verify_checkpoint(
     the digests in the provenance, and all copies of a layer against one another.
 
     Args:
-        output: A folder that ``upscale_checkpoint`` wrote.
+        output: A folder that ``upscale_checkpoint`` wrote, or the id of a model that was published from one.
         source: What it was made from.
         on_bytes: Called with the number of tensor bytes each time some were compared.
-        how: Options of ``open_source`` for a Hub id; the revision is the recorded one unless given.
+        how: Options of ``open_source`` for Hub ids; the revision is the source's, by default the recorded one.
 
     Raises:
         CheckpointError: a difference was found, or the output is not one of ours; names up to five differences.
         UnsupportedError, HubError: the source cannot be planned again or read.
     """
-    folder = Path(output)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: is not a folder")
-    found = FolderSource(folder)
+    found = _open_output(output, how)
     text, record = _read_provenance(found)
     job = job_from_provenance(record)
     checkpoint = open_checkpoint(found)
@@ -99,11 +96,20 @@ def verify_checkpoint(
         differences = chain(
             _provenance(plan, text, record, remarks), _against_source(found, plan, opened, on_bytes, remarks)
         )
-    _refuse(folder, differences)
+    _refuse(found, differences)
     nbytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
     return VerifyReport(
-        folder.name, name, len(pattern), len(checkpoint.shards), len(checkpoint.tensors), nbytes, tuple(remarks)
+        found.name, name, len(pattern), len(checkpoint.shards), len(checkpoint.tensors), nbytes, tuple(remarks)
     )
+
+
+def recorded_job(output: Path) -> Job:
+    """The job that an output's provenance names.
+
+    Raises:
+        CheckpointError: it has none that can be read.
+    """
+    return job_from_provenance(_read_provenance(FolderSource(output))[1])
 
 
 def verify_report(report: VerifyReport) -> str:
@@ -142,7 +148,18 @@ def is_finished(
         return False
 
 
-def _read_provenance(found: FolderSource) -> tuple[bytes, dict[str, Any]]:
+def _open_output(output: str | Path | Source, how: Mapping[str, Any]) -> Source:
+    if not isinstance(output, str | Path):
+        return output
+    folder = Path(output).expanduser()
+    if folder.is_dir():
+        return FolderSource(folder)
+    if isinstance(output, Path) or output.count("/") != 1 or output.startswith((".", "/", "~")):
+        raise CheckpointError(f"{folder}: is not a folder")
+    return open_source(output, **{**how, "revision": None, "stream": True})
+
+
+def _read_provenance(found: Source) -> tuple[bytes, dict[str, Any]]:
     files = found.files()
     if PROVENANCE_NAME not in files:
         raise CheckpointError(f"{found.name}: no {PROVENANCE_NAME}; expected a folder that solar-upscale wrote")
@@ -186,11 +203,11 @@ def _plan_again(source: Source, job: Job, record: Mapping[str, Any]) -> UpscaleP
     )
 
 
-def _refuse(folder: Path, differences: Differences) -> None:
+def _refuse(found: Source, differences: Differences) -> None:
     named = list(islice(differences, MAX_NAMED + 1))
     if named:
         more = "; and more" if len(named) > MAX_NAMED else ""
-        raise CheckpointError(f"{folder.name}: differs: {'; '.join(named[:MAX_NAMED])}{more}")
+        raise CheckpointError(f"{found.name}: differs: {'; '.join(named[:MAX_NAMED])}{more}")
 
 
 # ---------------------------------------------------------------- with the source
@@ -212,7 +229,7 @@ def _provenance(plan: UpscalePlan, text: bytes, record: Mapping[str, Any], remar
 
 
 def _against_source(
-    found: FolderSource,
+    found: Source,
     plan: UpscalePlan,
     source: Source,
     on_bytes: Callable[[int], None],
@@ -225,7 +242,7 @@ def _against_source(
         yield from _tensors(found, plan, source, on_bytes)
 
 
-def _documents_and_sidecars(found: FolderSource, plan: UpscalePlan, source: Source, remarks: list[str]) -> Differences:
+def _documents_and_sidecars(found: Source, plan: UpscalePlan, source: Source, remarks: list[str]) -> Differences:
     files = found.files()
     for name, data in plan.documents.items():
         if name == PROVENANCE_NAME:
@@ -241,14 +258,14 @@ def _documents_and_sidecars(found: FolderSource, plan: UpscalePlan, source: Sour
             yield f"{file.name}: is missing"
         elif not _same(found.stream(file.name, 0, files[file.name].nbytes), source.stream(file.name, 0, file.nbytes)):
             yield f"{file.name}: is not the source's"
-    for name in sorted(files.keys() - set(plan.filenames)):
+    for name in sorted(name for name in files.keys() - set(plan.filenames) if not name.startswith(".")):
         if name.endswith(".safetensors"):
             yield f"{name}: weights that were not written by the plan"
         else:
             remarks.append(f"{name} was not written by the plan")
 
 
-def _headers(found: FolderSource, plan: UpscalePlan) -> Differences:
+def _headers(found: Source, plan: UpscalePlan) -> Differences:
     files = found.files()
     for shard in plan.shards:
         if shard.filename not in files:
@@ -259,7 +276,7 @@ def _headers(found: FolderSource, plan: UpscalePlan) -> Differences:
             yield f"{shard.filename}: the header is not the plan's"
 
 
-def _tensors(found: FolderSource, plan: UpscalePlan, source: Source, on_bytes: Callable[[int], None]) -> Differences:
+def _tensors(found: Source, plan: UpscalePlan, source: Source, on_bytes: Callable[[int], None]) -> Differences:
     for shard in plan.shards:
         for move in shard.moves():
             written = found.stream(shard.filename, move.target_start, move.target_start + move.target_nbytes)

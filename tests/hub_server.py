@@ -563,6 +563,10 @@ class _Handler(BaseHTTPRequestHandler):
         names = parse_qs(b"".join(self._body()).decode())["paths"]
         self._send_json([_item(name, commit.files[name]) for name in names if name in commit.files])
 
+    def auth_check(self, repo: str, write: str = "") -> None:
+        self._repo(repo, write=bool(write), content=True)
+        self._send_json({})
+
     def refs(self, repo: str) -> None:
         branches = [
             {"name": name, "ref": f"refs/heads/{name}", "targetCommit": sha}
@@ -783,6 +787,7 @@ _ROUTES = (
     ("GET", rf"/api/models/{_REPO}/revision/(?P<rev>[^/]+)", "info"),
     ("GET", rf"/api/models/{_REPO}/tree/(?P<rev>[^/]+)(?:/(?P<folder>.+))?", "tree"),
     ("POST", rf"/api/models/{_REPO}/paths-info/(?P<rev>[^/]+)", "paths_info"),
+    ("GET", rf"/api/models/{_REPO}/auth-check(?P<write>/write)?", "auth_check"),
     ("GET", rf"/api/models/{_REPO}/refs", "refs"),
     ("GET", rf"/api/models/{_REPO}/commits/(?P<rev>[^/]+)", "commits"),
     ("GET", rf"/api/models/{_REPO}/xet-(?P<kind>read|write)-token(?:/(?P<rev>[^/]+))?", "xet_token"),

@@ -81,20 +81,6 @@ def test_streaming_keeps_several_requests_in_flight_and_no_more_than_its_windows
     assert 2 <= len(hub.lines("GET cdn")) <= 6
 
 
-def test_plan_on_eight_shards_of_four_gigabytes_fetches_headers_and_64_kib_a_shard(hub: HubServer) -> None:
-    names = [f"model-{number:05}-of-00008.safetensors" for number in range(1, 9)]
-    head = (50_000).to_bytes(8, "little") + b"{" + b" " * 49_999
-    weights = {name: Sparse(head + bytes([index]), 4_000_000_000) for index, name in enumerate(names)}
-    hub.add_model("org/model", {"config.json": b"{}", **weights})
-    source = opened(headers_only=True)
-    for name in names:
-        nbytes = int.from_bytes(source.read(name, 0, 8), "little")
-        assert source.read(name, 8, 8 + nbytes) == head[8:]
-        assert source._heads == {}
-    assert len(hub.lines("GET cdn")) == 8
-    assert hub.sent("GET cdn") <= 8 * (len(head) + (64 << 10))
-
-
 def test_a_header_longer_than_what_was_fetched_ahead_is_read_on(hub: HubServer) -> None:
     head = (200_000).to_bytes(8, "little") + bytes(range(250)) * 800
     hub.add_model("org/model", {"config.json": b"{}", "model.safetensors": head + b"data"})
