@@ -141,8 +141,11 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
     ),
     (
         Block(
-            ("self_attn.o_proj|attention.wo", f"experts.*.w2|feed_forward.w2|{_MLP}"),
-            optional=("mlp.shared_experts.down_proj|shared_experts.w2",),
+            (
+                "self_attn.o_proj|attention.wo|attention.o_proj",
+                f"experts.*.w2|feed_forward.w2|feed_forward.down_proj|{_MLP}",
+            ),
+            optional=("mlp.shared_experts.down_proj|shared_experts.w2|shared_experts.down_proj",),
         ),
         "mistral_large4_text",
     ),
