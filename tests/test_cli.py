@@ -306,11 +306,15 @@ def test_warnings_go_to_stderr_and_quiet_silences_them(home: Path) -> None:
     assert quiet.returncode == loud.returncode == 0
 
 
-def test_reader_that_goes_away_is_no_traceback(home: Path) -> None:
-    command = f"{shlex.quote(sys.executable)} -m solar_upscale plan s --json --layers '[0] * 500' | head -1"
+@pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")
+@pytest.mark.parametrize(
+    ("line", "reader", "read"),
+    [("plan s --json --layers '[0] * 500'", "head -1", "{\n"), ("inspect s", "true", ""), ("recipes", "true", "")],
+)
+def test_reader_that_goes_away_is_no_traceback(line: str, reader: str, read: str, home: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m solar_upscale {line} | {reader}"
     result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)  # noqa: S602 - a pipe
-    assert result.stdout == "{\n"
-    assert result.stderr == ""
+    assert (result.stdout, result.stderr) == (read, "")
 
 
 # ---------------------------------------------------------------- recipes
@@ -489,5 +493,24 @@ def test_signal_stops_at_once_and_a_rerun_goes_on(sent: signal.Signals, code: in
     assert told == ["solar-upscale: stopped; run the same command again to go on"]
     assert not (home / "out").exists()
     assert ends(words) == 0
+    assert_layers_come_from(home / "out", home / "s", SOLAR_SOURCES)
+    assert sorted(path.name for path in home.iterdir()) == ["out", "s"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_second_run_at_once_is_refused_and_the_first_is_right(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["s", "out", "--layers", *SOLAR]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "writing\n"
+        assert ends(words) == 1
+        (told,) = capsys.readouterr().err.splitlines()
+        assert re.search(rf"process {process.pid} on .* is writing there; wait for it", told)
+        assert ends([*words, "--overwrite"]) == 1
+        process.communicate()
+    assert process.returncode == 0
     assert_layers_come_from(home / "out", home / "s", SOLAR_SOURCES)
     assert sorted(path.name for path in home.iterdir()) == ["out", "s"]
