@@ -219,12 +219,13 @@ def _find_weights(
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{chosen}: expected a weight_map that names a file for each tensor")
-    inside: set[str] = set()
+    checked: set[str] = set()
     for tensor, filename in weight_map.items():
-        if not isinstance(filename, str) or not (filename in inside or _stays_inside(filename)):
+        if isinstance(filename, str) and (filename in checked or _stays_inside(filename)):
+            checked.add(filename)
+        else:
             raise CheckpointError(f"{chosen}: {tensor}: {str(filename)[:200]!r} is not a file of this folder")
-        inside.add(filename)
-    return sorted(inside), weight_map, warnings
+    return sorted(checked), weight_map, warnings
 
 
 def _stays_inside(filename: str) -> bool:

@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", 1)
+        return _fail(str(UpscaleError(f"{where}{error.strerror or error}")), 1)
     finally:
         signal.signal(signal.SIGTERM, stopped)
 
@@ -290,10 +290,9 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         _print_report(options, plan.to_json, lambda: plan_report(plan, **_terminal()))
         return
     assert output is not None, "the parser asked for it"
-    for warning in plan.warnings:
-        logging.getLogger(PROGRAM).warning("warning: %s", printable(warning))
     with _progress(plan.total_size, options) as on_bytes, _executor(options) as executor:
-        how = {"overwrite": options.overwrite, "executor": executor, "on_bytes": on_bytes}
+        heard = _after_warnings(plan.warnings, on_bytes)
+        how = {"overwrite": options.overwrite, "executor": executor, "on_bytes": heard}
         url, done = _write(plan, source, output, options, how)
     moved = bytes_by_way(done)
     _print_report(
@@ -444,6 +443,8 @@ def _source_and_output(
 ) -> tuple[str, Path | None]:
     """SOURCE and OUT; a recipe that names its source needs none on the command line."""
     places = options.places
+    if not all(places):
+        parser.error("a word is empty; expected SOURCE and OUT")
     if len(places) > 2:
         parser.error(f"SOURCE and OUT expected, got {len(places)} words: {' '.join(places)}")
     if len(places) == 2:
@@ -530,6 +531,18 @@ def _progress(total: int | None, options: argparse.Namespace) -> Iterator[Callab
 
     with tqdm(total=total, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
         yield lambda nbytes: _advance(bar, nbytes)
+
+
+def _after_warnings(warnings: Sequence[str], on_bytes: Callable[[int], None]) -> Callable[[int], None]:
+    """Tell of warnings when the first byte is written: a job that is refused is told in one line."""
+    waiting = list(warnings)
+
+    def heard(nbytes: int) -> None:
+        while waiting:
+            logging.getLogger(PROGRAM).warning("warning: %s", printable(waiting.pop(0)))
+        on_bytes(nbytes)
+
+    return heard
 
 
 def _advance(bar: Any, nbytes: int) -> None:

@@ -5,7 +5,7 @@ the job of card.py and provenance.py.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -219,7 +219,7 @@ def _targets(
     targets: list[list[Target]] = []
     dropped: dict[str, str] = {}
     names: set[str] = set()
-    _check_count(checkpoint, split, uses)
+    count = 0
     for shard in checkpoint.shards:
         group: list[Target] = []
         targets.append(group)
@@ -236,6 +236,11 @@ def _targets(
             if not places:
                 dropped[tensor.name] = f"layer {layer} is not in the pattern"
             rule = rules.get(tensor.name) if prefix in stack.prefixes else None
+            count += len(places)
+            if count > MAX_TARGET_TENSORS:
+                raise UnsupportedError(
+                    f"the layers would have more than {MAX_TARGET_TENSORS} tensors; that is the limit"
+                )
             piece = _piece(shard, tensor)
             for occurrence, target in enumerate(places):
                 transform = None
@@ -252,17 +257,6 @@ def _targets(
         counts = Counter(target.name for group in targets for target in group)
         raise CheckpointError(f"{counts.most_common(1)[0][0]}: two source tensors would get this name")
     return targets, dropped
-
-
-def _check_count(
-    checkpoint: Checkpoint,
-    split: Callable[[str], tuple[str, int, str] | None],
-    uses: Mapping[str, Mapping[int, Sequence[int]]],
-) -> None:
-    places = (split(name) for name in checkpoint.tensors)
-    count = sum(len(uses[place[0]].get(place[1], ())) if place else 1 for place in places)
-    if count > MAX_TARGET_TENSORS:
-        raise UnsupportedError(f"the output would have {count} tensors; the limit is {MAX_TARGET_TENSORS}")
 
 
 def _uses(numbering: Sequence[int]) -> dict[int, list[int]]:
