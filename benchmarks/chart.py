@@ -23,7 +23,8 @@ def line_chart(
         return height(bend(min(max(value, y_ticks[0]), y_ticks[-1])))
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"',
+        'font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
         f'<text x="{_LEFT}" y="22" font-size="14">{escape(title)}</text>',
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 10}" text-anchor="middle">{escape(x_label)}</text>',
@@ -47,5 +48,5 @@ def line_chart(
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _scale(low: float, high: float, start: float, stop: float):  # noqa: ANN202 - a function of one number
+def _scale(low: float, high: float, start: float, stop: float):
     return lambda value: start + (value - low) / ((high - low) or 1) * (stop - start)

