@@ -337,15 +337,17 @@ def _check_publishing(parser: argparse.ArgumentParser, options: argparse.Namespa
 def _destination(repo_id: str, options: argparse.Namespace, *, revision: str | None) -> "Destination":
     from solar_upscale.publish import Destination
 
-    if options.quiet:
-        _quiet_hub()
+    _settle_hub(options)
     return Destination(repo_id, options.token, options.private, revision, options.create_pr, options.commit_message)
 
 
-def _quiet_hub() -> None:
+def _settle_hub(options: argparse.Namespace) -> None:
+    """The client's own progress shows where ours does."""
+    from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # documented there
 
-    disable_progress_bars()
+    if not _shows_progress(options) and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        disable_progress_bars()
 
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -502,8 +504,8 @@ def _hub_options(options: argparse.Namespace) -> dict[str, Any]:
 def _open(text: str, options: argparse.Namespace, *, headers_only: bool, stream: bool = False) -> "Source":
     from solar_upscale.hub_source import open_source
 
-    if options.quiet and not Path(text).is_dir():
-        _quiet_hub()
+    if not Path(text).is_dir():
+        _settle_hub(options)
     return open_source(text, headers_only=headers_only, stream=stream, **_hub_options(options))
 
 
@@ -524,7 +526,7 @@ def _terminal() -> dict[str, Any]:
 @contextmanager
 def _progress(total: int | None, options: argparse.Namespace) -> Iterator[Callable[[int], None]]:
     """A progress bar in bytes on stderr, when that is a terminal and nobody asked for quiet."""
-    if options.quiet or not sys.stderr.isatty():
+    if not _shows_progress(options):
         yield lambda nbytes: None
         return
     from tqdm import tqdm
@@ -543,6 +545,10 @@ def _after_warnings(warnings: Sequence[str], on_bytes: Callable[[int], None]) ->
         on_bytes(nbytes)
 
     return heard
+
+
+def _shows_progress(options: argparse.Namespace) -> bool:
+    return not options.quiet and sys.stderr.isatty()
 
 
 def _advance(bar: Any, nbytes: int) -> None:

@@ -212,7 +212,7 @@ def _run(
 
     wanted = folder / WANTED
     wanted.touch()
-    futures: "list[Future[list[ShardDone]]]" = []
+    futures: list[Future[list[ShardDone]]] = []
     try:
         futures += (executor.submit(write_pass, each, source, folder, output_nbytes) for each in todo)
         for future in as_completed(futures):

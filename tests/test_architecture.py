@@ -452,7 +452,7 @@ def test_every_layer_keeps_its_kind_in_any_order(sources, model_type):
         "full_attn_idxs": [2, 5, 7] if model_type == "lfm2" else None,
     }
     rows = ROWS[model_type].attributes
-    from solar_upscale.architecture.rules import View  # noqa: PLC0415 (private to this test)
+    from solar_upscale.architecture.rules import View
 
     change = changed(config, names(12), sources)
     for attribute in rows:

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,8 @@ from sources import llama_shapes, published_shards
 
 import solar_upscale as su
 from solar_upscale.cli import main
-from solar_upscale.errors import CheckpointError, OutputError
+from solar_upscale.errors import CheckpointError
 from solar_upscale.header import build_header
-from solar_upscale.hub_source import open_source
-from solar_upscale.publish import Destination, push_checkpoint, upscale_and_push
 from solar_upscale.push import RECORD_NAME
 from solar_upscale.source import FolderSource
 from solar_upscale.witness import Witness
@@ -52,6 +49,13 @@ class User:
     hub: HubServer
     home: Path
     capsys: pytest.CaptureFixture[str]
+    loud: bool
+
+    def shows(self, text: str) -> None:
+        """Print a figure, where pytest was asked for prints."""
+        if self.loud:
+            with self.capsys.disabled():
+                print(text)
 
     def says(self, *words: str, code: int = 0) -> str:
         """What the command prints to stdout, or to stderr where it fails; run in this process."""
@@ -106,28 +110,46 @@ class User:
 
 
 @pytest.fixture
-def user(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> User:
-    return _user(hub, tmp_path, monkeypatch, capsys)
-
-
-@pytest.fixture(params=["lfs", "xet"])
-def any_user(
+def user(
     request: pytest.FixtureRequest,
+    hub: HubServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> User:
+    return _user(request, hub, tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture
+def xet_user(
+    request: pytest.FixtureRequest,
+    xet_hub: HubServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> User:
+    return _user(request, xet_hub, tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(params=["user", "xet_user"])
+def any_user(request: pytest.FixtureRequest) -> User:
     """On either kind of Hub."""
-    hub = request.getfixturevalue("hub" if request.param == "lfs" else "xet_hub")
-    return _user(hub, tmp_path, monkeypatch, capsys)
+    found: User = request.getfixturevalue(request.param)
+    return found
 
 
-def _user(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> User:
+def _user(
+    request: pytest.FixtureRequest,
+    hub: HubServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> User:
     home = tmp_path / "home"
     home.mkdir()
     (tmp_path / "token").write_text(TOKEN)
     monkeypatch.chdir(home)
-    return User(hub, home, capsys)
+    return User(hub, home, capsys, loud=request.config.getoption("capture") == "no")
 
 
 def nbytes_below(folder: Path, pattern: str = "*") -> int:
@@ -149,7 +171,7 @@ def test_the_sentence_publishes_the_upscaled_model(any_user: User, how: list[str
     source = user.makes()
     out = user.says("org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR", *how)
     assert out.splitlines()[-1] == user.url
-    print(f"{how}: {hub.sent('cdn')} bytes of weights served, {hub.received('PUT')} uploaded by LFS")
+    user.shows(f"{how}: {hub.sent('cdn')} bytes of weights served, {hub.received('PUT')} uploaded by LFS")
     assert_layers_come_from(user.published(), source, SOLAR_LAYERS)
     assert len(hub.repos["me/SOLAR"].commits) == 2
     held = {path.name for path in (user.home / "out").iterdir()}
@@ -237,7 +259,7 @@ def test_plan_and_inspect_on_eight_shards_of_four_gigabytes_fetch_the_headers_al
         before, start = user.hub.sent("cdn"), time.monotonic()
         out = user.says(*command)
         fetched = user.hub.sent("cdn") - before
-        print(f"{command[0]}: {fetched} bytes of {total} in {time.monotonic() - start:.2f} s")
+        user.shows(f"{command[0]}: {fetched} bytes of {total} in {time.monotonic() - start:.2f} s")
         assert "47" in out
         assert fetched <= sum(map(len, headers.values())) + 8 * (128 << 10)
     assert nbytes_below(user.home.parent / "cache") < 1_000_000
@@ -266,7 +288,9 @@ def test_streaming_fetches_what_is_needed_once_in_little_memory_and_caches_no_we
     )
     fetched = user.hub.sent("GET cdn")
     peak = int(done.stdout.splitlines()[-1])
-    print(f"--stream: {fetched} bytes fetched for {nbytes} needed ({fetched / nbytes:.4f}); peak memory {peak} MiB")
+    user.shows(
+        f"--stream: {fetched} bytes fetched for {nbytes} needed ({fetched / nbytes:.4f}); peak memory {peak} MiB"
+    )
     assert fetched <= 1.02 * nbytes
     assert peak <= 200
     assert nbytes_below(user.home / "hf") < 100_000
@@ -296,7 +320,9 @@ def test_a_killed_stream_goes_on_without_fetching_finished_shards_again(user: Us
         fetched = sum(one.sent for one in again if str(digest[name]) in one.path)
         assert fetched <= 65536, name  # its header
     total = sum(path.stat().st_size for path in source.glob("*.safetensors"))
-    print(f"{how}: {sum(one.sent for one in again if one.method == 'GET')} bytes fetched after the kill, of {total}")
+    user.shows(
+        f"{how}: {sum(one.sent for one in again if one.method == 'GET')} bytes fetched after the kill, of {total}"
+    )
     if how:
         assert puts > 0  # what was finished had been sent
         assert user.hub.received("PUT") < 1.1 * 1.5 * total
@@ -312,7 +338,7 @@ def test_bounded_disk_holds_the_shards_of_one_source_shard_at_a_time(user: User)
     user.types(*words, HF_HUB_CACHE=str(user.home / "w" / "cache"))
     sizes = [path.stat().st_size for path in source.glob("*.safetensors")]
     model = nbytes_below(user.published(), "*.safetensors")
-    print(f"bounded: peak disk {max(peaks)} of {model}; the largest source shard has {max(sizes)}")
+    user.shows(f"bounded: peak disk {max(peaks)} of {model}; the largest source shard has {max(sizes)}")
     assert max(peaks) <= 2 * max(sizes) + 200_000
     assert nbytes_below(user.home / "w") < 200_000
     assert_layers_come_from(user.published(), source, SOLAR_LAYERS)
@@ -411,8 +437,9 @@ def test_no_right_to_write_is_found_before_anything_is_fetched(user: User) -> No
 def test_bursts_of_errors_at_every_step_are_survived(user: User, status: int, how: list[str]) -> None:
     source = user.makes()
     headers = {"Retry-After": "1"} if status == 429 else {}
-    for step in ("HEAD hub", "GET hub /api/models/org", "GET hub /org", "GET cdn", "repos/create", "GET hub /api/models/me",
-                 "preupload", "objects/batch", "PUT cdn", "verify", "yaml", "/commit/"):  # fmt: skip
+    reading = ("HEAD hub", "GET hub /api/models/org", "GET hub /org", "GET cdn")
+    writing = ("create", "GET hub /api/models/me", "preupload", "batch", "PUT cdn", "verify", "yaml", "/commit/")
+    for step in reading + writing:
         user.hub.fault(step, status=status, times=2, headers=headers)
     for cut in (100, 5000):
         user.hub.fault("GET cdn", cut_after=cut)
@@ -431,7 +458,6 @@ def test_lasting_faults_are_one_line_and_nothing_shows(user: User, how: list[str
         ("GET cdn", {"cut_after": 0}),
         ("preupload", {"status": 503}),
         ("PUT cdn", {"status": 403}),
-        ("verify", {"status": 500}),
         ("/commit/", {"status": 429, "headers": {"Retry-After": "4000"}}),
         ("/commit/", {"status": 412}),
     ):
@@ -488,7 +514,7 @@ def test_control_c_while_the_line_is_dead_ends_at_once(user: User, words: list[s
         _, err = process.communicate(timeout=60)
         took = time.monotonic() - start
         let_go.set()
-    print(f"{step} {words}: {took:.2f} s from Ctrl-C to the end")
+    user.shows(f"{step} {words}: {took:.2f} s from Ctrl-C to the end")
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "solar-upscale: stopped; run the same command again to go on"
     assert "Traceback" not in err
@@ -539,7 +565,7 @@ def test_who_is_not_logged_in_is_told_so(user: User) -> None:
 def test_a_rate_limit_is_waited_for_and_said(user: User, caplog: pytest.LogCaptureFixture) -> None:
     user.makes()
     user.hub.fault("GET cdn", status=429, headers={"Retry-After": "1"})
-    user.hub.fault("preupload", status=429, headers={"Retry-After": "9"}, times=20)
+    user.hub.fault("preupload", status=429, headers={"Retry-After": "9"}, times=10**6)
     assert "rate limit reached; run the same command again in 9 s" in user.says(
         "org/small", "out", *SOLAR, "--stream", "--push-to-hub", "me/SOLAR", code=1
     )
@@ -602,21 +628,19 @@ def test_the_token_is_nowhere(any_user: User) -> None:
 # What Xet saves, and the card
 
 
-def test_under_xet_an_upscaled_model_adds_little_to_the_store(
-    xet_hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    user = _user(xet_hub, tmp_path, monkeypatch, capsys)
+def test_under_xet_an_upscaled_model_adds_little_to_the_store(xet_user: User) -> None:
+    user = xet_user
     folder = write_checkpoint(user.home / "large", **LARGE)  # type: ignore[arg-type] - options by name
     HfApi().create_repo("me/large")
     HfApi().upload_folder(repo_id="me/large", folder_path=folder)
 
     def stored() -> int:
-        return nbytes_below(xet_hub.cas / "xet" / "xorbs")
+        return nbytes_below(user.hub.cas / "xet" / "xorbs")
 
     before = stored()
     user.types("me/large", "out", *SOLAR, "--stream", "--delete-local-shards", "--push-to-hub", "me/SOLAR")
     added, model = stored() - before, nbytes_below(user.published(), "*.safetensors")
-    print(f"Xet: {added} new bytes in the store for a model of {model} ({added / model:.3%}), source {before}")
+    user.shows(f"Xet: {added} new bytes in the store for a model of {model} ({added / model:.3%}), source {before}")
     assert added < 0.05 * model
     assert_layers_come_from(user.published(), folder, SOLAR_LAYERS)
 
@@ -650,15 +674,13 @@ def test_the_cards_command_makes_the_same_bytes_again(user: User) -> None:
 # The shared store of a Hub cache
 
 
-def test_a_snapshot_in_the_store_that_repositories_share_is_a_folder_like_any_other(
-    xet_hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    user = _user(xet_hub, tmp_path, monkeypatch, capsys)
+def test_a_snapshot_in_the_store_that_repositories_share_is_a_folder_like_any_other(xet_user: User) -> None:
+    user = xet_user
     folder = write_checkpoint(user.home / "small", shards=2)
     HfApi().create_repo("me/small")
     HfApi().upload_folder(repo_id="me/small", folder_path=folder)
     snapshot = Path(snapshot_download("me/small"))
-    store = tmp_path / "cache" / "blobs"
+    store = user.home.parent / "cache" / "blobs"
     real = (snapshot / "model-00001-of-00002.safetensors").resolve()
     if not real.is_relative_to(store):
         pytest.skip("this client keeps no shared store")
@@ -695,3 +717,32 @@ def test_hf_finds_the_console_script(tmp_path: Path) -> None:
     hf = [sys.executable, "-c", "from huggingface_hub.cli.hf import main; main()"]
     done = subprocess.run([*hf, "solar-upscale", "--version"], env=env, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == f"solar-upscale {su.__version__}", done.stderr
+
+
+# docs/hub.md
+
+
+def test_the_commands_of_the_page_do_what_it_says(user: User) -> None:
+    page = (ROOT / "docs" / "hub.md").read_text()
+    source = user.makes("mistralai/Mistral-7B-v0.1", layers=32)
+    user.hub.add_model("org/SOLAR", {"README.md": b"theirs"})
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert len(commands) == 10
+    said = {command: user.says(*shlex.split(command)[1:]) for command in commands}
+    assert said[commands[2]].splitlines()[-1] == user.url
+    layers = [*range(24), *range(8, 32)]
+    for folder in (user.published(), user.published("me/SOLAR-2"), user.home / "streamed"):
+        assert_layers_come_from(folder, source, layers)
+    assert user.hub.repos["me/SOLAR-private"].private
+    assert set(user.hub.repos["me/SOLAR"].branches) == {"main", "experiment"}
+    assert set(user.hub.repos["org/SOLAR"].branches) == {"main", "refs/pr/1"}
+
+
+def test_the_lines_that_the_page_explains_are_those_that_are_said() -> None:
+    page = (ROOT / "docs" / "hub.md").read_text()
+    lines = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+    assert len(lines) == 12
+    names = ("hub", "hub_source", "push", "witness")
+    code = "".join((ROOT / "solar_upscale" / f"{name}.py").read_text() for name in names)
+    assert [line for line in lines if line not in code] == []

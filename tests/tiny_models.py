@@ -1,7 +1,5 @@
 """A tiny random model of every type that transformers can build, with weights strong enough that layer order shows."""
 
-# ruff: noqa: PLC0415 (torch and transformers are imported by what needs them)
-
 import copy
 import importlib
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ model's code believes them. How an encoding is read and written is encodings.py;
 model type with no row is either counted only (COUNTED in families.py) or unknown.
 """
 
-# ruff: noqa: ARG001, ARG005 (a formula takes the view, the layer and the depth, whichever it needs)
+# ruff: noqa: ARG001 (a formula takes the view, the layer and the depth, whichever it needs)
 
 from collections.abc import Mapping
 from dataclasses import dataclass

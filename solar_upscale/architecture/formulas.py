@@ -4,7 +4,7 @@ Each is an attribute or an encoding that the table in fields.py uses. Defaults a
 transformers 5.23.
 """
 
-# ruff: noqa: ARG001, ARG005 (a formula takes the view, the layer and the depth, whichever it needs)
+# ruff: noqa: ARG001 (a formula takes the view, the layer and the depth, whichever it needs)
 
 from typing import Any
 
