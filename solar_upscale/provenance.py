@@ -112,10 +112,10 @@ def job_from_provenance(document: Mapping[str, Any]) -> Job:
 
 def _check(values: Mapping[str, Any], checks: "_Checks", where: str) -> None:
     for key, (check, expected) in checks.items():
-        if not check(values.get(key)):
-            raise CheckpointError(
-                f"{PROVENANCE_NAME}: {where}{key}: expected {expected}, got {_shown(values.get(key))}"
-            )
+        if key not in values:
+            raise CheckpointError(f"{PROVENANCE_NAME}: {where}{key} is missing; is it from another version?")
+        if not check(values[key]):
+            raise CheckpointError(f"{PROVENANCE_NAME}: {where}{key}: expected {expected}, got {_shown(values[key])}")
 
 
 def _is_text(value: Any) -> bool:
