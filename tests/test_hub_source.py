@@ -4,6 +4,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,9 @@ def test_streaming_keeps_several_requests_in_flight_and_no_more_than_its_windows
     hub.add_model("org/model", hub_model(nbytes=50_000))
     stream = opened(stream=True).stream(SHARD, 0, 50_000)
     next(stream)
+    deadline = time.monotonic() + 10  # a request in flight may take a moment to be heard
+    while len(hub.lines("GET cdn")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
     stream.close()
     assert 2 <= len(hub.lines("GET cdn")) <= 6
 
