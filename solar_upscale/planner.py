@@ -278,8 +278,8 @@ def _warnings(pattern: LayerPattern, start: Init, factors: Sequence[float]) -> I
     )
     if in_place and start.spelling == "copy":
         yield (
-            f"{in_place} layers follow a plain copy of themselves: perplexity rose 2.2 to 2.8 times that way, 1.1 to 1.2 "
-            "with --init split, not at all with --init identity (SmolLM2-135M, docs/starts.md)"
+            f"{in_place} layers follow a plain copy of themselves: perplexity rose 2.2 to 2.8 times that way, 1.1 to "
+            "1.2 with --init split, not at all with --init identity (SmolLM2-135M, docs/starts.md)"
         )
     if start.spelling == "identity" and not pattern.keeps_source_order:
         yield "not an identity: the originals are not all present in source order, so the model computes something else"
