@@ -294,22 +294,30 @@ def test_configs_that_parts_of_a_model_keep_for_themselves_follow():
     torch.manual_seed(0)
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_heads": 2, "vocab_size": 96}
     model = transformers.T5ForConditionalGeneration(
-        transformers.T5Config(num_layers=6, num_decoder_layers=4, decoder_start_token_id=0, **sizes)
+        transformers.T5Config(num_layers=3, num_decoder_layers=4, decoder_start_token_id=0, **sizes)
     ).eval()
     assert model.decoder.config is not model.config
-    assert model.decoder.config.num_layers == 4
     upscale_model(model, ["0:4", "2:4"], stack="decoder")
-    assert (model.config.num_layers, model.config.num_decoder_layers) == (6, 6)
+    assert (model.config.num_layers, model.config.num_decoder_layers) == (3, 6)
     assert model.decoder.config.num_layers == 6
-    assert len(model.decoder.block) == model.encoder.config.num_layers == 6
+    assert model.encoder.config.num_layers == 3
+    # transformers 5.23 cannot cache a T5 whose two depths differ, upscaled or built so; without a cache it runs.
     with torch.no_grad():
-        cached = model.generate(IDS, max_new_tokens=6, min_new_tokens=6)
-        assert torch.equal(cached, model.generate(IDS, max_new_tokens=6, min_new_tokens=6, use_cache=False))
+        assert model.generate(IDS, max_new_tokens=6, min_new_tokens=6, use_cache=False).shape[1] == 7
 
 
 def test_tied_embeddings_stay_tied():
     model = upscale_model(tiny("llama", tie_word_embeddings=True), ["0:5", "2:6"])
     assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_a_cache_is_made_for_the_depth_that_the_decoder_got():
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_heads": 2, "vocab_size": 96}
+    config = transformers.T5Config(num_layers=6, num_decoder_layers=4, decoder_start_token_id=0, **sizes)
+    model = upscale_model(transformers.T5ForConditionalGeneration(config).eval(), ["0:4", "2:4"], stack="decoder")
+    cached = model.generate(IDS, max_new_tokens=6, min_new_tokens=6)
+    assert torch.equal(cached, model.generate(IDS, max_new_tokens=6, min_new_tokens=6, use_cache=False))
 
 
 def test_training_with_gradient_checkpointing_reaches_every_layer():
