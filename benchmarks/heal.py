@@ -1,4 +1,4 @@
-"""``make quality-heal``: how fast a short continued training repairs each start, in minutes on two cores.
+"""``make quality-heal``: how fast a short continued training heals each start, in minutes on two cores.
 
 The model trains on the first part of the text that the tests carry; perplexity is on its last part, which no step sees.
 One small model, one seed, one learning rate: a picture, not a law. The curves go into docs/heal.svg, the figures
@@ -45,10 +45,10 @@ RUNS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--every", type=int, default=8, help="steps between two measurements")
+    parser.add_argument("--steps", type=int, default=24, help="24 of 128 tokens read the text once")
+    parser.add_argument("--every", type=int, default=4, help="steps between two measurements")
     parser.add_argument("--tokens", type=int, default=128, help="tokens a step")
-    parser.add_argument("--rate", type=float, default=1e-4, help="learning rate after four steps of warm-up")
+    parser.add_argument("--rate", type=float, default=1e-4, help="learning rate at its highest")
     options = parser.parse_args()
     ids = text_tokens()
     model = real_model()
@@ -76,7 +76,7 @@ def curve(model: Any, run: Run, ids: Any, options: argparse.Namespace) -> list[t
         repeated = parse_layers(list(run.layers), model.config.num_hidden_layers).repeats
         trained = su.freeze_originals(upscaled, repeated)
     optimiser = torch.optim.AdamW(trained, lr=options.rate, weight_decay=0.01)
-    warm_up = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / 4))
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min((step + 1) / 4, 1 - step / options.steps))
     points = [(0.0, perplexity(upscaled, held_out))]
     for step in range(options.steps):
         start = step * options.tokens % (train.shape[1] - options.tokens)
@@ -85,7 +85,7 @@ def curve(model: Any, run: Run, ids: Any, options: argparse.Namespace) -> list[t
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        warm_up.step()
+        rate.step()
         if (step + 1) % options.every == 0:
             points.append((step + 1.0, perplexity(upscaled, held_out)))
             print(

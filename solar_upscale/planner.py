@@ -312,7 +312,7 @@ def _warnings(pattern: LayerPattern, start: Init, factors: Sequence[float]) -> I
     if lost:
         yield (
             f"drops source layer {_listed(lost)}: the first two layers and the last carry the most; "
-            "perplexity rose 12 to 999 times when one was dropped (SmolLM2-135M, docs/starts.md)"
+            "perplexity rose 5 to 1,700 times when one was dropped (SmolLM2-135M, docs/starts.md)"
         )
     hurt = [
         layer
@@ -324,7 +324,7 @@ def _warnings(pattern: LayerPattern, start: Init, factors: Sequence[float]) -> I
     ]
     if hurt:
         yield (
-            f"repeats source layer {_listed(hurt)}: perplexity rose 2 to 9 times when one of the first two layers or "
+            f"repeats source layer {_listed(hurt)}: perplexity rose 2 to 10 times when one of the first two layers or "
             "the last was repeated (SmolLM2-135M, docs/starts.md)"
         )
     in_place = sum(
@@ -333,8 +333,8 @@ def _warnings(pattern: LayerPattern, start: Init, factors: Sequence[float]) -> I
     )
     if in_place and start.spelling == "copy":
         yield (
-            f"{in_place} layers follow a plain copy of themselves: perplexity rose 2.5 times that way, 1.1 times with "
-            "--init split, not at all with --init identity (SmolLM2-135M, docs/starts.md)"
+            f"{in_place} layers follow a plain copy of themselves: perplexity rose 2.2 to 2.8 times that way, 1.1 to "
+            "1.2 with --init split, not at all with --init identity (SmolLM2-135M, docs/starts.md)"
         )
     if start.spelling == "identity" and not pattern.keeps_source_order:
         yield "not an identity: the originals are not all present in source order, so the model computes something else"

@@ -243,6 +243,31 @@ def test_names_that_only_the_models_own_code_knows_are_made_right():
     assert count_runs(model, model.transformer.h) == 6
 
 
+def test_a_block_that_numbers_its_parts_by_a_rule_of_its_own_is_numbered_by_that_rule():
+    class Doubled(MistralForCausalLM):
+        """As LongCat-Flash: two caches a layer."""
+
+        def __init__(self, config):
+            super().__init__(config)
+            for place, layer in enumerate(self.model.layers):
+                layer.self_attn.cache_places = [2 * place, 2 * place + 1]
+                layer.mlp.layer_idx = 2 * place
+
+    model = upscale_model(Doubled(MistralConfig(**TINY, num_hidden_layers=6)), ["0:5", "2:6"])
+    assert [layer.mlp.layer_idx for layer in model.model.layers] == list(range(0, 18, 2))
+    assert model.model.layers[8].self_attn.cache_places == [16, 17]
+
+
+def test_a_class_with_a_constructor_of_its_own_still_knows_the_places():
+    class Own(MistralForCausalLM):
+        def __init__(self, config, more):
+            super().__init__(config)
+
+    model = upscale_model(Own(MistralConfig(**TINY, num_hidden_layers=6), more=1), ["0:5", "2:6"])
+    assert [layer.self_attn.layer_idx for layer in model.model.layers] == list(range(9))
+    assert count_runs(model, model.model.layers) == 9
+
+
 @pytest.mark.parametrize("stack", ["encoder", "decoder"])
 def test_each_stack_of_an_encoder_decoder_model(stack, tmp_path):
     torch.manual_seed(0)
@@ -284,6 +309,15 @@ def test_configs_that_parts_of_a_model_keep_for_themselves_follow():
 def test_tied_embeddings_stay_tied():
     model = upscale_model(tiny("llama", tie_word_embeddings=True), ["0:5", "2:6"])
     assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_a_cache_is_made_for_the_depth_that_the_decoder_got():
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_heads": 2, "vocab_size": 96}
+    config = transformers.T5Config(num_layers=6, num_decoder_layers=4, decoder_start_token_id=0, **sizes)
+    model = upscale_model(transformers.T5ForConditionalGeneration(config).eval(), ["0:4", "2:4"], stack="decoder")
+    cached = model.generate(IDS, max_new_tokens=6, min_new_tokens=6)
+    assert torch.equal(cached, model.generate(IDS, max_new_tokens=6, min_new_tokens=6, use_cache=False))
 
 
 def test_training_with_gradient_checkpointing_reaches_every_layer():
@@ -370,6 +404,26 @@ def test_a_class_that_builds_something_else_for_the_new_depth_is_refused():
     with pytest.raises(UnsupportedError, match=r"extra\.weight: expected \[1, 6\], got \[1, 9\]"):
         upscale_model(model, ["0:5", "2:6"])
     assert len(model.model.layers) == model.config.num_hidden_layers == 6
+
+
+def test_a_rwkv_that_has_run_is_refused_since_its_weights_went_with_their_places():
+    model = transformers.RwkvForCausalLM(
+        transformers.RwkvConfig(vocab_size=96, hidden_size=16, num_hidden_layers=6, rescale_every=2)
+    ).eval()
+    assert len(upscale_model(copy.deepcopy(model), ["0:5", "2:6"]).rwkv.blocks) == 9
+    logits(model)
+    with pytest.raises(UnsupportedError, match="before it first runs"):
+        upscale_model(model, ["0:5", "2:6"])
+
+
+def test_a_kind_of_layer_that_is_dropped_leaves_nothing_behind_in_the_file(tmp_path):
+    model = tiny("gemma3_text", head_dim=8, sliding_window=4, layer_types=["sliding_attention", "full_attention"] * 3)
+    names = set(model.state_dict())
+    upscale_model(model, [1, 3, 5])
+    assert set(model.state_dict()) <= names
+    model.save_pretrained(tmp_path)
+    _, info = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
 def test_things_that_are_no_transformers_model_are_refused():

@@ -106,11 +106,13 @@ def set_field(config: Any, change: FieldChange) -> None:
 
 
 def _take_changes(mine: Any, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    own = vars(mine)
+    from torch import nn
+
+    own, torchs = vars(mine), vars(nn.Module())
     for name, value in new.items():
         if hasattr(value, "to_dict") and name in own and name in old:
             _take_changes(own[name], vars(old[name]), vars(value))
-        elif name in old and _is_plain(value) and old[name] != value and own.get(name) == old[name]:
+        elif name in old and name not in torchs and _is_plain(value) and own.get(name) == old[name] != value:
             setattr(mine, name, copy.deepcopy(value))
 
 

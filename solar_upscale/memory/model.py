@@ -77,6 +77,8 @@ def upscale_model(
     _operate(model, change, transforms)
     if fresh is not None:
         fresh.teach(model, _origin(change))
+    else:
+        _renumber_all(model, change)
     return model
 
 
@@ -159,7 +161,12 @@ def _transforms(
 
 
 def _refuse_what_cannot_be_copied(model: Any, stack: Stack, transforms: Mapping[str, tuple[str, Transform]]) -> None:
-    """Refuse weights that are not in memory, and a factor on a parameter that something else uses too."""
+    """Refuse weights that are not in memory or not as stored, and a factor on a parameter that something else uses."""
+    if any(vars(module).get("layers_are_rescaled") for module in model.modules()):
+        raise UnsupportedError(
+            f"{type(model).__name__}: running it has divided its weights by powers of two that follow a layer's place; "
+            "upscale it before it first runs"
+        )
     named = dict(model.named_parameters(remove_duplicate=False))
     away = [name for name, each in named.items() if each.is_meta]
     inside = [name for name in away if name_splitter(stack.prefixes)(name)]
@@ -218,7 +225,7 @@ def _operate(model: Any, change: DepthChange, transforms: Mapping[str, tuple[str
     blocks = {prefix: _blocks(model, prefix, numbering) for prefix, numbering in change.numbering.items()}
     gathered = {name: _gathered(_tensor(model, name), rule) for name, rule in change.gathers.items()}
     for prefix, made in blocks.items():
-        _install(model.get_submodule(prefix), made, change.numbering[prefix])
+        _install(model.get_submodule(prefix), made)
     for name, tensor in gathered.items():
         _put_gathered(model, name, tensor, change.gathers[name])
     for name, (_, transform) in transforms.items():
@@ -258,13 +265,19 @@ def _outside(model: Any, container: Any) -> list[Any]:
     return list(found.values())
 
 
-def _install(container: Any, blocks: Mapping[int, Any], numbering: Sequence[int]) -> None:
+def _install(container: Any, blocks: Mapping[int, Any]) -> None:
     """Give a module list its new layers; the list itself stays, since others may refer to it."""
     for name, _ in list(container.named_children()):
         delattr(container, name)
     for place, block in blocks.items():
         container.add_module(str(place), block)
-        renumber(block, numbering[place], place)
+
+
+def _renumber_all(model: Any, change: DepthChange) -> None:
+    """Where the model's code does not say what a new place means: the names that places are known by."""
+    for prefix, numbering in change.numbering.items():
+        for name, block in model.get_submodule(prefix).named_children():
+            renumber(block, numbering[int(name)], int(name))
 
 
 def _tensor(model: Any, name: str) -> "torch.Tensor":
