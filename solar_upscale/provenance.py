@@ -113,7 +113,7 @@ def job_from_provenance(document: Mapping[str, Any]) -> Job:
 
 def _check(values: Mapping[str, Any], checks: "_Checks", where: str) -> None:
     for key, (check, expected) in checks.items():
-        if not check(values.get(key)):
+        if key not in values or not check(values[key]):
             raise CheckpointError(
                 f"{PROVENANCE_NAME}: {where}{key}: expected {expected}, got {_shown(values.get(key))}"
             )
