@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 2
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test test-all lint type check format build bench quality quality-heal fuzz docs clean
+.PHONY: help demo demo-real test test-all lint type check format build bench quality quality-heal clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,15 @@ build: $(READY)  ## build the wheel and the sdist and check them
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
+
+bench: $(READY)  ## side by side with cp, mergekit, transformers and safetensors; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks.bench
+
+quality: $(READY) ## what patterns and starts do to a trained model; writes docs/starts.md
+	$(BIN)/python -m benchmarks.quality
+
+quality-heal: $(READY) ## a short continued training from each start; writes docs/heal.svg
+	$(BIN)/python -m benchmarks.heal
 
 clean:           ## remove what the other targets made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -313,7 +313,8 @@ def test_warnings_go_to_stderr_and_quiet_silences_them(home: Path) -> None:
 )
 def test_reader_that_goes_away_is_no_traceback(line: str, reader: str, read: str, home: Path) -> None:
     command = f"{shlex.quote(sys.executable)} -m solar_upscale {line} | {reader}"
-    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)  # noqa: S602 - a pipe
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=env)  # noqa: S602
     assert (result.stdout, result.stderr) == (read, "")
 
 
