@@ -187,6 +187,7 @@ class Bench:
         )
         if place.alone:
             said += f" {100 * shared_fraction(job.result):.4f}% of the result's bytes are shared with the source."
+            said += " cp shares blocks here too, but it needs a finished result to copy."
         columns = ("wall", "cpu", "peak", "written", "blocks", "rounds", *more[OURS.name])
         self._add(Table(f"Side by side on {place.kind}", lines, columns, said))
         return lines
@@ -273,7 +274,8 @@ class Bench:
         self._promise(
             f"{place.kind}: peak of the largest less the smallest source's, MiB", 10, (max(peaks) - min(peaks)) / 2**20
         )
-        self._table(f"Scaling on {place.kind}", taken, ("wall", "cpu", "peak", "blocks", "rounds"))
+        said = "Runs of less than 64 MiB get no shard of their own, so of shards below that size some bytes are copied."
+        self._table(f"Scaling on {place.kind}", taken, ("wall", "cpu", "peak", "blocks", "rounds"), said)
         self.page.scaling.append(Scaling(place.kind, points))
 
     def _scaled(self, place: Place, sizes: Sizes, shards: int) -> tuple[int, list[Sample]]:

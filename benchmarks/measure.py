@@ -93,9 +93,18 @@ def used_nbytes(folder: Path, *, whole_file_system: bool) -> int:
     """Bytes of disk in use: of the whole file system if it is ours alone, else of the files, as they count them."""
     if whole_file_system:
         settle(folder)
-        status = os.statvfs(folder)
-        return (status.f_blocks - status.f_bfree) * status.f_frsize
+        before, used = -1, _used_by_all(folder)
+        while used != before:  # what was removed is given back in the background
+            time.sleep(0.2)
+            settle(folder)
+            before, used = used, _used_by_all(folder)
+        return used
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def _used_by_all(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
 def shared_fraction(folder: Path) -> float:
