@@ -17,7 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.contenders import CONTENDERS, Contender, Job
-from benchmarks.measure import Sample, file_system, machine, median, run, settle, shared_fraction, used_nbytes
+from benchmarks.measure import (
+    Sample,
+    file_system,
+    machine,
+    median,
+    run,
+    settle,
+    shared_fraction,
+    touch_memory,
+    used_nbytes,
+)
 from benchmarks.mounts import loop_mount, why_not
 from benchmarks.page import Line, Page, Promise, Scaling, Table, write_page
 
@@ -309,6 +319,7 @@ class Bench:
         command = (*contender.command(job), *words)
         settle(place.folder)
         before = used_nbytes(place.folder, whole_file_system=True) if place.alone else 0
+        touch_memory(2 * _weights_nbytes(job.source))
         sample = run(command)
         seen = place.folder if place.alone else job.output
         blocks = used_nbytes(seen, whole_file_system=place.alone) - before

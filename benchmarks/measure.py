@@ -7,6 +7,7 @@ import platform
 import statistics
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,17 @@ from pathlib import Path
 if os.name == "posix":
     import fcntl
 
-__all__ = ["Sample", "file_system", "machine", "median", "run", "settle", "shared_fraction", "used_nbytes"]
+__all__ = [
+    "Sample",
+    "file_system",
+    "machine",
+    "median",
+    "run",
+    "settle",
+    "shared_fraction",
+    "touch_memory",
+    "used_nbytes",
+]
 
 _FS_IOC_FIEMAP = 0xC020660B
 _EXTENT_SHARED = 0x2000
@@ -136,6 +147,11 @@ def _shared_nbytes(path: Path) -> int:
                 start = logical + length
                 shared += min(length, size - logical) if flags & _EXTENT_SHARED else 0
     return shared
+
+
+def touch_memory(nbytes: int) -> None:
+    """Use and free so many bytes, so that no run pays for memory that a virtual machine gave back to its host."""
+    subprocess.run([sys.executable, "-c", f"bytearray(b'1') * {nbytes}"], check=True)
 
 
 def file_system(folder: Path) -> str:
