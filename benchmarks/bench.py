@@ -17,7 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.contenders import CONTENDERS, Contender, Job
-from benchmarks.measure import Sample, file_system, machine, median, run, settle, shared_fraction, used_nbytes
+from benchmarks.measure import (
+    Sample,
+    file_system,
+    machine,
+    median,
+    run,
+    settle,
+    shared_fraction,
+    touch_memory,
+    used_nbytes,
+)
 from benchmarks.mounts import loop_mount, why_not
 from benchmarks.page import Line, Page, Promise, Scaling, Table, write_page
 
@@ -187,6 +197,7 @@ class Bench:
         )
         if place.alone:
             said += f" {100 * shared_fraction(job.result):.4f}% of the result's bytes are shared with the source."
+            said += " cp shares blocks here too, but it needs a finished result to copy."
         columns = ("wall", "cpu", "peak", "written", "blocks", "rounds", *more[OURS.name])
         self._add(Table(f"Side by side on {place.kind}", lines, columns, said))
         return lines
@@ -273,7 +284,8 @@ class Bench:
         self._promise(
             f"{place.kind}: peak of the largest less the smallest source's, MiB", 10, (max(peaks) - min(peaks)) / 2**20
         )
-        self._table(f"Scaling on {place.kind}", taken, ("wall", "cpu", "peak", "blocks", "rounds"))
+        said = "Runs of less than 64 MiB get no shard of their own, so of shards below that size some bytes are copied."
+        self._table(f"Scaling on {place.kind}", taken, ("wall", "cpu", "peak", "blocks", "rounds"), said)
         self.page.scaling.append(Scaling(place.kind, points))
 
     def _scaled(self, place: Place, sizes: Sizes, shards: int) -> tuple[int, list[Sample]]:
@@ -307,6 +319,7 @@ class Bench:
         command = (*contender.command(job), *words)
         settle(place.folder)
         before = used_nbytes(place.folder, whole_file_system=True) if place.alone else 0
+        touch_memory(2 * _weights_nbytes(job.source))
         sample = run(command)
         seen = place.folder if place.alone else job.output
         blocks = used_nbytes(seen, whole_file_system=place.alone) - before

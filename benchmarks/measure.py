@@ -7,6 +7,7 @@ import platform
 import statistics
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,17 @@ from pathlib import Path
 if os.name == "posix":
     import fcntl
 
-__all__ = ["Sample", "file_system", "machine", "median", "run", "settle", "shared_fraction", "used_nbytes"]
+__all__ = [
+    "Sample",
+    "file_system",
+    "machine",
+    "median",
+    "run",
+    "settle",
+    "shared_fraction",
+    "touch_memory",
+    "used_nbytes",
+]
 
 _FS_IOC_FIEMAP = 0xC020660B
 _EXTENT_SHARED = 0x2000
@@ -93,9 +104,18 @@ def used_nbytes(folder: Path, *, whole_file_system: bool) -> int:
     """Bytes of disk in use: of the whole file system if it is ours alone, else of the files, as they count them."""
     if whole_file_system:
         settle(folder)
-        status = os.statvfs(folder)
-        return (status.f_blocks - status.f_bfree) * status.f_frsize
+        before, used = -1, _used_by_all(folder)
+        while used != before:  # what was removed is given back in the background
+            time.sleep(0.2)
+            settle(folder)
+            before, used = used, _used_by_all(folder)
+        return used
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def _used_by_all(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
 def shared_fraction(folder: Path) -> float:
@@ -127,6 +147,11 @@ def _shared_nbytes(path: Path) -> int:
                 start = logical + length
                 shared += min(length, size - logical) if flags & _EXTENT_SHARED else 0
     return shared
+
+
+def touch_memory(nbytes: int) -> None:
+    """Use and free so many bytes, so that no run pays for memory that a virtual machine gave back to its host."""
+    subprocess.run([sys.executable, "-c", f"bytearray(b'1') * {nbytes}"], check=True)
 
 
 def file_system(folder: Path) -> str:

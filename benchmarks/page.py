@@ -16,8 +16,10 @@ Written by `make bench`; do not edit. {machine}.
 
 Every process is measured whole: wall time, user and system CPU, peak memory (ru_maxrss), bytes dirtied in files. The
 ways take turns, so other work on the machine meets all of them; figures are medians, and a ratio is the median of the
-ratios within each round. Sources are warm in the page cache and already on disk. Everybody's output is made durable:
-solar-upscale syncs what it writes, the others are followed by `sync` of each file and folder within the measured time.
+ratios within each round. Sources are warm in the page cache and already on disk; before each run, memory for its
+output is touched and freed, so that no run pays for what a virtual machine had given back to its host. Everybody's
+output is made durable: solar-upscale syncs what it writes, the others are followed by `sync` of each file and folder
+within the measured time.
 Start-up is importing what the work imports. Ratios carry over to other machines better than seconds do.
 """
 

@@ -217,16 +217,19 @@ def can_clone(source_fd: int, folder: Path) -> bool:
 
 
 class WriteBehind:
-    """Keeps a large output from filling memory with unwritten data and the page cache with data nobody will read.
+    """Keeps the disk at work while bytes are copied, and a large output from filling memory.
 
-    For one file that is written from front to back. It only advises the kernel: contents and durability are the same
-    without it. It is asleep where the output is small beside memory, and on systems that lack the calls.
+    For one file that is written from front to back. What was copied starts to be written out at once, so that little is
+    left to wait for at the end. Once an output is large beside memory, no more than two windows stay unwritten, and
+    what is written leaves the page cache, since nobody will read it. The kernel is only advised: contents and
+    durability are the same without it, as on systems that lack the calls.
     """
 
     def __init__(self, target_fd: int, output_nbytes: int) -> None:
         self._target_fd = target_fd
         self._started = 0
-        self._sync_file_range = _sync_file_range() if output_nbytes > _memory_nbytes() // 4 else None
+        self._is_large = output_nbytes > _memory_nbytes() // 4
+        self._sync_file_range = _sync_file_range()
 
     def written(self, stop: int) -> None:
         """Say that everything below ``stop`` (in bytes) has been written.
@@ -238,9 +241,9 @@ class WriteBehind:
             self._start_window(self._sync_file_range)
 
     def _start_window(self, sync_file_range: Callable[[int, int, int, int], None]) -> None:
-        """Start writing out one window, then wait for the one before: the disk always has work, memory never much."""
+        """Start writing out one window; of a large output wait for the one before, so that memory never holds much."""
         sync_file_range(self._target_fd, self._started, CALL_NBYTES, _SYNC_START)
-        if self._started:
+        if self._started and self._is_large:
             behind = self._started - CALL_NBYTES
             sync_file_range(self._target_fd, behind, CALL_NBYTES, _SYNC_WAIT)
             if sys.platform == "linux":

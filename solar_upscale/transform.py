@@ -203,8 +203,8 @@ def transform_chunks(
     if transform is None:
         yield from read(0, nbytes)
     elif isinstance(transform, Zero):
-        zeros = memoryview(bytes(min(nbytes, _CHUNK_NBYTES)))
-        for start in range(0, nbytes, _CHUNK_NBYTES):
+        zeros = memoryview(bytes(min(nbytes, _BLOCK_NBYTES)))
+        for start in range(0, nbytes, _BLOCK_NBYTES):
             yield zeros[: nbytes - start]
     elif isinstance(transform, Scale):
         yield from scale_chunks(transform, dtype, read(0, nbytes))
