@@ -1,4 +1,4 @@
-"""Fixtures for every test file."""
+"""Fixtures that more than one file uses."""
 
 from conftest_hub import hub, xet_hub
 
