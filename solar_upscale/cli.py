@@ -207,7 +207,7 @@ def _upscale_parser() -> argparse.ArgumentParser:
     _add_source(parser)
     parser.add_argument("--stream", action="store_true", help="read a Hub source by ranges; no copy of it on disk")
     group = parser.add_argument_group("publishing")
-    group.add_argument("--push-to-hub", metavar="USER/NAME", help="publish the result as this model")
+    group.add_argument("--push-to-hub", type=_repo_id, metavar="USER/NAME", help="publish the result as this model")
     _add_destination(group)
     group.add_argument(
         "--delete-local-shards",
@@ -227,6 +227,12 @@ def _positive(word: str) -> int:
     if not word.isdecimal() or not 0 < int(word) <= 1024:
         raise argparse.ArgumentTypeError(f"expected a number from 1 to 1024, got {word}")
     return int(word)
+
+
+def _repo_id(word: str) -> str:
+    if not word.strip():
+        raise argparse.ArgumentTypeError("expected USER/NAME, got nothing")
+    return word
 
 
 def _plan_parser() -> argparse.ArgumentParser:
@@ -257,7 +263,9 @@ def _verify_parser() -> argparse.ArgumentParser:
 def _push_parser() -> argparse.ArgumentParser:
     parser = _parser("push", "Verify an output and publish it on the Hub; prints its page.")
     parser.add_argument("output", metavar="OUT", help="a folder that solar-upscale wrote")
-    parser.add_argument("repo_id", metavar="USER/NAME", help="the model to publish it as; made if there is none")
+    parser.add_argument(
+        "repo_id", type=_repo_id, metavar="USER/NAME", help="the model to publish it as; made if there is none"
+    )
     group = parser.add_argument_group("publishing")
     _add_destination(group)
     group.add_argument("--revision", metavar="BRANCH", help="the branch to write (default: main)")
@@ -298,7 +306,7 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     _print_report(
         options,
         lambda: {"output": str(output), **plan.to_json(), "moved": moved, **({"url": url} if url else {})},
-        lambda: written_report(plan, str(output), moved, **_terminal()) + (url or ""),
+        lambda: written_report(plan, _where(output, options), moved, **_terminal()) + (url or ""),
     )
 
 
@@ -315,6 +323,10 @@ def _write(
     to = _destination(options.push_to_hub, options, revision=None)
     pushed = upscale_and_push(plan, source, output, to, delete_local_shards=options.delete_local_shards, **how)
     return pushed.url, pushed.done
+
+
+def _where(output: Path, options: argparse.Namespace) -> str:
+    return f"{output} (all but the shards, which are on the Hub)" if options.delete_local_shards else str(output)
 
 
 def _check_publishing(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -342,12 +354,17 @@ def _destination(repo_id: str, options: argparse.Namespace, *, revision: str | N
 
 
 def _settle_hub(options: argparse.Namespace) -> None:
-    """The client's own progress shows where ours does."""
+    """The client's progress shows where ours does, and what it logs comes once, by way of our handler."""
     from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # documented there
+    from huggingface_hub.utils.logging import get_logger
 
     if not _shows_progress(options) and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         disable_progress_bars()
+    client = get_logger()
+    client.handlers.clear()
+    if options.quiet:
+        client.setLevel(logging.ERROR)
 
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan import Job, ShardPlan, UpscalePlan, json_bytes
 from solar_upscale.planner import factor_rules, layer_factors, make_plan
 from solar_upscale.provenance import PROVENANCE_NAME, job_from_provenance
+from solar_upscale.push import RECORD_NAME
 from solar_upscale.report import nbytes_text
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.transform import Zero, parse_init, transform_chunks, transform_for
@@ -152,6 +153,10 @@ def _open_output(output: str | Path | Source, how: Mapping[str, Any]) -> Source:
     if not isinstance(output, str | Path):
         return output
     folder = Path(output).expanduser()
+    if (folder / RECORD_NAME).is_file():
+        raise CheckpointError(
+            f"{folder}: its shards were deleted once they were published; verify that model by its id"
+        )
     if folder.is_dir():
         return FolderSource(folder)
     if isinstance(output, Path) or output.count("/") != 1 or output.startswith((".", "/", "~")):

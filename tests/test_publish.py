@@ -433,7 +433,7 @@ def test_no_right_to_write_is_found_before_anything_is_fetched(user: User) -> No
 
 
 @pytest.mark.parametrize("how", [["--stream", "--delete-local-shards"], []])
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [429, 503, pytest.param(500, marks=pytest.mark.sweep)])
 def test_bursts_of_errors_at_every_step_are_survived(user: User, status: int, how: list[str]) -> None:
     source = user.makes()
     headers = {"Retry-After": "1"} if status == 429 else {}
@@ -570,6 +570,15 @@ def test_a_rate_limit_is_waited_for_and_said(user: User, caplog: pytest.LogCaptu
         "org/small", "out", *SOLAR, "--stream", "--push-to-hub", "me/SOLAR", code=1
     )
     assert "rate limit reached; trying again in" in caplog.text
+
+
+def test_what_the_client_logs_comes_once_and_not_at_all_when_quiet(user: User) -> None:
+    user.makes()
+    for words, count in (([], 1), (["-q"], 0)):
+        user.hub.fault("HEAD hub /org/small/resolve/main", status=503, times=2)
+        _, err = user.types("plan", "org/small", *SOLAR, *words)
+        assert err.count("Retrying in") == count
+        assert all(line.startswith("solar-upscale: ") for line in err.splitlines())
 
 
 def test_offline_is_told_and_a_cached_model_needs_no_network(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
