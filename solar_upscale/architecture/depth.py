@@ -26,6 +26,9 @@ from solar_upscale.pattern import LayerPattern
 
 __all__ = ["change_depth"]
 
+# Lists that name the kind of each layer.
+_KINDS = ("layer_types", "mlp_layer_types", "layers_block_type")
+
 Tensors = Mapping[str, TensorInfo] | Iterable[str]
 
 
@@ -57,6 +60,7 @@ def change_depth(
     if not sources:
         raise PatternError(f"{stack.name}: the pattern leaves no layers")
     known = what_is_known(config, stack)
+    _refuse_odd_values(stack, known)
     _refuse_unknown(config, tensors, stack, known, assume_uniform=assume_uniform)
     changes = _Changes(stack, config)
     _set_counts(changes, known, stack, len(sources))
@@ -167,6 +171,32 @@ def _refuse_missing(tensors: Tensors, stack: Stack, known: Known, sources: Seque
             ending, reason = row.needs
             if not any(name.endswith(ending) for name in tensors):
                 raise UnsupportedError(f"{stack.name} ({known.model_type}): no tensor *{ending}: {reason}")
+
+
+def _refuse_odd_values(stack: Stack, known: Known) -> None:
+    """Refuse a count or a list of kinds that is there and is none, and a config that does not say its depth at all.
+
+    A nested section may leave its depth to the default of its own config class, as LLaVA's do.
+    """
+    section = known.view.section
+    where = "".join(f"{key}." for key in stack.config_path)
+    for name in known.counts:
+        if name in section and type(section[name]) is not int:
+            raise UnsupportedError(
+                f"config.json: {where}{name}: expected an integer, got {type(section[name]).__name__}; "
+                f"the tensors show {stack.num_layers} layers"
+            )
+        counted = any(type(section.get(other)) is int for other in COUNT_NAMES)  # T5's one count stands for both stacks
+        if name not in section and not counted and not stack.config_path:
+            raise UnsupportedError(
+                f"config.json: no {name}; the tensors show {stack.num_layers} layers, and transformers would build as "
+                "many as its own default says; add it if the tensors are right"
+            )
+    for name in _KINDS:
+        value = section.get(name)
+        sound = isinstance(value, list | tuple) and all(isinstance(kind, str) for kind in value)
+        if value is not None and not sound:
+            raise UnsupportedError(f"config.json: {where}{name}: expected a list with the kind of each layer as text")
 
 
 def _set_counts(changes: _Changes, known: Known, stack: Stack, depth: int) -> None:
