@@ -381,7 +381,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description="see benchmarks/bench.py")
     parser.add_argument("--quick", action="store_true", help="small sources, two rounds, no page: does it all run?")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each way (default: 5)")
-    parser.add_argument("--slow-rounds", type=int, default=3, help="runs of transformers and mergekit (default: 3)")
+    parser.add_argument("--slow-rounds", type=int, default=5, help="runs of transformers and mergekit (default: 5)")
     parser.add_argument("--without", nargs="*", default=[], metavar="WORD", help="leave out ways, such as mergekit")
     parser.add_argument("--work", default="build/bench", metavar="DIR", help="where to work (default: build/bench)")
     parser.add_argument("--no-page", dest="page", action="store_false", help="print only")
