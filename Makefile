@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 2
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test test-all lint type check format build bench quality quality-heal clean
+.PHONY: help demo demo-real test test-all lint type check format build bench peers quality quality-heal clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ build: $(READY)  ## build the wheel and the sdist and check them
 
 bench: $(READY)  ## side by side with cp, mergekit, transformers and safetensors; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks.bench
+
+peers: $(READY)  ## the same small jobs given to mergekit and FusionBench, each answer checked; writes a table of README.md
+	$(BIN)/python -m benchmarks.peers
 
 quality: $(READY) ## what patterns and starts do to a trained model; writes docs/starts.md
 	$(BIN)/python -m benchmarks.quality

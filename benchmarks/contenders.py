@@ -1,17 +1,16 @@
 """The ways to do the same work, each as a command. All but ours are followed by a sync of all that they wrote."""
 
-import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CONTENDERS", "Contender", "Job", "mergekit_python"]
+from benchmarks.venvs import MERGEKIT, python_with
+
+__all__ = ["CONTENDERS", "Contender", "Job"]
 
 _OURS = (sys.executable, "-m", "solar_upscale")
-_MERGEKIT = "0.1.5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +35,6 @@ class Contender:
     slow: bool = False
 
 
-def mergekit_python() -> str:
-    """The Python of mergekit's own virtual environment, made on first use in the user's cache folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "solar-upscale" / f"mergekit-{_MERGEKIT}"
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        packages = [f"mergekit=={_MERGEKIT}", "torch==2.13.0"]  # unpinned, torch would bring several GB of CUDA
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
-        (folder / "ready").touch()
-    return str(python)
-
-
 def _ours(job: Job) -> Sequence[str]:
     return (*_OURS, str(job.source), str(job.output), "--layers", *job.entries)
 
@@ -64,7 +50,7 @@ def _mergekit(job: Job) -> Sequence[str]:
         lines += ["- sources:", f"  - {{model: {job.source}, layer_range: [{start}, {stop}]}}"]
     recipe = job.output.with_suffix(".yml")
     recipe.write_text("\n".join(lines) + "\n")
-    program = str(Path(mergekit_python()).with_name("mergekit-yaml"))
+    program = str(Path(python_with(MERGEKIT)).with_name("mergekit-yaml"))
     options = ["--out-shard-size", "500M", "--no-copy-tokenizer"]
     return _durable(job, [program, str(recipe), str(job.output), *options])
 
@@ -98,9 +84,9 @@ CONTENDERS = (
         slow=True,
     ),
     Contender(
-        f"mergekit {_MERGEKIT} passthrough",
+        f"{MERGEKIT.replace('==', ' ')} passthrough",
         _mergekit,
-        lambda: (mergekit_python(), "-c", "import mergekit.scripts.run_yaml"),
+        lambda: (python_with(MERGEKIT), "-c", "import mergekit.scripts.run_yaml"),
         slow=True,
     ),
 )

@@ -1,4 +1,4 @@
-"""Reports as text: a plan, a checkpoint, a verification. Pure functions; printing and colour are decided by cli.py."""
+"""Reports as text: a plan, a checkpoint, a verification. Pure functions; printing and colour are decided by cli/."""
 
 import json
 import textwrap

@@ -18,6 +18,7 @@ import pytest
 from checkpoints import assert_layers_come_from, tree, write_checkpoint
 
 from solar_upscale import cli
+from solar_upscale.cli import commands, parsers
 from solar_upscale.source import FolderSource
 
 SOLAR = ["0:6", "2:8"]
@@ -32,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("PYTHONPATH", str(Path(cli.__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(cli.__file__).parents[2]))
     return tmp_path
 
 
@@ -409,12 +410,12 @@ def test_examples_in_the_help_are_jobs_that_parse(home: Path, monkeypatch: pytes
     """Each is typed as it stands, on a model of 32 layers that stands in for the one that it names."""
     examples = [
         line.split("solar-upscale ", 1)[1]
-        for line in cli._MAIN_EXAMPLES.splitlines()
+        for line in parsers._MAIN_EXAMPLES.splitlines()
         if line.startswith("    solar-upscale ") and "out/" in line and not line.endswith("\\")
     ]
     assert len(examples) >= 4
     write_checkpoint(home / "big", layers=32, hidden=8, inner=8, vocab=8)
-    monkeypatch.setattr(cli, "_open", lambda *_, **__: FolderSource(home / "big"))
+    monkeypatch.setattr(commands, "_open", lambda *_, **__: FolderSource(home / "big"))
     for number, example in enumerate(examples):
         words = [f"{word.rstrip('/')}{number}" if word == "out/" else word for word in shlex.split(example)]
         assert ends(words) == 0

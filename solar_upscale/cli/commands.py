@@ -1,0 +1,238 @@
+"""What each command does: from the words on the command line to values, to a call of the library, to a report."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from solar_upscale.cli.executors import passes_executor
+from solar_upscale.cli.terminal import PROGRAM, after_warnings, print_report, progress, settle_hub, terminal_look
+
+if TYPE_CHECKING:
+    from solar_upscale.execute import ShardDone
+    from solar_upscale.plan import UpscalePlan
+    from solar_upscale.publish import Destination
+    from solar_upscale.recipe import Recipe
+    from solar_upscale.source import Source
+
+__all__ = ["COMMANDS"]
+
+
+def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    from solar_upscale.execute import bytes_by_way
+    from solar_upscale.report import plan_report, written_report
+    from solar_upscale.upscale import plan_checkpoint
+
+    _check_publishing(parser, options)
+    recipe = _recipe(options)
+    source_text, output = _source_and_output(parser, options, recipe)
+    job = _job(parser, options, recipe)
+    source = _open(source_text, options, headers_only=options.dry_run, stream=options.stream)
+    plan = plan_checkpoint(source, **job)
+    if options.dry_run:
+        print_report(options, plan.to_json, lambda: plan_report(plan, **terminal_look()))
+        return
+    assert output is not None, "the parser asked for it"
+    with progress(plan.total_size, options) as on_bytes, passes_executor(options) as executor:
+        heard = after_warnings(plan.warnings, on_bytes)
+        how = {"overwrite": options.overwrite, "executor": executor, "on_bytes": heard}
+        url, done = _write(plan, source, output, options, how)
+    moved = bytes_by_way(done)
+    print_report(
+        options,
+        lambda: {"output": str(output), **plan.to_json(), "moved": moved, **({"url": url} if url else {})},
+        lambda: written_report(plan, _where(output, options), moved, **terminal_look()) + (url or ""),
+    )
+
+
+def _write(
+    plan: "UpscalePlan", source: "Source", output: Path, options: argparse.Namespace, how: dict[str, Any]
+) -> "tuple[str | None, tuple[ShardDone, ...]]":
+    """Write OUT and, if asked to, publish it; the page where it can be seen, and how each shard came to be."""
+    if options.push_to_hub is None:
+        from solar_upscale.upscale import write_plan
+
+        return None, write_plan(plan, source, output, **how)
+    from solar_upscale.publish import upscale_and_push
+
+    to = _destination(options.push_to_hub, options, revision=None)
+    pushed = upscale_and_push(plan, source, output, to, delete_local_shards=options.delete_local_shards, **how)
+    return pushed.url, pushed.done
+
+
+def _where(output: Path, options: argparse.Namespace) -> str:
+    return f"{output} (all but the shards, which are on the Hub)" if options.delete_local_shards else str(output)
+
+
+def _check_publishing(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Options that only make sense together."""
+    given = {
+        "--private": options.private,
+        "--create-pr": options.create_pr,
+        "--commit-message": options.commit_message,
+        "--delete-local-shards": options.delete_local_shards,
+    }
+    lone = [name for name, value in given.items() if value]
+    if lone and options.push_to_hub is None:
+        parser.error(f"{lone[0]} belongs to --push-to-hub USER/NAME")
+    if options.delete_local_shards and options.workers > 1:
+        parser.error("--delete-local-shards holds the shards of one pass at a time; leave --workers out")
+    if options.delete_local_shards and options.max_shard_size is not None:
+        parser.error("--delete-local-shards needs shards that mirror the source's; leave --max-shard-size out")
+
+
+def _destination(repo_id: str, options: argparse.Namespace, *, revision: str | None) -> "Destination":
+    from solar_upscale.publish import Destination
+
+    settle_hub(options)
+    return Destination(repo_id, options.token, options.private, revision, options.create_pr, options.commit_message)
+
+
+def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    from solar_upscale.report import plan_report
+    from solar_upscale.upscale import plan_checkpoint
+
+    recipe = _recipe(options)
+    if len(options.places) > 1:
+        parser.error(f"one SOURCE expected, got {len(options.places)} words: {' '.join(options.places)}")
+    if not options.places and not (recipe and recipe.source):
+        parser.error(_missing("SOURCE", options.layers))
+    source_text = options.places[0] if options.places else _source_of(recipe, options)
+    job = _job(parser, options, recipe)
+    plan = plan_checkpoint(_open(source_text, options, headers_only=True), **job)
+    print_report(options, plan.to_json, lambda: plan_report(plan, **terminal_look()))
+
+
+def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _no_layers(parser, options)
+    from solar_upscale.checkpoint import open_checkpoint
+    from solar_upscale.inspection import inspect_checkpoint, inspect_report
+
+    found = inspect_checkpoint(open_checkpoint(_open(options.source, options, headers_only=True)))
+    print_report(options, lambda: found, lambda: inspect_report(found))
+
+
+def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _no_layers(parser, options)
+    from dataclasses import asdict
+
+    from solar_upscale.verify import verify_checkpoint, verify_report
+
+    how = _hub_options(options)
+    with progress(None, options) as on_bytes:
+        report = verify_checkpoint(options.output, options.source, on_bytes=on_bytes, **how)
+    print_report(options, lambda: asdict(report), lambda: verify_report(report))
+
+
+def _push(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _no_layers(parser, options)
+    from dataclasses import asdict
+
+    from solar_upscale.publish import push_checkpoint
+    from solar_upscale.verify import verify_report
+
+    to = _destination(options.repo_id, options, revision=options.revision)
+    with progress(None, options) as on_bytes:
+        url, report = push_checkpoint(
+            Path(options.output), to, source=options.source, on_bytes=on_bytes, token=options.token
+        )
+    print_report(options, lambda: {"url": url, "verified": asdict(report)}, lambda: f"{verify_report(report)}{url}")
+
+
+def _recipes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _no_layers(parser, options)
+    from solar_upscale.recipe import shipped_recipes
+    from solar_upscale.report import recipes_json, recipes_report
+
+    recipes = shipped_recipes()
+    print_report(options, lambda: recipes_json(recipes), lambda: recipes_report(recipes))
+
+
+COMMANDS: dict[str, Callable[[argparse.ArgumentParser, argparse.Namespace], None]] = {
+    "upscale": _upscale,
+    "plan": _plan,
+    "inspect": _inspect,
+    "verify": _verify,
+    "push": _push,
+    "recipes": _recipes,
+}
+
+
+# ---------------------------------------------------------------- from words to values
+
+
+def _recipe(options: argparse.Namespace) -> "Recipe | None":
+    if options.config is None:
+        return None
+    from solar_upscale.recipe import load_recipe
+
+    return load_recipe(options.config)
+
+
+def _source_and_output(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None"
+) -> tuple[str, Path | None]:
+    """SOURCE and OUT; a recipe that names its source needs none on the command line."""
+    places = options.places
+    if not all(places):
+        parser.error("a word is empty; expected SOURCE and OUT")
+    if len(places) > 2:
+        parser.error(f"SOURCE and OUT expected, got {len(places)} words: {' '.join(places)}")
+    if len(places) == 2:
+        return places[0], Path(places[1])
+    named = recipe is not None and recipe.source is not None
+    if named and (places or options.dry_run):
+        return _source_of(recipe, options), Path(places[0]) if places else None
+    if options.dry_run and places:
+        return places[0], None
+    return parser.error(_missing("OUT" if places or named else "SOURCE and OUT", options.layers))
+
+
+def _source_of(recipe: "Recipe | None", options: argparse.Namespace) -> str:
+    """The recipe's source; its revision belongs to it, and is not asked of any other source."""
+    assert recipe is not None, "the caller has seen that it names a source"
+    assert recipe.source is not None, "as above"
+    options.revision = options.revision or recipe.revision
+    return recipe.source
+
+
+def _missing(what: str, entries: Sequence[str]) -> str:
+    if len(entries) > 1:
+        return f"{what} missing; --layers takes every word after it, so put SOURCE OUT first, or -- before them"
+    return f"{what} missing; see {PROGRAM} --help"
+
+
+def _no_layers(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.layers:
+        parser.error("--layers does not belong to this command")
+
+
+def _job(parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None") -> dict[str, Any]:
+    """The keyword arguments of ``plan_checkpoint``; what the command line says wins over the recipe."""
+    from solar_upscale.upscale import recipe_options
+
+    if not options.layers and recipe is None:
+        parser.error('--layers is missing; for example --layers "range(0,24)" "range(8,32)"')
+    job = recipe_options(recipe) if recipe else {}
+    if options.layers:
+        job |= {"layers": options.layers, "entry_scales": None, "scale_filters": ()}
+    named = {"init": options.init, "stack": options.stack, "max_shard_size": options.max_shard_size}
+    job |= {name: value for name, value in named.items() if value is not None}
+    return {**job, "drop_mtp": options.drop_mtp, "assume_uniform": options.assume_uniform}
+
+
+def _hub_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "revision": options.revision,
+        "token": options.token,
+        "cache_dir": options.cache_dir,
+        "local_files_only": options.local_files_only,
+    }
+
+
+def _open(text: str, options: argparse.Namespace, *, headers_only: bool, stream: bool = False) -> "Source":
+    from solar_upscale.hub_source import open_source
+
+    if not Path(text).is_dir():
+        settle_hub(options)
+    return open_source(text, headers_only=headers_only, stream=stream, **_hub_options(options))

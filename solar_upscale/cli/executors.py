@@ -1,0 +1,39 @@
+"""Where passes run: this thread, more threads, or a Dask cluster."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from solar_upscale.errors import OutputError
+
+__all__ = ["passes_executor"]
+
+
+@contextmanager
+def passes_executor(options: argparse.Namespace) -> Iterator[Any]:
+    """What runs the passes: a cluster, threads, or, as None, this thread."""
+    if options.dask:
+        with _cluster(options.dask) as executor:
+            yield executor
+    elif options.workers > 1:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(options.workers) as executor:
+            yield executor
+    else:
+        yield None
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Any]:
+    """A Dask cluster as an executor. A worker that dies is replaced; only one that dies again and again is told."""
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError as error:
+        raise OutputError("--dask: Dask is not installed; run: pip install 'solar-upscale[dask]'") from error
+    try:
+        with Client(address) as client:
+            yield client.get_executor()
+    except KilledWorker as error:
+        raise OutputError(f"--dask {address}: its workers died; run the same command again to go on") from error

@@ -1,0 +1,186 @@
+"""The parser of each command: its options, and what --help says of them."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from solar_upscale import __version__
+from solar_upscale.cli.terminal import PROGRAM
+
+__all__ = ["PARSERS"]
+
+_MAIN_HELP = """\
+Change the depth of a Hugging Face checkpoint without loading the model.
+
+  solar-upscale SOURCE OUT --layers PATTERN [PATTERN ...]    upscale
+  solar-upscale plan SOURCE --layers ...                     what would be written, from headers alone
+  solar-upscale inspect SOURCE                               stacks, layers, sizes, fields tied to depth
+  solar-upscale verify OUT [--source SOURCE]                 prove an output right, byte by byte
+  solar-upscale push OUT USER/NAME                           publish on the Hub
+  solar-upscale recipes                                      the recipes that ship with the program
+"""
+
+_MAIN_EXAMPLES = """\
+examples:
+  SOLAR 10.7B, 48 layers from 32:
+    solar-upscale mistralai/Mistral-7B-v0.1 out/ --layers "range(0,24)" "range(8,32)"
+  the same without shell quoting, from a folder:
+    solar-upscale ./mistral out/ --layers 0:24 8:32
+  every layer of 8 to 23 twice in place, the second use silent (LLaMA-Pro):
+    solar-upscale ./llama out/ --layers 0:8 "[i for i in range(8,24) for _ in range(2)]" 24: --init identity
+  a published recipe:
+    solar-upscale out/ --config solar-10.7b
+  from an id to a published model, with the shards of one source shard on the disk at a time:
+    solar-upscale mistralai/Mistral-7B-v0.1 out/ --layers 0:24 8:32 \\
+      --stream --delete-local-shards --push-to-hub me/SOLAR
+
+A SOURCE is a folder or a Hub repo id. `solar-upscale COMMAND --help` tells about one command.
+"""
+
+
+def _parser(command: str, summary: str, **how: Any) -> argparse.ArgumentParser:
+    prog = PROGRAM if command == "upscale" else f"{PROGRAM} {command}"
+    parser = argparse.ArgumentParser(
+        prog, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **how
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings from libraries")
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    return parser
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to write")
+    group.add_argument(
+        "--layers",
+        metavar="PATTERN",
+        help="entries of the layer pattern, every word up to the next option or --: 0:24 8:32, "
+        '"range(0,24)" "range(8,32)", 5, -8:, "[i for i in range(n) for _ in range(2)]" (n: the source depth)',
+    )
+    group.add_argument("--config", metavar="RECIPE", help="a recipe file, or the name of a shipped recipe")
+    group.add_argument(
+        "--init",
+        metavar="START",
+        help="how repeated layers start: copy (default), identity, split, scale=F1,F2,...",
+    )
+    group.add_argument("--stack", metavar="NAME", help="which stack of layers (default: the text decoder)")
+    group.add_argument(
+        "--max-shard-size",
+        metavar="SIZE",
+        help='shards in model order, at most this large: "5GB" (default: as the source)',
+    )
+    group.add_argument(
+        "--drop-mtp", action="store_true", help="leave out next-token heads numbered after the last layer"
+    )
+    group.add_argument(
+        "--assume-uniform", action="store_true", help="accept a model type that is not known, where its files agree"
+    )
+
+
+def _add_source(parser: argparse.ArgumentParser, *, revision: bool = True) -> None:
+    group = parser.add_argument_group("a Hub source")
+    if revision:
+        group.add_argument("--revision", help="branch, tag or commit")
+    group.add_argument("--token", help="a Hub token (default: the one that you logged in with)")
+    group.add_argument("--cache-dir", metavar="DIR", help="where downloads are kept")
+    group.add_argument("--local-files-only", action="store_true", help="only what is in the cache; no network")
+
+
+def _upscale_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "upscale", _MAIN_HELP, epilog=_MAIN_EXAMPLES, usage="solar-upscale SOURCE OUT --layers PATTERN ..."
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument(
+        "places", nargs="*", metavar="SOURCE OUT", help="a folder or Hub repo id, and the folder to write"
+    )
+    _add_job(parser)
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="the scheduler of a Dask cluster whose workers see the same paths"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what OUT holds, at the end and in one step")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="passes side by side (default: 1)")
+    _add_source(parser)
+    parser.add_argument("--stream", action="store_true", help="read a Hub source by ranges; no copy of it on disk")
+    group = parser.add_argument_group("publishing")
+    group.add_argument("--push-to-hub", type=_repo_id, metavar="USER/NAME", help="publish the result as this model")
+    _add_destination(group)
+    group.add_argument(
+        "--delete-local-shards",
+        action="store_true",
+        help="send each shard as soon as it is finished, and delete it here; OUT keeps the small files",
+    )
+    return parser
+
+
+def _add_destination(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--private", action="store_true", help="make the repository private")
+    group.add_argument("--create-pr", action="store_true", help="open a pull request instead of writing to the branch")
+    group.add_argument("--commit-message", metavar="TEXT", help="the first line of the commit")
+
+
+def _positive(word: str) -> int:
+    if not word.isdecimal() or not 0 < int(word) <= 1024:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 1024, got {word}")
+    return int(word)
+
+
+def _repo_id(word: str) -> str:
+    if not word.strip():
+        raise argparse.ArgumentTypeError("expected USER/NAME, got nothing")
+    return word
+
+
+def _plan_parser() -> argparse.ArgumentParser:
+    parser = _parser("plan", "Print what would be written, from headers and config.json alone.")
+    parser.add_argument("places", nargs="*", metavar="SOURCE", help="a folder or Hub repo id")
+    _add_job(parser)
+    _add_source(parser)
+    return parser
+
+
+def _inspect_parser() -> argparse.ArgumentParser:
+    parser = _parser("inspect", "Print a checkpoint's stacks, layers, dtypes, sizes and config fields tied to depth.")
+    parser.add_argument("source", metavar="SOURCE", help="a folder or Hub repo id")
+    _add_source(parser)
+    return parser
+
+
+def _verify_parser() -> argparse.ArgumentParser:
+    parser = _parser("verify", "Prove an output right, byte by byte; without --source, all that it alone can prove.")
+    parser.add_argument(
+        "output", metavar="OUT", help="a folder that solar-upscale wrote, or a model published from one"
+    )
+    parser.add_argument("--source", metavar="SOURCE", help="what it was made from")
+    _add_source(parser)
+    return parser
+
+
+def _push_parser() -> argparse.ArgumentParser:
+    parser = _parser("push", "Verify an output and publish it on the Hub; prints its page.")
+    parser.add_argument("output", metavar="OUT", help="a folder that solar-upscale wrote")
+    parser.add_argument(
+        "repo_id", type=_repo_id, metavar="USER/NAME", help="the model to publish it as; made if there is none"
+    )
+    group = parser.add_argument_group("publishing")
+    _add_destination(group)
+    group.add_argument("--revision", metavar="BRANCH", help="the branch to write (default: main)")
+    group.add_argument(
+        "--source", metavar="SOURCE", help="what OUT was made from, to prove each byte before it is sent"
+    )
+    group.add_argument("--token", help="a Hub token (default: the one that you logged in with)")
+    return parser
+
+
+def _recipes_parser() -> argparse.ArgumentParser:
+    return _parser("recipes", "List the recipes that ship with the program; use one with --config NAME.")
+
+
+PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "upscale": _upscale_parser,
+    "plan": _plan_parser,
+    "inspect": _inspect_parser,
+    "verify": _verify_parser,
+    "push": _push_parser,
+    "recipes": _recipes_parser,
+}

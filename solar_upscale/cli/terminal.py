@@ -1,0 +1,75 @@
+"""What the user sees: reports on stdout, progress and warnings on stderr, in the form that the terminal can show."""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from solar_upscale.errors import printable
+
+__all__ = ["PROGRAM", "after_warnings", "print_report", "progress", "settle_hub", "terminal_look"]
+
+PROGRAM = "solar-upscale"
+
+
+def print_report(options: argparse.Namespace, value: Callable[[], Any], text: Callable[[], str]) -> None:
+    """Print a report on stdout: its text, or with --json its value."""
+    print(json.dumps(value(), indent=2) if options.json else text().rstrip("\n"), flush=True)
+
+
+def terminal_look() -> dict[str, Any]:
+    """Width and colour of stdout."""
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+    return {"width": max(40, min(width, 120)), "colour": colour, "encoding": sys.stdout.encoding}
+
+
+@contextmanager
+def progress(total: int | None, options: argparse.Namespace) -> Iterator[Callable[[int], None]]:
+    """A progress bar in bytes on stderr, when that is a terminal and nobody asked for quiet."""
+    if not _shows_progress(options):
+        yield lambda nbytes: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
+        yield lambda nbytes: _advance(bar, nbytes)
+
+
+def after_warnings(warnings: Sequence[str], on_bytes: Callable[[int], None]) -> Callable[[int], None]:
+    """Tell of warnings when the first byte is written: a job that is refused is told in one line."""
+    waiting = list(warnings)
+
+    def heard(nbytes: int) -> None:
+        while waiting:
+            logging.getLogger(PROGRAM).warning("warning: %s", printable(waiting.pop(0)))
+        on_bytes(nbytes)
+
+    return heard
+
+
+def settle_hub(options: argparse.Namespace) -> None:
+    """The client's progress shows where ours does, and what it logs comes once, by way of our handler."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # documented there
+    from huggingface_hub.utils.logging import get_logger
+
+    if not _shows_progress(options) and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        disable_progress_bars()
+    client = get_logger()
+    client.handlers.clear()
+    if options.quiet:
+        client.setLevel(logging.ERROR)
+
+
+def _shows_progress(options: argparse.Namespace) -> bool:
+    return not options.quiet and sys.stderr.isatty()
+
+
+def _advance(bar: Any, nbytes: int) -> None:
+    bar.update(nbytes)
