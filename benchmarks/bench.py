@@ -1,7 +1,7 @@
 """``make bench``: this program beside cp, safetensors, transformers and mergekit, on the same work, in one run.
 
-Prints ratios, and writes docs/benchmarks.md and its plot. Needs Linux; XFS and btrfs need root; takes about 12 GB of
-disk at most and gives all of it back.
+Prints ratios, and writes docs/benchmarks.md, its plot and a table of README.md. Needs Linux; XFS and btrfs
+need root; takes about 12 GB of disk at most and gives all of it back.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.contenders import CONTENDERS, Contender, Job
+from benchmarks.marked import write_marked
 from benchmarks.measure import (
     Sample,
     file_system,
@@ -29,7 +30,7 @@ from benchmarks.measure import (
     used_nbytes,
 )
 from benchmarks.mounts import loop_mount, why_not
-from benchmarks.page import Line, Page, Promise, Scaling, Table, write_page
+from benchmarks.page import SIDE_BY_SIDE, Line, Page, Promise, Scaling, Table, short_table, write_page
 
 PROGRAM = (sys.executable, "-m", "solar_upscale")
 PROJECT = Path(__file__).resolve().parent.parent
@@ -79,6 +80,7 @@ def main() -> None:
     print(page.promises_text())
     if options.page:
         write_page(page, PROJECT / "docs")
+        write_marked(PROJECT / "README.md", "bench", short_table(page))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ class Bench:
             said += f" {100 * shared_fraction(job.result):.4f}% of the result's bytes are shared with the source."
             said += " cp shares blocks here too, but it needs a finished result to copy."
         columns = ("wall", "cpu", "peak", "written", "blocks", "rounds", *more[OURS.name])
-        self._add(Table(f"Side by side on {place.kind}", lines, columns, said))
+        self._add(Table(f"{SIDE_BY_SIDE}{place.kind}", lines, columns, said))
         return lines
 
     def _compared(self, name: str, taken: Mapping[str, Sequence[Sample]]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.measure import Sample
 
-__all__ = ["Line", "Page", "Promise", "Scaling", "Table", "write_page"]
+__all__ = ["SIDE_BY_SIDE", "Line", "Page", "Promise", "Scaling", "Table", "short_table", "write_page"]
 
 _INTRO = """\
 # Benchmarks
@@ -22,6 +22,8 @@ output is made durable: solar-upscale syncs what it writes, the others are follo
 within the measured time.
 Start-up is importing what the work imports. Ratios carry over to other machines better than seconds do.
 """
+
+SIDE_BY_SIDE = "Side by side on "
 
 _HEADS = {
     "wall": "wall s",
@@ -117,6 +119,27 @@ class Page:
         """The promises and whether this run kept them."""
         head = "| | bound | measured | kept |\n| --- | ---: | ---: | --- |\n"
         return "## What is promised\n\n" + head + "\n".join(promise.row() for promise in self.promises) + "\n"
+
+
+def short_table(page: Page) -> str:
+    """The side by side tables in short, for the README: every way, and what it took on each file system."""
+    tables = [table for table in page.tables if table.title.startswith(SIDE_BY_SIDE)]
+    kinds = [table.title.removeprefix(SIDE_BY_SIDE) for table in tables]
+    ways = list(dict.fromkeys(line.what for table in tables for line in table.lines))
+    rows = [
+        ["", *(f"{kind}: {head}" for kind in kinds for head in ("time", "memory", "disk"))],
+        ["---", *("---:" for _ in kinds for _ in range(3))],
+    ]
+    for way in ways:
+        rows.append([way])
+        for table in tables:
+            found = [line for line in table.lines if line.what == way]
+            rows[-1] += _short(found[0].sample) if found else ["", "", ""]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _short(sample: Sample) -> list[str]:
+    return [f"{sample.wall:.2f} s", f"{sample.peak / 2**20:.0f} MiB", f"{sample.blocks / 2**20:,.1f} MiB"]
 
 
 def write_page(page: Page, folder: Path) -> None:
