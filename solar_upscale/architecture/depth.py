@@ -11,12 +11,11 @@ from typing import Any
 
 from solar_upscale.architecture.encodings import Listed
 from solar_upscale.architecture.families import COUNT_NAMES, MTP_FIELDS
-from solar_upscale.architecture.fields import Row
 from solar_upscale.architecture.findings import unexplained
 from solar_upscale.architecture.known import Known, explained_fields, what_is_known
 from solar_upscale.architecture.nearest import nearest_pattern, runs
 from solar_upscale.architecture.quantization import rewrite_module_lists
-from solar_upscale.architecture.rules import Attribute, View, same
+from solar_upscale.architecture.rules import Attribute, Row, View, same
 from solar_upscale.architecture.stacks import name_splitter, section_at
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names, numbered_indices
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack

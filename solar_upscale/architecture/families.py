@@ -1,6 +1,6 @@
 """The model types whose layers are only counted, the models that hold a text decoder, and where counts are written.
 
-Together with the table in fields.py this is all that the package knows about model types; the rest is refused.
+Together with the table in fields/ this is all that the package knows about model types; the rest is refused.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The lists of layers in a model, found from tensor names: which modules are numbered, and what is a layer among them.
 
-A tower that sees or hears is listed, never taken for the text decoder. What the config ties to a stack is fields.py.
+A tower that sees or hears is listed, never taken for the text decoder. What the config ties to a stack is fields/.
 """
 
 import re
