@@ -68,16 +68,17 @@ def mlp_types(*otherwise: Encoding) -> Attribute:
     return Attribute("mlp_layer_types", (Listed("mlp_layer_types"), *otherwise))
 
 
-def listed(name: str, *, scalar: bool = False) -> Attribute:
-    """A list with one entry a layer and nothing that stands for it; with ``scalar``, one value may serve all layers."""
-    return Attribute(name, (Listed(name, scalar=scalar),))
+def listed(name: str, *, scalar: bool = False, otherwise: Encoding | None = None) -> Attribute:
+    """A list with one entry a layer, or what stands for it; with ``scalar``, one value may serve all layers."""
+    return Attribute(name, (Listed(name, scalar=scalar), *filter(None, (otherwise,))))
 
 
 def every(field: str | None, default: int, nth: str = FULL, others: str = SLIDING, *, phase: int = 1) -> Formula:
-    """Every k-th layer, counted from layer k - phase."""
+    """Every k-th layer, counted from layer k - phase. EXAONE 4 writes k as a text of k letters."""
 
     def compute(view: View, i: int, n: int) -> str:
         k = view.get(field, default) if field else default
+        k = len(k) if isinstance(k, str) else k
         return nth if isinstance(k, int) and k > 0 and (i + phase) % k == 0 else others
 
     return Formula(compute, (field,) if field else ())
@@ -87,7 +88,8 @@ def window_from(default: int, *, switch: bool = True) -> Formula:
     """Qwen2's rule: layers from ``max_window_layers`` on slide, if windows are used at all."""
 
     def compute(view: View, i: int, n: int) -> str:
-        used = view.get("use_sliding_window", False) if switch else view.section.get("sliding_window", 4096) is not None
+        windowed = view.section.get("sliding_window", 4096) is not None
+        used = windowed and (not switch or view.get("use_sliding_window", False))
         return SLIDING if used and i >= view.get("max_window_layers", default) else FULL
 
     return Formula(compute, ("use_sliding_window", "max_window_layers"))
@@ -163,7 +165,7 @@ QWEN_MLP = Attribute("mlp_only_layers", (EveryExcept(),))
 GEMMA3 = (layer_types(every("sliding_window_pattern", 6)),)
 GEMMA2 = (layer_types(every(None, 2)),)
 GEMMA3N_TYPES = layer_types(every(None, 5))
-GEMMA4_TYPES = layer_types(every(None, 6))
+GEMMA4_TYPES = layer_types(Formula(global_ends))
 NO_ROPE = Attribute("no_rope_layers", (Listed("no_rope_layers"), Formula(no_rope, ("no_rope_layer_interval",))))
 NEOMME_TYPES = layer_types(Formula(global_ends))
 

@@ -135,6 +135,13 @@ def _refuse_unknown(
             f"{where}: config.json holds fields that speak of layers and that no rule explains: {'; '.join(found)}; "
             "they cannot be rewritten truthfully"
         )
+    for attribute in (attribute for row in known.rows for attribute in row.attributes):
+        absent = not any(known.view.get(name) is not None for name in attribute.fields)
+        if attribute.name in _KINDS and absent and attribute.read(known.view, stack.num_layers) is None:
+            raise UnsupportedError(
+                f"{where}: config.json: no {attribute.name}: layers of this type differ, and its list is not derived "
+                f"from anything else; add it, with one entry for each of the {stack.num_layers} layers"
+            )
     for attribute in known.attributes:
         for encoding in attribute.encodings:
             value = known.view.get(encoding.field) if isinstance(encoding, Listed) else None
@@ -219,13 +226,13 @@ def _set_attributes(changes: _Changes, known: Known, sources: Sequence[int]) -> 
     """Rewrite every attribute, then check them all on what was written."""
     n = known.view.num_layers
     view = known.view.updated({name: len(sources) for name in known.counts})
-    wanted = {}
+    wanted = []
     for attribute in known.attributes:
         vector = attribute.read(known.view, n)
         if vector is None:
             continue
         target = tuple(vector[source] for source in sources)
-        wanted[attribute.name] = (attribute, target)
+        wanted.append((attribute, target))
         updates = attribute.express(known.view, view, target, sources)
         if updates is None:
             _refuse_attribute(attribute, target, view, known, sources)
@@ -233,7 +240,7 @@ def _set_attributes(changes: _Changes, known: Known, sources: Sequence[int]) -> 
         for name, value in updates.items():
             changes.set(name, value, f"{attribute.name}: every layer keeps its own value")
         view = view.updated(updates)
-    for attribute, target in wanted.values():
+    for attribute, target in wanted:
         if attribute.mismatches(target, view, sources):
             _refuse_attribute(attribute, target, view, known, sources)
     return view

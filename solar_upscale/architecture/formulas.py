@@ -18,9 +18,11 @@ __all__ = [
     "SPARSE",
     "aligned",
     "backward_fourth",
+    "backward_fourth_theta",
     "cohere2_moe",
     "deepseek_v4",
     "dots3",
+    "early_sparsity",
     "global_ends",
     "hybrid_rank",
     "image_layers",
@@ -95,6 +97,21 @@ def deepseek_v4(view: View, i: int, n: int) -> str:
 def backward_fourth(view: View, i: int, n: int) -> str:
     """Every fourth layer, counted from the last."""
     return FULL if (n - 1 - i) % 4 == 0 else SLIDING
+
+
+def backward_fourth_theta(default: float) -> Callable[[View, int, int], float]:
+    """The model's theta, but none for every fourth layer, counted from the last."""
+
+    def compute(view: View, i: int, n: int) -> float:
+        theta: float = view.get("rope_parameters.rope_theta", view.get("rope_theta", default))
+        return 0 if (n - 1 - i) % 4 == 0 else theta
+
+    return compute
+
+
+def early_sparsity(view: View, i: int, n: int) -> float:
+    """Gemma 3n: the first ten layers are sparse, if there are more than ten."""
+    return 0.95 if i < 10 < n else 0.0
 
 
 def cohere2_moe(view: View, i: int, n: int) -> str:

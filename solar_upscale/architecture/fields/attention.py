@@ -24,7 +24,15 @@ from solar_upscale.architecture.attributes import (
     window_from,
 )
 from solar_upscale.architecture.encodings import Formula, Indices, Listed, Repeated, RootScaled
-from solar_upscale.architecture.formulas import FULL, SLIDING, aligned, backward_fourth, ministral
+from solar_upscale.architecture.formulas import (
+    FULL,
+    SLIDING,
+    aligned,
+    backward_fourth,
+    backward_fourth_theta,
+    early_sparsity,
+    ministral,
+)
 from solar_upscale.architecture.rules import Attribute, Row
 
 __all__ = ["ATTENTION"]
@@ -57,7 +65,7 @@ ATTENTION: Mapping[str, Row] = {
     "gemma3n_text": Row(
         (
             GEMMA3N_TYPES,
-            listed("activation_sparsity_pattern", scalar=True),
+            listed("activation_sparsity_pattern", scalar=True, otherwise=Formula(early_sparsity)),
             listed("intermediate_size", scalar=True),
             kv_shared(GEMMA3N_TYPES),
         ),
@@ -98,7 +106,12 @@ ATTENTION: Mapping[str, Row] = {
         (Attribute("cross_attention_layers", (Indices("cross_attention_layers", "cross", "self"), MLLAMA_CROSS)),)
     ),
     "molmo2_text": Row((Attribute("rope_scaling_layers", (Indices("rope_scaling_layers", True, False),)),)),
-    "muse_glimmer_text": Row((layer_types(Formula(backward_fourth)), listed("layer_rope_theta"))),
+    "muse_glimmer_text": Row(
+        (
+            layer_types(Formula(backward_fourth)),
+            listed("layer_rope_theta", otherwise=Formula(backward_fourth_theta(10000.0))),
+        )
+    ),
     "olmo3": Row((layer_types(every(None, 4)),)),
     "qwen2": QWEN2,
     "qwen2_5_omni_text": QWEN2,

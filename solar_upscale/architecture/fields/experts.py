@@ -25,9 +25,11 @@ from solar_upscale.architecture.formulas import (
     SLIDING,
     SPARSE,
     backward_fourth,
+    backward_fourth_theta,
     cohere2_moe,
     deepseek_v4,
     dots3,
+    global_ends,
     lagging_full,
     llama4_moe,
     moe_span,
@@ -50,7 +52,7 @@ EXPERTS: Mapping[str, Row] = {
             mlp_types(first_dense("first_k_dense_replace", 1, "moe_layer_freq")),
         )
     ),
-    "beam": Row((layer_types(), mlp_types(), BY_INDEX)),
+    "beam": Row((layer_types(Formula(global_ends)), mlp_types(first_dense(None, 3)), BY_INDEX)),
     "cohere2_moe": Row(
         (
             layer_types(Formula(cohere2_moe, ("sliding_window_pattern", "prefix_dense_sliding_window_pattern"))),
@@ -183,7 +185,7 @@ EXPERTS: Mapping[str, Row] = {
     "muse_spark_text": Row(
         (
             layer_types(Formula(backward_fourth)),
-            listed("layer_rope_theta"),
+            listed("layer_rope_theta", otherwise=Formula(backward_fourth_theta(500000.0))),
             mlp_types(always(SPARSE)),
         )
     ),
@@ -199,5 +201,7 @@ EXPERTS: Mapping[str, Row] = {
             listed("swiglu_limits_shared"),
         ),
     ),
-    "unlimited_ocr_text": Row((layer_types(), mlp_types(first_dense("first_k_dense_replace", 1)))),
+    "unlimited_ocr_text": Row(
+        (layer_types(always("reference_sliding_attention")), mlp_types(first_dense("first_k_dense_replace", 1)))
+    ),
 }

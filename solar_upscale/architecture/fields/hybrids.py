@@ -37,7 +37,7 @@ QWEN3_5 = Row((layer_types(every("full_attention_interval", 4, FULL, LINEAR)),))
 HYBRIDS: Mapping[str, Row] = {
     "bailing_hybrid": Row(
         (
-            layer_types(every("layer_group_size", 8, FULL, LINEAR)),
+            layer_types(every("layer_group_size", 6, FULL, LINEAR)),
             mlp_types(first_dense("first_k_dense_replace", 2)),
         ),
     ),
@@ -72,7 +72,7 @@ HYBRIDS: Mapping[str, Row] = {
         (
             layer_types(Indices("linear_attn_config.full_attn_layers", FULL, LINEAR, 1), Formula(kimi_linear)),
             Attribute("kda_layers", (Indices("linear_attn_config.kda_layers", LINEAR, FULL, 1),)),
-            mlp_types(first_dense("first_k_dense_replace", 1, "moe_layer_freq")),
+            mlp_types(first_dense("first_k_dense_replace", 1)),
         ),
     ),
     "lfm2": Row((layer_types(Indices("full_attn_idxs", FULL, "conv"), always(FULL)),)),
