@@ -65,6 +65,7 @@ ENCODERS: Mapping[str, Row] = {
     "led:encoder": Row((listed("attention_window", scalar=True),)),
     "longformer": Row((listed("attention_window", scalar=True),)),
     "longt5": T5,
+    "markuplm": Row(beside=("max_depth",)),
     "modernbert": Row((layer_types(every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),
     "modernbert-decoder": Row((layer_types(every("global_attn_every_n_layers", 3, phase=0)), FIRST_ONLY)),
     "neomme": Row(

@@ -135,6 +135,7 @@ EXPERTS: Mapping[str, Row] = {
         )
     ),
     "kolibri1": Row((layer_types(every(None, 5)),)),
+    "kimi_k2": Row((prefix_only("first_k_dense_replace", 0, "moe_layer_freq"),)),
     "laguna": Row(
         (
             layer_types(always(FULL)),
