@@ -10,7 +10,7 @@ __all__ = ["PUBLISHED"]
 _SLIDING, _FULL, _LINEAR = "sliding_attention", "full_attention", "linear_attention"
 _YARN = {"factor": 40, "mscale": 1.0, "original_max_position_embeddings": 4096, "type": "yarn"}
 _BLOCK_FP8 = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
-_VISION = {"hidden_size": 1024, "model_type": "clip_vision_model", "num_hidden_layers": 24, "patch_size": 14}
+_VISION = {"hidden_size": 1024, "model_type": "clip_vision_model", "num_attention_heads": 16, "num_hidden_layers": 24}
 _POOLER = {
     "pooler_fc_size": 768,
     "pooler_num_attention_heads": 12,
@@ -100,7 +100,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "model_type": "phimoe",
         "num_hidden_layers": 32,
         "sliding_window": 131072,
-        "rope_scaling": {"long_factor": [1.0] * 64, "short_factor": [1.0] * 64, "type": "longrope"},
+        "rope_scaling": {
+            "long_factor": [1.1] * 64,
+            "long_mscale": 1.243163121016122,
+            "short_factor": [1.0] * 64,
+            "short_mscale": 1.243163121016122,
+            "type": "longrope",
+        },
     },
     "Phi-3-mini-128k": {
         "model_type": "phi3",
