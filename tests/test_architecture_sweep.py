@@ -31,6 +31,7 @@ from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from tiny_models import Pair  # noqa: E402
 
+from solar_upscale import upscale_checkpoint, verify_checkpoint  # noqa: E402
 from solar_upscale.architecture import (  # noqa: E402
     DepthChange,
     GatherRule,
@@ -46,6 +47,8 @@ from solar_upscale.pattern import LayerPattern  # noqa: E402
 
 # A text alone cannot show that the refusal is needed: image features, models that need more than text.
 UNSHOWN = "not shown by a text"
+# The surgery in memory answered the same only with the written config around its blocks.
+TOLD_BY_CONFIG = "told by the config"
 RIGHT, REFUSED, NOT_BUILT, WRONG = "right", "refused", "not built", "WRONG"
 
 
@@ -168,7 +171,7 @@ def extra_inputs(model: Any) -> dict[str, Any]:
 
 
 def write(source: Path, target: Path, change: DepthChange) -> None:
-    """The checkpoint that a DepthChange describes, by renaming; nothing of the package's byte work is used."""
+    """The checkpoint that a DepthChange describes, by renaming: what a refusal would have kept from being written."""
     target.mkdir()
     split = name_splitter(tuple(change.numbering))
     places = {
@@ -288,28 +291,23 @@ INDEX_LISTS = {"moe_layers", "kv_source_layers", "full_attn_idxs", "rope_scaling
 # --- one pattern -------------------------------------------------------------------------------------------------
 
 
-def judge(built: Built, stack: Stack, label: str, sources: list[int], config: dict[str, Any] | None = None) -> Outcome:
-    """Change the depth through the package, load the result, and compare."""
+def judge(built: Built, stack: Stack, label: str, sources: list[int], folder: Path | None = None) -> Outcome:
+    """Change the depth with the whole package, load the result, and compare; ``folder`` may hold another config."""
 
     def outcome(verdict: str, reason: str = "") -> Outcome:
         return Outcome(built.pair, stack.role, label, verdict, reason)
 
-    pattern = LayerPattern(tuple(sources), stack.num_layers)
-    config = built.config if config is None else config
-    before = json.dumps(config)
+    target = built.folder.parent / "target"
     try:
-        change = change_depth(config, built.tensors, stack, pattern)
+        upscale_checkpoint(folder or built.folder, target, sources, stack=stack.name)
+        verify_checkpoint(target, folder or built.folder)
+        model, info = load(type(built.model), target)
+        return outcome(*compare(built, stack, sources, model, info))
     except UnsupportedError as error:
         proof = proof_of_refusal(built, stack, sources, str(error))
         if proof is None:
             return outcome(WRONG, f"refused, but without us it is right: {error}")
         return Outcome(built.pair, stack.role, label, REFUSED, str(error), proof)
-    assert json.dumps(config) == before, "change_depth changed its input"
-    target = built.folder.parent / "target"
-    try:
-        write(built.folder, target, change)
-        model, info = load(type(built.model), target)
-        return outcome(*compare(built, stack, sources, model, info))
     except Exception as error:  # transformers may fail in any way on a config; the sweep reports it
         return outcome(WRONG, f"{type(error).__name__}: {str(error)[:200]}")
     finally:
@@ -341,7 +339,9 @@ def compare(  # noqa: PLR0911 (one return for each way to differ)
         worst = min(worst, difference)
         if difference <= 1e-5 * max(1.0, expected.abs().max().item()):
             same_as_source = got.shape == built.logits.shape and torch.allclose(got, built.logits, atol=1e-6)
-            return RIGHT, "weights only: the order of layers does not show in the logits" if same_as_source else ""
+            if same_as_source:
+                return RIGHT, "weights only: the order of layers does not show in the logits"
+            return RIGHT, TOLD_BY_CONFIG if around is not None else ""
     if worst == float("inf"):
         return RIGHT, "weights only: surgery in memory does not run"
     return WRONG, f"logits differ by {worst:.3g}"
@@ -490,18 +490,23 @@ def without_lists(built: Built, stack: Stack) -> Iterator[Outcome]:
     try:
         shutil.copytree(built.folder, bare)
         (bare / "config.json").write_text(json.dumps(config))
-        model, info = load(type(built.model), bare)
-        logits = logits_of(model)
-    except Exception:
-        return
+        if answers_the_same(built, bare):
+            for label in ("shift", "reverse"):
+                yield judge(built, stack, f"{label}, lists left out", patterns(stack.num_layers)[label], bare)
     finally:
         shutil.rmtree(bare, ignore_errors=True)
-    if info != built.baseline or built.logits is None or logits is None or not torch.equal(logits, built.logits):
-        return
-    for label in ("shift", "reverse"):
-        outcome = judge(built, stack, label, patterns(stack.num_layers)[label], config)
-        outcome.pattern = f"{label}, lists left out"
-        yield outcome
+
+
+def answers_the_same(built: Built, folder: Path) -> bool:
+    """Whether transformers makes the same model of the folder, whose config leaves things out."""
+    try:
+        model, info = load(type(built.model), folder)
+    except Exception:  # what transformers does not load says nothing
+        return False
+    logits = logits_of(model)
+    return (
+        info == built.baseline and built.logits is not None and logits is not None and torch.equal(logits, built.logits)
+    )
 
 
 # One pair for each rule of the table.

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from solar_upscale.architecture.encodings import Listed
-from solar_upscale.architecture.families import COUNT_NAMES, MTP_FIELDS
-from solar_upscale.architecture.fields import Row
-from solar_upscale.architecture.findings import unexplained
-from solar_upscale.architecture.known import Known, explained_fields, what_is_known
+from solar_upscale.architecture.families import MTP_FIELDS
+from solar_upscale.architecture.known import Known, what_is_known
 from solar_upscale.architecture.nearest import nearest_pattern, runs
 from solar_upscale.architecture.quantization import rewrite_module_lists
-from solar_upscale.architecture.rules import Attribute, View, same
+from solar_upscale.architecture.refusals import refuse_missing, refuse_odd_values, refuse_unknown
+from solar_upscale.architecture.rules import Attribute, Row, View, same
 from solar_upscale.architecture.stacks import name_splitter, section_at
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names, numbered_indices
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
@@ -25,9 +24,6 @@ from solar_upscale.header import TensorInfo
 from solar_upscale.pattern import LayerPattern
 
 __all__ = ["change_depth"]
-
-# Lists that name the kind of each layer.
-_KINDS = ("layer_types", "mlp_layer_types", "layers_block_type")
 
 Tensors = Mapping[str, TensorInfo] | Iterable[str]
 
@@ -60,14 +56,14 @@ def change_depth(
     if not sources:
         raise PatternError(f"{stack.name}: the pattern leaves no layers")
     known = what_is_known(config, stack)
-    _refuse_odd_values(stack, known)
-    _refuse_unknown(config, tensors, stack, known, assume_uniform=assume_uniform)
+    refuse_odd_values(stack, known)
+    refuse_unknown(config, tensors, stack, known, assume_uniform=assume_uniform)
     changes = _Changes(stack, config)
     _set_counts(changes, known, stack, len(sources))
     view = _set_attributes(changes, known, sources)
     shared = next((row.shared_module for row in known.rows if row.shared_module), None)
     check_layers_alike(tensors, stack, _profiles(known, stack.num_layers), known.model_type, shared)
-    _refuse_missing(tensors, stack, known, sources)
+    refuse_missing(tensors, stack, known, sources)
     if shared:
         check_shared_module(tensors, stack, sources, shared)
     numbering, dropped, warnings = _number(changes, tensors, stack, known, sources, drop_mtp=drop_mtp)
@@ -116,89 +112,6 @@ class _Changes:
         self.made.append(FieldChange(".".join(path), before, value, reason))
 
 
-def _refuse_unknown(
-    config: Mapping[str, Any], tensors: Tensors, stack: Stack, known: Known, *, assume_uniform: bool
-) -> None:
-    """Refuse what the tables refuse, what they do not know, and any field that speaks of layers without a rule."""
-    where = f"{stack.name} ({known.model_type or 'no model_type'})"
-    for row in known.rows:
-        if row.refusal:
-            raise UnsupportedError(f"{where}: the depth cannot be changed: {row.refusal}")
-    found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known), is_known=known.is_known)
-    if not known.counts and "layers_block_type" not in known.view.section and not known.proportional:
-        section = known.view.section
-        said = {name: section[name] for name in COUNT_NAMES if isinstance(section.get(name), int)}
-        raise UnsupportedError(
-            f"{where}: the tensors have {stack.num_layers} layers, config.json says {said}; they must agree"
-        )
-    if found:
-        raise UnsupportedError(
-            f"{where}: config.json holds fields that speak of layers and that no rule explains: {'; '.join(found)}; "
-            "they cannot be rewritten truthfully"
-        )
-    for attribute in known.attributes:
-        for encoding in attribute.encodings:
-            value = known.view.get(encoding.field) if isinstance(encoding, Listed) else None
-            if isinstance(value, list | tuple) and 0 < len(value) < stack.num_layers:
-                raise UnsupportedError(
-                    f"{where}: config.json: {encoding.fields[0]}: one entry a layer is needed; expected "
-                    f"{stack.num_layers}, "
-                    f"got {len(value)}"
-                )
-    if known.is_known:
-        return
-    if not assume_uniform:
-        counted = ", ".join(f"{name} {stack.num_layers}" for name in known.counts)
-        raise UnsupportedError(
-            f"{where}: this model type is not in the tables; found: {stack.num_layers} layers, counted by "
-            f"{counted}, and no "
-            "other field that speaks of layers; no file proves that its code treats all layers alike; "
-            "--assume-uniform accepts it if every layer has the same tensors"
-        )
-    check_layers_alike(tensors, stack, [()] * stack.num_layers, known.model_type, exact=True)
-    written = [name for name in known.counts if name in known.view.section]
-    if len(written) != 1:
-        raise UnsupportedError(
-            f"{where}: --assume-uniform needs exactly one field that counts the layers; expected 1, got {len(written)}"
-            f" ({', '.join(written) or 'none'})"
-        )
-
-
-def _refuse_missing(tensors: Tensors, stack: Stack, known: Known, sources: Sequence[int]) -> None:
-    """Refuse where layers carry what the code computes from their number, unless the file holds it."""
-    for row in known.rows:
-        if row.needs and tuple(sources) != tuple(range(stack.num_layers)):
-            ending, reason = row.needs
-            if not any(name.endswith(ending) for name in tensors):
-                raise UnsupportedError(f"{stack.name} ({known.model_type}): no tensor *{ending}: {reason}")
-
-
-def _refuse_odd_values(stack: Stack, known: Known) -> None:
-    """Refuse a count or a list of kinds that is there and is none, and a config that does not say its depth at all.
-
-    A nested section may leave its depth to the default of its own config class, as LLaVA's do.
-    """
-    section = known.view.section
-    where = "".join(f"{key}." for key in stack.config_path)
-    for name in known.counts:
-        if name in section and type(section[name]) is not int:
-            raise UnsupportedError(
-                f"config.json: {where}{name}: expected an integer, got {type(section[name]).__name__}; "
-                f"the tensors show {stack.num_layers} layers"
-            )
-        counted = any(type(section.get(other)) is int for other in COUNT_NAMES)  # T5's one count stands for both stacks
-        if name not in section and not counted and not stack.config_path:
-            raise UnsupportedError(
-                f"config.json: no {name}; the tensors show {stack.num_layers} layers, and transformers would build as "
-                "many as its own default says; add it if the tensors are right"
-            )
-    for name in _KINDS:
-        value = section.get(name)
-        sound = isinstance(value, list | tuple) and all(isinstance(kind, str) for kind in value)
-        if value is not None and not sound:
-            raise UnsupportedError(f"config.json: {where}{name}: expected a list with the kind of each layer as text")
-
-
 def _set_counts(changes: _Changes, known: Known, stack: Stack, depth: int) -> None:
     for name in known.counts:
         changes.set(name, depth, f"the number of layers: {stack.num_layers} become {depth}")
@@ -220,13 +133,13 @@ def _set_attributes(changes: _Changes, known: Known, sources: Sequence[int]) -> 
     """Rewrite every attribute, then check them all on what was written."""
     n = known.view.num_layers
     view = known.view.updated({name: len(sources) for name in known.counts})
-    wanted = {}
+    wanted = []
     for attribute in known.attributes:
         vector = attribute.read(known.view, n)
         if vector is None:
             continue
         target = tuple(vector[source] for source in sources)
-        wanted[attribute.name] = (attribute, target)
+        wanted.append((attribute, target))
         updates = attribute.express(known.view, view, target, sources)
         if updates is None:
             _refuse_attribute(attribute, target, view, known, sources)
@@ -234,7 +147,7 @@ def _set_attributes(changes: _Changes, known: Known, sources: Sequence[int]) -> 
         for name, value in updates.items():
             changes.set(name, value, f"{attribute.name}: every layer keeps its own value")
         view = view.updated(updates)
-    for attribute, target in wanted.values():
+    for attribute, target in wanted:
         if attribute.mismatches(target, view, sources):
             _refuse_attribute(attribute, target, view, known, sources)
     return view

@@ -18,7 +18,7 @@ _COUNTING = re.compile(r"(^|_)(layers?|blocks?|depth|idxs?|period|interval|every
 # Names that speak of layers, or hold lists, and say nothing of one layer in any model.
 _HARMLESS = frozenset(
     """
-    architectures auto_map torch_dtype dtype id2label label2id task_specific_params model_type
+    architectures auto_map torch_dtype dtype id2label label2id id2lang lang2id task_specific_params model_type
     eos_token_id bos_token_id pad_token_id decoder_start_token_id suppress_tokens begin_suppress_tokens
     forced_decoder_ids bad_words_ids forced_bos_token_id forced_eos_token_id sep_token_id
     short_factor long_factor mrope_section rope_scaling rope_parameters
@@ -37,7 +37,8 @@ _HARMLESS_WHERE_KNOWN = frozenset(
     rescale_every spatial_vision_layer speech_encoder_layers t2u_decoder_layers t2u_encoder_layers type_vocab_sizes
     visual_indicator_token_ids vision_feature_layer vision_feature_layers feature_layer image_grid_pinpoints
     hidden_size_per_layer_input vocab_size_per_layer_input _sliding_window_pattern max_window_layers
-    layer_switch order_of_interleaved_layers altup_active_idx
+    layer_switch order_of_interleaved_layers altup_active_idx rope_local_base_freq block_dim block_ff_dim
+    mtp_hybrid_override_pattern pooler_num_fc_layers pos_att_type aggregation_labels
     """.split()  # noqa: SIM905 (as above)
 )
 

@@ -1,249 +1,60 @@
-"""What the code of models computes from a layer's index: defaults that configs leave out, and what no config can say.
+"""What the code of models computes from a layer's index where its config does not list it: pure functions.
 
-Each is an attribute or an encoding that the table in fields.py uses. Defaults are those of the configuration classes of
-transformers 5.23.
+Each takes the view of the config, the layer and the depth. Defaults are those of the configuration classes of
+transformers 5.23. Which model type uses which is fields/.
 """
 
 # ruff: noqa: ARG001 (a formula takes the view, the layer and the depth, whichever it needs)
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from solar_upscale.architecture.encodings import EveryExcept, Formula, KvSuffix, Listed, Prefix, Text
-from solar_upscale.architecture.rules import Attribute, Encoding, View
+from solar_upscale.architecture.rules import View
 
 __all__ = [
-    "BY_DEPTH",
-    "BY_INDEX",
-    "BY_PARITY",
-    "DEEPSTACK",
     "DENSE",
-    "FIRST_ONLY",
     "FULL",
-    "GEMMA2",
-    "GEMMA3",
-    "GEMMA3N_TYPES",
-    "GEMMA4_TYPES",
-    "INVERSE_INDEX",
-    "LAST_ONLY",
     "LINEAR",
-    "MLLAMA_CROSS",
-    "MOE_FREQUENCY",
-    "NEOMME_TYPES",
-    "NO_ROPE",
-    "QWEN_MLP",
     "SLIDING",
     "SPARSE",
     "aligned",
-    "always",
     "backward_fourth",
-    "by_position",
+    "backward_fourth_theta",
     "cohere2_moe",
     "deepseek_v4",
     "dots3",
-    "every",
-    "first_dense",
-    "forced_last",
-    "from_no_rope",
+    "early_sparsity",
+    "global_ends",
     "hybrid_rank",
+    "image_layers",
     "image_layers_listed",
-    "indexer",
     "kimi_linear",
-    "kv_shared",
     "lagging_full",
-    "layer_types",
     "lfm3",
     "llama4_moe",
     "ministral",
-    "mlp_types",
-    "neomme_ends",
+    "moe_frequency",
+    "moe_span",
+    "moe_spans",
     "ngram_rank",
-    "prefix_only",
+    "no_rope",
+    "nth_sparse",
+    "offset_period",
+    "offset_periods",
     "qwen2_moe",
+    "spread_sparse",
     "step_moe",
     "topk_schedule",
-    "window_from",
     "zamba",
 ]
 
-# --- ways to say an attribute ------------------------------------------------------------------------------------
-
 SLIDING, FULL, LINEAR = "sliding_attention", "full_attention", "linear_attention"
 DENSE, SPARSE = "dense", "sparse"
-
-
-def layer_types(*otherwise: Encoding) -> Attribute:
-    """Attention kinds: their list, or what stands for it."""
-    return Attribute("layer_types", (Listed("layer_types"), *otherwise))
-
-
-def mlp_types(*otherwise: Encoding) -> Attribute:
-    """Dense and sparse layers: their list, or what stands for it."""
-    return Attribute("mlp_layer_types", (Listed("mlp_layer_types"), *otherwise))
-
-
-def every(field: str | None, default: int, nth: str = FULL, others: str = SLIDING, *, phase: int = 1) -> Formula:
-    """Every k-th layer, counted from layer k - phase."""
-
-    def compute(view: View, i: int, n: int) -> str:
-        k = view.get(field, default) if field else default
-        return nth if isinstance(k, int) and k > 0 and (i + phase) % k == 0 else others
-
-    return Formula(compute, (field,) if field else ())
-
-
-def window_from(default: int, *, switch: bool = True) -> Formula:
-    """Qwen2's rule: layers from ``max_window_layers`` on slide, if windows are used at all."""
-
-    def compute(view: View, i: int, n: int) -> str:
-        used = view.get("use_sliding_window", False) if switch else view.section.get("sliding_window", 4096) is not None
-        return SLIDING if used and i >= view.get("max_window_layers", default) else FULL
-
-    return Formula(compute, ("use_sliding_window", "max_window_layers"))
-
-
-def always(value: str) -> Formula:
-    """The same for every layer."""
-    return Formula(lambda view, i, n: value)
-
-
-def first_dense(field: str | None = None, default: int = 1, frequency: str | None = None) -> Encoding:
-    """Dense in front, sparse behind: a field that counts the dense ones, or a fixed number."""
-    if field is None:
-        return Formula(lambda view, i, n: DENSE if i < default else SPARSE)
-    return Prefix(field, DENSE, SPARSE, default, frequency)
-
-
-def prefix_only(field: str, default: int, frequency: str | None = None) -> Attribute:
-    """Dense in front, sparse behind, where the model reads nothing but the count."""
-    return Attribute(
-        "dense layers",
-        (Prefix(field, DENSE, SPARSE, default, frequency),),
-        f"this model says only how many of its first layers are dense ({field}), so dense layers must stay in front",
-    )
-
-
-def by_position(name: str, compute: Any, why: str) -> Attribute:
-    """What only a place in the stack can give."""
-    return Attribute(name, (Formula(compute),), why)
-
-
-# --- attributes that several types share -------------------------------------------------------------------------
-
-
-def _frequency(view: View, i: int, n: int) -> bool | None:
-    step = view.get("moe_layer_freq")
-    return i % step == 0 if isinstance(step, int) and step > 1 else None
-
-
-MLLAMA_CROSS = Formula(lambda view, i, n: "cross" if i in (3, 8, 13, 18, 23, 28, 33, 38) else "self")
-MOE_FREQUENCY = Formula(_frequency, ("moe_layer_freq",))
-FIRST_ONLY = by_position(
-    "first layer",
-    lambda view, i, n: i == 0,
-    "layer 0 is built differently from the others, so it must stay first and only first",
-)
-LAST_ONLY = by_position(
-    "last layer",
-    lambda view, i, n: i == n - 1,
-    "the last layer is built differently from the others, so it must stay last and only last",
-)
-BY_INDEX = by_position(
-    "layer index",
-    lambda view, i, n: i,
-    "a layer's own number enters what it computes, so every layer must keep its number",
-)
-BY_PARITY = by_position(
-    "layer parity",
-    lambda view, i, n: i % 2 if view.get("stagger_local_blocks", True) else None,
-    "layers at odd positions attend to shifted blocks (stagger_local_blocks), so a layer must stay odd or even",
-)
-BY_DEPTH = by_position(
-    "depth",
-    lambda view, i, n: n,
-    "the number of layers enters what each layer computes and no config field makes up for it",
-)
-INVERSE_INDEX = by_position(
-    "scale_attn_by_inverse_layer_idx",
-    lambda view, i, n: i if view.get("scale_attn_by_inverse_layer_idx", False) else None,
-    "attention is divided by the layer's number (scale_attn_by_inverse_layer_idx), so every layer must keep its number",
-)
-
-
-def image_layers(view: View, i: int, n: int) -> int | None:
-    indexes = view.at_root("vision_config.deepstack_visual_indexes", view.at_root("deepstack_visual_indexes"))
-    return i if i < (3 if indexes is None else len(indexes)) else None
-
-
-def image_layers_listed(view: View, i: int, n: int) -> int | None:
-    """The number of a layer that image features enter, where the config lists such layers."""
-    mapped = [pair[1] for pair in view.at_root("deepstack_layer_map") or ()]
-    return i if i in mapped or i in (view.at_root("spatial_target_layers") or ()) else None
-
-
-DEEPSTACK = by_position(
-    "deepstack_visual_indexes",
-    image_layers,
-    "the first text layers receive image features by position (deepstack_visual_indexes), so they must stay "
-    "first and only first",
-)
-INDEXER = Attribute(
-    "indexer_types",
-    (
-        Listed("indexer_types"),
-        Text("index_topk_pattern", {"F": "full", "S": "shared"}),
-    ),
-)
 
 
 def topk_schedule(view: View, i: int, n: int) -> str:
     """An indexer every so many layers, after the first few."""
     frequency, offset = max(view.get("index_topk_freq", 1), 1), view.get("index_skip_topk_offset", 2)
     return "full" if max(i - offset + 1, 0) % frequency == 0 else "shared"
-
-
-def indexer(default: Formula) -> tuple[Attribute, Attribute]:
-    """Which layers choose tokens themselves, and that a layer which shares needs one before it."""
-    kinds = Attribute("indexer_types", (*INDEXER.encodings, default))
-
-    def has_leader(view: View, i: int, n: int) -> bool:
-        vector = kinds.read(view, n) or ()
-        return "full" in vector[: i + 1]
-
-    return kinds, by_position(
-        "indexer_types",
-        has_leader,
-        "a layer that shares an indexer's choice (indexer_types) needs an earlier layer that makes one",
-    )
-
-
-def forced_last(kinds: Attribute) -> Attribute:
-    """Gemma 4 turns the last layer into full attention whatever its list says."""
-
-    def compute(view: View, i: int, n: int) -> str | None:
-        vector = kinds.read(view, n)
-        return FULL if i == n - 1 or vector is None else str(vector[i])
-
-    return by_position(
-        "layer_types", compute, "this model forces full attention on its last layer, so the last layer must have it"
-    )
-
-
-def kv_shared(kinds: Attribute) -> Attribute:
-    """Whose keys the last layers read."""
-    return Attribute(
-        "num_kv_shared_layers",
-        (KvSuffix(kinds=kinds),),
-        "the last layers own no keys and values and read those of the last earlier layer of their kind "
-        "(num_kv_shared_layers), so they must stay last and that layer must stay the last of its kind before them",
-        pointer=True,
-    )
-
-
-QWEN_MLP = Attribute("mlp_only_layers", (EveryExcept(),))
-GEMMA3 = (layer_types(every("sliding_window_pattern", 6)),)
-GEMMA2 = (layer_types(every(None, 2)),)
-GEMMA3N_TYPES = layer_types(every(None, 5))
-GEMMA4_TYPES = layer_types(every(None, 6))
 
 
 def lagging_full(view: View, i: int, n: int) -> str:
@@ -259,20 +70,6 @@ def llama4_moe(view: View, i: int, n: int) -> str:
 def no_rope(view: View, i: int, n: int) -> int:
     """Which layers rotate: all but every so many."""
     return int((i + 1) % view.get("no_rope_layer_interval", 4) != 0)
-
-
-NO_ROPE = Attribute("no_rope_layers", (Listed("no_rope_layers"), Formula(no_rope, ("no_rope_layer_interval",))))
-
-
-def from_no_rope(with_rope: str, without: str, condition: str | None = None) -> Formula:
-    """Attention kinds that follow from which layers rotate."""
-
-    def compute(view: View, i: int, n: int) -> str:
-        values = NO_ROPE.read(view, n) or ()
-        used = condition is None or (view.get(condition, False) and view.get("sliding_window") is not None)
-        return without if used and not values[i] else with_rope
-
-    return Formula(compute)
 
 
 def step_moe(view: View, i: int, n: int) -> str:
@@ -300,6 +97,21 @@ def deepseek_v4(view: View, i: int, n: int) -> str:
 def backward_fourth(view: View, i: int, n: int) -> str:
     """Every fourth layer, counted from the last."""
     return FULL if (n - 1 - i) % 4 == 0 else SLIDING
+
+
+def backward_fourth_theta(default: float) -> Callable[[View, int, int], float]:
+    """The model's theta, but none for every fourth layer, counted from the last."""
+
+    def compute(view: View, i: int, n: int) -> float:
+        theta: float = view.get("rope_parameters.rope_theta", view.get("rope_theta", default))
+        return 0 if (n - 1 - i) % 4 == 0 else theta
+
+    return compute
+
+
+def early_sparsity(view: View, i: int, n: int) -> float:
+    """Gemma 3n: the first ten layers are sparse, if there are more than ten."""
+    return 0.95 if i < 10 < n else 0.0
 
 
 def cohere2_moe(view: View, i: int, n: int) -> str:
@@ -344,13 +156,6 @@ def global_ends(view: View, i: int, n: int) -> str:
     return FULL if (i + 1) % 6 == 0 or i == n - 1 else SLIDING
 
 
-def neomme_ends(view: View, i: int, n: int) -> bool:
-    """Whether a layer is the first or the last with full attention."""
-    kinds = NEOMME_TYPES.read(view, n) or ()
-    full = [j for j, kind in enumerate(kinds) if kind == FULL]
-    return bool(full) and i in (full[0], full[-1])
-
-
 def hybrid_rank(view: View, i: int, n: int) -> tuple[int, int] | None:
     """The place of a hybrid layer among the hybrid layers, and how many there are."""
     kinds = view.get("layers_block_type") or ()
@@ -369,4 +174,75 @@ def aligned(view: View, i: int, n: int) -> bool:
     return bool((i + 1) % max(n // view.get("aligner_num_add_layers", 8), 1) == 0)
 
 
-NEOMME_TYPES = layer_types(Formula(global_ends))
+def image_layers(view: View, i: int, n: int) -> int | None:
+    """The number of a layer that image features enter: the first ones, as many as vision layers are listed."""
+    indexes = view.at_root("vision_config.deepstack_visual_indexes", view.at_root("deepstack_visual_indexes"))
+    return i if i < (3 if indexes is None else len(indexes)) else None
+
+
+def image_layers_listed(view: View, i: int, n: int) -> int | None:
+    """The number of a layer that image features enter, where the config lists such layers."""
+    mapped = [pair[1] for pair in view.at_root("deepstack_layer_map") or ()]
+    return i if i in mapped or i in (view.at_root("spatial_target_layers") or ()) else None
+
+
+def moe_frequency(view: View, i: int, n: int) -> bool | None:
+    """Sparse every so many layers, where the field is a number above 1."""
+    step = view.get("moe_layer_freq")
+    return i % step == 0 if isinstance(step, int) and step > 1 else None
+
+
+def nth_sparse(step: str) -> Callable[[View, int, int], bool]:
+    """NLLB-MoE: every so many layers are sparse; 0 is never."""
+
+    def compute(view: View, i: int, n: int) -> bool:
+        every = view.get(step, 4)
+        return bool(every > 0 and (i + 1) % every == 0)
+
+    return compute
+
+
+def spread_sparse(field: str) -> Callable[[View, int, int], bool]:
+    """Switch: so many sparse layers, evenly spread; the step is recomputed whenever the config is read."""
+
+    def compute(view: View, i: int, n: int) -> bool:
+        number = view.get(field, 3)
+        every = n // number if number > 0 else n
+        return every > 0 and (every == 1 or i % every == 1)
+
+    return compute
+
+
+def offset_period(period: str, offset: str, defaults: tuple[int, int]) -> Callable[[View, int, int], bool]:
+    """Jamba: the layers that stand at an offset within a period."""
+
+    def compute(view: View, i: int, n: int) -> bool:
+        return bool(i % view.get(period, defaults[0]) == view.get(offset, defaults[1]))
+
+    return compute
+
+
+def moe_span(view: View, i: int, n: int) -> bool:
+    """Ernie 4.5: sparse from a start to an end (-1: the last layer), every so many layers."""
+    last = n - 1 if view.get("moe_layer_end_index", -1) == -1 else view.get("moe_layer_end_index")
+    spanned = view.get("moe_layer_start_index", 1) <= i <= last
+    return bool(spanned and (i + 1) % view.get("moe_layer_interval", 1) == 0)
+
+
+def moe_spans(view: View, vector: Sequence[bool]) -> list[tuple[int, int, int]]:
+    """Starts, ends and intervals that may say the vector, keeping what they can of the old ones."""
+    hits = [i for i, sparse in enumerate(vector) if sparse]
+    interval = view.get("moe_layer_interval", 1)
+    if not hits:
+        return [(len(vector), len(vector), interval)]
+    old_end = view.get("moe_layer_end_index", -1)
+    starts = (view.get("moe_layer_start_index", 1), hits[0])
+    ends = (old_end, -1 if old_end == -1 else len(vector) - 1, hits[-1])
+    return [(a, b, step) for step in (interval, *range(1, len(vector) + 1)) for a in starts for b in ends]
+
+
+def offset_periods(vector: Sequence[bool]) -> list[tuple[int, int]]:
+    """Periods and offsets whose first hit is the vector's; without a hit one that lies behind the last layer."""
+    n = len(vector)
+    first = next((i for i, inside in enumerate(vector) if inside), n)
+    return [(period, first) for period in range(first + 1, n + 2)]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from solar_upscale.architecture.families import COMPOSITE, COUNT_FIELDS, COUNT_NAMES, COUNTED, MTP_FIELDS
-from solar_upscale.architecture.fields import EVERY_TYPE, ROOT_ROWS, ROWS, Row
+from solar_upscale.architecture.fields import EVERY_TYPE, ROOT_ROWS, ROWS
 from solar_upscale.architecture.findings import unexplained
-from solar_upscale.architecture.rules import Attribute, View
+from solar_upscale.architecture.rules import Attribute, Row, View
 from solar_upscale.architecture.stacks import section_at, section_type
 from solar_upscale.architecture.types import Stack
 

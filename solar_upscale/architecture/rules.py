@@ -2,7 +2,7 @@
 
 An *attribute* is one thing that differs from layer to layer (its attention kind, dense or sparse, whose keys it
 reads). An *encoding* is one way in which a config says it: a list, indices, a prefix, a period, a string. Which
-model type uses which encoding is data, in fields.py; the encodings themselves are encodings.py.
+model type uses which encoding is data, in fields/; the encodings themselves are encodings/.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Attribute", "Encoding", "Updates", "Vector", "View", "same"]
+__all__ = ["Attribute", "Encoding", "OneField", "Row", "Updates", "Vector", "View", "same"]
 
 Vector = tuple[Any, ...]
 Updates = dict[str, Any]
@@ -53,6 +53,18 @@ class Encoding(Protocol):
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """The fields that say ``vector``, or None if this encoding cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneField:
+    """What the encodings that read a single field have in common: its dotted name."""
+
+    field: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The one name."""
+        return (self.field,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,29 @@ class Attribute:
             if written and not self.mismatches(wanted, view.updated(updates | written), sources):
                 return updates | written
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one model type ties to its depth.
+
+    ``proportional`` are fields that follow the number of layers beside the count. ``gathers`` are the endings of
+    tensors outside the layers with a slice a layer, and the axis of the slices. ``beside`` are fields that speak of
+    something else. ``strided`` are the endings of prefixes numbered once every so many layers, and the field that says
+    how many.
+    ``shared_module`` is a module that layers share and that the file holds once. ``needs`` is the ending of a buffer
+    without which the code would compute it from a layer's new number, and what to say then. ``refusal`` is why the
+    depth of this type cannot be changed at all.
+    """
+
+    attributes: tuple[Attribute, ...] = ()
+    proportional: tuple[str, ...] = ()
+    gathers: tuple[tuple[str, int], ...] = ()
+    beside: tuple[str, ...] = ()
+    strided: tuple[tuple[str, str], ...] = ()
+    shared_module: str | None = None
+    needs: tuple[str, str] | None = None
+    refusal: str | None = None
 
 
 def same(a: Any, b: Any) -> bool:

@@ -1,6 +1,6 @@
 """The lists of layers in a model, found from tensor names: which modules are numbered, and what is a layer among them.
 
-A tower that sees or hears is listed, never taken for the text decoder. What the config ties to a stack is fields.py.
+A tower that sees or hears is listed, never taken for the text decoder. What the config ties to a stack is fields/.
 """
 
 import re
@@ -62,7 +62,8 @@ def find_stacks(tensors: Iterable[str], config: Mapping[str, Any]) -> tuple[Stac
         if prefixes not in text:
             role = next((name for name, words in _ROLES if words.search(prefixes[0])), "other")
         else:
-            role = "encoder" if decoders and prefixes not in decoders else "decoder"
+            beside_decoder = decoders or _has_decoder(config)
+            role = "encoder" if beside_decoder and prefixes not in decoders else "decoder"
         path = _section_path(config, prefixes[0], role, max(rests) + 1)
         num_layers = _without_mtp(rests, config, path, role)
         size = sum(len(names) for names in rests.values())
@@ -180,6 +181,12 @@ def _parallel(groups: Mapping[str, Rests], model_type: str) -> tuple[list[tuple[
 
 def _is_encoder(prefix: str) -> bool:
     return any(_ENCODER.search(part) for part in prefix.split("."))
+
+
+def _has_decoder(config: Mapping[str, Any]) -> bool:
+    """Whether the config tells an encoder from a decoder, though the file may hold the encoder only, as T5's may."""
+    both = isinstance(config.get("encoder"), Mapping) and isinstance(config.get("decoder"), Mapping)
+    return both or "encoder" in COUNT_FIELDS.get(str(config.get("model_type")), {})
 
 
 def _section_path(config: Mapping[str, Any], prefix: str, role: str, layers: int) -> tuple[str, ...]:

@@ -1,0 +1,237 @@
+"""Attributes that several model types share, and the ways in which their configs say them.
+
+Each is an attribute or an encoding that the tables in fields/ use. What code computes is formulas.py.
+"""
+
+# ruff: noqa: ARG001 (a formula takes the view, the layer and the depth, whichever it needs)
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from solar_upscale.architecture.encodings import EveryExcept, Formula, KvSuffix, Listed, Prefix, Searched, Text
+from solar_upscale.architecture.formulas import (
+    DENSE,
+    FULL,
+    SLIDING,
+    SPARSE,
+    global_ends,
+    image_layers,
+    moe_frequency,
+    no_rope,
+    topk_schedule,
+)
+from solar_upscale.architecture.rules import Attribute, Encoding, View
+
+__all__ = [
+    "BY_DEPTH",
+    "BY_INDEX",
+    "BY_PARITY",
+    "DEEPSTACK",
+    "FIRST_ONLY",
+    "GEMMA2",
+    "GEMMA3",
+    "GEMMA3N_TYPES",
+    "GEMMA4_TYPES",
+    "INDEXER_SCHEDULE",
+    "INVERSE_INDEX",
+    "LAST_ONLY",
+    "MLLAMA_CROSS",
+    "MOE_FREQUENCY",
+    "NEOMME_TYPES",
+    "NO_ROPE",
+    "QWEN_MLP",
+    "always",
+    "by_position",
+    "every",
+    "first_dense",
+    "forced_last",
+    "from_no_rope",
+    "indexer",
+    "kv_shared",
+    "layer_types",
+    "listed",
+    "mlp_types",
+    "neomme_ends",
+    "prefix_only",
+    "searched",
+    "window_from",
+]
+
+
+def layer_types(*otherwise: Encoding) -> Attribute:
+    """Attention kinds: their list, or what stands for it."""
+    return Attribute("layer_types", (Listed("layer_types"), *otherwise))
+
+
+def mlp_types(*otherwise: Encoding) -> Attribute:
+    """Dense and sparse layers: their list, or what stands for it."""
+    return Attribute("mlp_layer_types", (Listed("mlp_layer_types"), *otherwise))
+
+
+def listed(name: str, *, scalar: bool = False, otherwise: Encoding | None = None) -> Attribute:
+    """A list with one entry a layer, or what stands for it; with ``scalar``, one value may serve all layers."""
+    return Attribute(name, (Listed(name, scalar=scalar), *filter(None, (otherwise,))))
+
+
+def every(field: str | None, default: int, nth: str = FULL, others: str = SLIDING, *, phase: int = 1) -> Formula:
+    """Every k-th layer, counted from layer k - phase. EXAONE 4 writes k as a text of k letters."""
+
+    def compute(view: View, i: int, n: int) -> str:
+        k = view.get(field, default) if field else default
+        k = len(k) if isinstance(k, str) else k
+        return nth if isinstance(k, int) and k > 0 and (i + phase) % k == 0 else others
+
+    return Formula(compute, (field,) if field else ())
+
+
+def window_from(default: int, *, switch: bool = True) -> Formula:
+    """Qwen2's rule: layers from ``max_window_layers`` on slide, if windows are used at all."""
+
+    def compute(view: View, i: int, n: int) -> str:
+        windowed = view.section.get("sliding_window", 4096) is not None
+        used = windowed and (not switch or view.get("use_sliding_window", False))
+        return SLIDING if used and i >= view.get("max_window_layers", default) else FULL
+
+    return Formula(compute, ("use_sliding_window", "max_window_layers"))
+
+
+def always(value: str) -> Formula:
+    """The same for every layer."""
+    return Formula(lambda view, i, n: value)
+
+
+def first_dense(field: str | None = None, default: int = 1, frequency: str | None = None) -> Encoding:
+    """Dense in front, sparse behind: a field that counts the dense ones, or a fixed number."""
+    if field is None:
+        return Formula(lambda view, i, n: DENSE if i < default else SPARSE)
+    return Prefix(field, DENSE, SPARSE, default, frequency)
+
+
+def prefix_only(field: str, default: int, frequency: str | None = None) -> Attribute:
+    """Dense in front, sparse behind, where the model reads nothing but the count."""
+    return Attribute(
+        "dense layers",
+        (Prefix(field, DENSE, SPARSE, default, frequency),),
+        f"this model says only how many of its first layers are dense ({field}), so dense layers must stay in front",
+    )
+
+
+def by_position(name: str, compute: Any, why: str) -> Attribute:
+    """What only a place in the stack can give."""
+    return Attribute(name, (Formula(compute),), why)
+
+
+# --- attributes that several types share -------------------------------------------------------------------------
+
+MLLAMA_CROSS = Formula(lambda view, i, n: "cross" if i in (3, 8, 13, 18, 23, 28, 33, 38) else "self")
+MOE_FREQUENCY = Formula(moe_frequency, ("moe_layer_freq",))
+FIRST_ONLY = by_position(
+    "first layer",
+    lambda view, i, n: i == 0,
+    "layer 0 is built differently from the others, so it must stay first and only first",
+)
+LAST_ONLY = by_position(
+    "last layer",
+    lambda view, i, n: i == n - 1,
+    "the last layer is built differently from the others, so it must stay last and only last",
+)
+BY_INDEX = by_position(
+    "layer index",
+    lambda view, i, n: i,
+    "a layer's own number enters what it computes, so every layer must keep its number",
+)
+BY_PARITY = by_position(
+    "layer parity",
+    lambda view, i, n: i % 2 if view.get("stagger_local_blocks", True) else None,
+    "layers at odd positions attend to shifted blocks (stagger_local_blocks), so a layer must stay odd or even",
+)
+BY_DEPTH = by_position(
+    "depth",
+    lambda view, i, n: n,
+    "the number of layers enters what each layer computes and no config field makes up for it",
+)
+INVERSE_INDEX = by_position(
+    "scale_attn_by_inverse_layer_idx",
+    lambda view, i, n: i if view.get("scale_attn_by_inverse_layer_idx", False) else None,
+    "attention is divided by the layer's number (scale_attn_by_inverse_layer_idx), so every layer must keep its number",
+)
+DEEPSTACK = by_position(
+    "deepstack_visual_indexes",
+    image_layers,
+    "the first text layers receive image features by position (deepstack_visual_indexes), so they must stay "
+    "first and only first",
+)
+QWEN_MLP = Attribute("mlp_only_layers", (EveryExcept(),))
+GEMMA3 = (layer_types(every("sliding_window_pattern", 6)),)
+GEMMA2 = (layer_types(every(None, 2)),)
+GEMMA3N_TYPES = layer_types(every(None, 5))
+GEMMA4_TYPES = layer_types(Formula(global_ends))
+NO_ROPE = Attribute("no_rope_layers", (Listed("no_rope_layers"), Formula(no_rope, ("no_rope_layer_interval",))))
+NEOMME_TYPES = layer_types(Formula(global_ends))
+
+
+INDEXER_SCHEDULE = Formula(topk_schedule, ("index_topk_freq", "index_skip_topk_offset"))
+
+
+def indexer(default: Formula = INDEXER_SCHEDULE) -> tuple[Attribute, Attribute]:
+    """Which layers choose tokens themselves, and that a layer which shares needs one before it."""
+    pattern = Text("index_topk_pattern", {"F": "full", "S": "shared"})
+    kinds = Attribute("indexer_types", (Listed("indexer_types"), pattern, default))
+
+    def has_leader(view: View, i: int, n: int) -> bool:
+        vector = kinds.read(view, n) or ()
+        return "full" in vector[: i + 1]
+
+    return kinds, by_position(
+        "indexer_types",
+        has_leader,
+        "a layer that shares an indexer's choice (indexer_types) needs an earlier layer that makes one",
+    )
+
+
+def searched(
+    numbers: tuple[str, ...], compute: Any, candidates: Callable[[View, Any], Iterable[tuple[Any, ...]]], why: str
+) -> Attribute:
+    """What a model says by numbers alone, so that only some orders can be said."""
+    return Attribute(numbers[0], (Searched(numbers, compute, candidates),), f"{why} ({', '.join(numbers)})")
+
+
+def forced_last(kinds: Attribute) -> Attribute:
+    """Gemma 4 turns the last layer into full attention whatever its list says."""
+
+    def compute(view: View, i: int, n: int) -> str | None:
+        vector = kinds.read(view, n)
+        return FULL if i == n - 1 or vector is None else str(vector[i])
+
+    return by_position(
+        "layer_types", compute, "this model forces full attention on its last layer, so the last layer must have it"
+    )
+
+
+def kv_shared(kinds: Attribute) -> Attribute:
+    """Whose keys the last layers read."""
+    return Attribute(
+        "num_kv_shared_layers",
+        (KvSuffix("num_kv_shared_layers", kinds),),
+        "the last layers own no keys and values and read those of the last earlier layer of their kind "
+        "(num_kv_shared_layers), so they must stay last and that layer must stay the last of its kind before them",
+        pointer=True,
+    )
+
+
+def from_no_rope(with_rope: str, without: str, condition: str | None = None) -> Formula:
+    """Attention kinds that follow from which layers rotate."""
+
+    def compute(view: View, i: int, n: int) -> str:
+        values = NO_ROPE.read(view, n) or ()
+        used = condition is None or (view.get(condition, False) and view.get("sliding_window") is not None)
+        return without if used and not values[i] else with_rope
+
+    return Formula(compute)
+
+
+def neomme_ends(view: View, i: int, n: int) -> bool:
+    """Whether a layer is the first or the last with full attention."""
+    kinds = NEOMME_TYPES.read(view, n) or ()
+    full = [j for j, kind in enumerate(kinds) if kind == FULL]
+    return bool(full) and i in (full[0], full[-1])

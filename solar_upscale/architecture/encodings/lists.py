@@ -1,0 +1,172 @@
+"""Fields that hold an entry a layer, or that name layers: lists, dicts and strings."""
+
+# ruff: noqa: ARG002 (an encoding has the methods of its protocol, whether or not it needs all that they are given)
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from solar_upscale.architecture.rules import OneField, Updates, Vector, View
+
+__all__ = ["Cycle", "Indices", "Keyed", "Listed", "Pointers", "Repeated", "Text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(OneField):
+    """A list with one entry a layer; a scalar, where the field may be one, says the same of all layers.
+
+    Entries beyond the layers (MTP layers, padding) stay at the end.
+    """
+
+    scalar: bool = False
+
+    def read(self, view: View, n: int) -> Vector | None:
+        """The entries."""
+        value = view.get(self.field)
+        if isinstance(value, list | tuple):
+            return tuple(value[:n]) if n and len(value) >= n else None
+        return (value,) * n if self.scalar and value is not None else None
+
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
+        """The permuted list."""
+        old = view.get(self.field)
+        if old is not None and not isinstance(old, list | tuple):
+            return {}
+        # A source list longer than the stack ends in entries for what stands after it.
+        tail = list(old[view.num_layers :]) if old else []
+        return {self.field: list(vector) + tail}
+
+
+@dataclass(frozen=True, slots=True)
+class Indices(OneField):
+    """A list of layer indices, counted from ``base``: layers in it are ``inside``."""
+
+    inside: Any
+    outside: Any
+    base: int = 0
+
+    def read(self, view: View, n: int) -> Vector | None:
+        """Membership of each layer."""
+        value = view.get(self.field)
+        if not isinstance(value, list | tuple):
+            return None
+        return tuple(self.inside if i + self.base in value else self.outside for i in range(n))
+
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
+        """The indices of the target layers that are ``inside``."""
+        old = view.get(self.field)
+        n = view.num_layers
+        # What points past the stack (an MTP layer) moves with it.
+        tail = [x - n + len(vector) for x in old if x - self.base >= n] if isinstance(old, list | tuple) else []
+        return {self.field: [j + self.base for j, value in enumerate(vector) if value == self.inside] + tail}
+
+
+@dataclass(frozen=True, slots=True)
+class Pointers(OneField):
+    """A list with one layer index a layer: its own for a layer that keeps its keys, else an earlier owner's."""
+
+    def read(self, view: View, n: int) -> Vector | None:
+        """The layer whose keys each layer reads; None for its own."""
+        value = view.get(self.field)
+        if not isinstance(value, list | tuple) or len(value) < n:
+            return None
+        return tuple(None if value[i] == i else value[i] for i in range(n))
+
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
+        """Each reader points to the latest earlier copy of the layer it read."""
+        if view.get(self.field) is None:
+            return None
+        new: list[int] = []
+        for j, owner in enumerate(vector):
+            earlier = [p for p in range(j) if sources[p] == owner and vector[p] is None]
+            if owner is not None and not earlier:
+                return None
+            new.append(j if owner is None else earlier[-1])
+        return {self.field: new}
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed(OneField):
+    """A dict keyed by layer number; other keys (a layer kind's name) are no layer's and stay."""
+
+    def read(self, view: View, n: int) -> Vector | None:
+        """Each layer's entry, None where it has none."""
+        value = view.get(self.field)
+        if not isinstance(value, Mapping):
+            return None
+        entries = {int(key): entry for key, entry in value.items() if _is_index(key)}
+        return tuple(entries.get(i) for i in range(n))
+
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
+        """The entries under their new numbers, written as the old ones were."""
+        old = view.get(self.field)
+        if not isinstance(old, Mapping):
+            return None
+        numbered = [key for key in old if _is_index(key)]
+        padded = any(str(key) != str(int(key)) for key in numbered)
+        width = max(len(str(len(vector) - 1)), max((len(str(key)) for key in numbered), default=1)) if padded else 1
+        named = {key: entry for key, entry in old.items() if not _is_index(key)}
+        integer = any(isinstance(key, int) for key in numbered)
+        new = {j if integer else str(j).zfill(width): entry for j, entry in enumerate(vector) if entry is not None}
+        return {self.field: named | new}
+
+
+@dataclass(frozen=True, slots=True)
+class Text(OneField):
+    """A string with one character a layer; ``letters`` translates where the other encodings use words."""
+
+    letters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def read(self, view: View, n: int) -> Vector | None:
+        """What each character stands for."""
+        value = view.get(self.field)
+        if not isinstance(value, str) or len(value) != n:
+            return None
+        return tuple(self.letters.get(char, char) for char in value)
+
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
+        """The characters, in the new order."""
+        value = view.get(self.field)
+        if not isinstance(value, str) or not sources or len(value) <= max(sources):
+            return None
+        return {self.field: "".join(value[index] for index in sources)}
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle(OneField):
+    """A list that is repeated until every layer has an entry."""
+
+    default: tuple[Any, ...] | None = None
+
+    def read(self, view: View, n: int) -> Vector | None:
+        """The entries, repeated."""
+        value = view.get(self.field, self.default)
+        return tuple(value[i % len(value)] for i in range(n)) if value else None
+
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
+        """The whole list, unless the short one still says it."""
+        return {} if self.read(view, len(vector)) == vector else {self.field: list(vector)}
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated(OneField):
+    """GPT-Neo's [[[kind, kind], times], ...]: the kinds in a group, repeated."""
+
+    default: tuple[Any, ...] | None = None
+
+    def read(self, view: View, n: int) -> Vector | None:
+        """The groups, written out."""
+        value = view.get(self.field, self.default)
+        if not value:
+            return None
+        flat = [kind for kinds, times in value for _ in range(times) for kind in kinds]
+        return tuple(flat[:n]) if len(flat) >= n else None
+
+    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
+        """One group, said once."""
+        return {self.field: [[list(vector), 1]]}
+
+
+def _is_index(key: Any) -> bool:
+    return isinstance(key, int) or (isinstance(key, str) and key.isascii() and key.isdigit())

@@ -1,0 +1,104 @@
+"""What config.json leaves out: the tables must derive the same per-layer lists as transformers' own config classes."""
+
+import itertools
+import warnings
+from typing import Any
+
+import pytest
+
+transformers = pytest.importorskip("transformers")
+
+from transformers.models.auto.configuration_auto import (  # noqa: E402 (after the check above)
+    CONFIG_MAPPING,
+    CONFIG_MAPPING_NAMES,
+)
+
+from solar_upscale.architecture.encodings import Formula, Indices, Pointers  # noqa: E402
+from solar_upscale.architecture.families import COUNT_FIELDS  # noqa: E402
+from solar_upscale.architecture.fields import ROWS  # noqa: E402
+from solar_upscale.architecture.rules import Attribute, View  # noqa: E402
+
+# Values that publishers and users give the fields from which config classes derive their lists; None leaves one out.
+NUMBERS = (None, 1, 2, 3, 6)
+VALUES: dict[str, tuple[Any, ...]] = {
+    "use_sliding_window": (None, True, False),
+    "use_dsa": (None, True, False),
+    "sliding_window": (None, 64, "null"),
+    "moe_layers_enum": (None, "1,3,4", [2, 5]),
+    "rope_theta": (None, 5000.0),
+}
+DEPTHS = (7, 12)
+# Whose config class wants its list from the file, or knows one depth only; such a file is refused without it.
+UNDERIVED = {"lfm2_moe": "layer_types", "nemotron_h": "layers_block_type", "zamba2": "layers_block_type"}
+
+
+def settings(fields: list[str]) -> list[dict[str, Any]]:
+    """Configs that give every two of the fields each pair of their values, beside every switch turned on and off."""
+    switches = [name for name in fields if name.startswith("use_")]
+    found: list[dict[str, Any]] = []
+    for switch in (None, True, False) if switches else (None,):
+        for pair in itertools.combinations([*fields, "", ""], 2):
+            for values in itertools.product(*(VALUES.get(name, NUMBERS) if name else (None,) for name in pair)):
+                given = dict.fromkeys(switches, switch) | dict(zip(pair, values, strict=True))
+                found.append({k: None if v == "null" else v for k, v in given.items() if v is not None})
+    return [each for i, each in enumerate(found) if each not in found[:i]]
+
+
+def as_vector(attribute: Attribute, listed: list[Any], depth: int) -> tuple[Any, ...] | None:
+    """What transformers' list says of each layer, as the attribute would read it; None where it is no such list."""
+    first = attribute.encodings[0]
+    if isinstance(first, Indices):
+        return tuple(first.inside if i + first.base in listed else first.outside for i in range(depth))
+    if isinstance(first, Pointers):
+        return tuple(None if owner == i else owner for i, owner in enumerate(listed))
+    return tuple(listed) if len(listed) == depth else None
+
+
+@pytest.mark.parametrize(
+    "model_type", [name for name in ROWS if ":" not in name and name in CONFIG_MAPPING_NAMES and name not in UNDERIVED]
+)
+def test_lists_that_config_leaves_out_are_those_that_transformers_derives(model_type: str) -> None:
+    cls = CONFIG_MAPPING[model_type]
+    annotated = {name for base in cls.__mro__ for name in getattr(base, "__annotations__", {})}
+    attributes = [a for a in ROWS[model_type].attributes if not all(isinstance(e, Formula) for e in a.encodings)]
+    read = [name for attribute in attributes for name in attribute.fields]
+    fields = [name for name in dict.fromkeys(read) if "." not in name and (name in VALUES or is_number(cls, name))]
+    fields += [name for name in ("sliding_window", "rope_theta") if name in annotated]
+    count = COUNT_FIELDS.get(model_type, {}).get("decoder", ("num_hidden_layers",))[0]
+    for depth, given in itertools.product(DEPTHS, settings(fields)):
+        config = {"model_type": model_type, count: depth, **given}
+        theirs = accepted(cls, config)
+        if theirs is None:
+            continue
+        for attribute in attributes:
+            listed = getattr(theirs, attribute.name, None)
+            vector = as_vector(attribute, listed, depth) if isinstance(listed, list | tuple) else None
+            ours = attribute.read(View(config, config, depth), depth)
+            if (
+                vector is not None and len(set(map(str, vector))) > 1
+            ):  # where all layers are alike nothing is to be said
+                assert ours == vector, (attribute.name, config)
+            elif vector is not None and ours is not None:
+                assert ours == vector, (attribute.name, config)
+
+
+def accepted(cls: Any, config: dict[str, Any]) -> Any:
+    """The config as transformers reads it; None where it refuses, for then no checkpoint holds that."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return cls(**{name: value for name, value in config.items() if name != "model_type"})
+    except Exception:
+        return None
+
+
+def is_number(cls: Any, name: str) -> bool:
+    value = getattr(cls, name, None)
+    return isinstance(value, int) or name.endswith(("_pattern", "_interval", "_layers", "_replace", "_freq", "_size"))
+
+
+@pytest.mark.parametrize(("model_type", "name"), UNDERIVED.items())
+def test_a_list_that_nothing_stands_for_is_missed(model_type: str, name: str) -> None:
+    attribute = next(attribute for attribute in ROWS[model_type].attributes if attribute.name == name)
+    config = {"model_type": model_type, "num_hidden_layers": 12}
+    assert attribute.read(View(config, config, 12), 12) is None
