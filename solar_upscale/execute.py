@@ -25,7 +25,8 @@ from solar_upscale.commit import (
 from solar_upscale.errors import CheckpointError, OutputError
 from solar_upscale.move import Moved, Mover, WriteBehind, can_clone, write_all, zero_range
 from solar_upscale.plan import Move, Pass, ShardPlan, UpscalePlan
-from solar_upscale.source import STREAM_NBYTES, Source
+from solar_upscale.provenance import PROVENANCE_NAME, with_sidecars
+from solar_upscale.source import STREAM_NBYTES, Source, SourceFile
 from solar_upscale.transform import Zero, transform_chunks
 
 if TYPE_CHECKING:
@@ -88,11 +89,9 @@ def execute(
         at_once = [max(todo, key=lambda each: each.nbytes)] if todo and depot and depot.record else todo
         check_room(work.folder, _needed_nbytes(plan, at_once, source, work.folder))
         yield from _run(todo, source, work.folder, plan.nbytes, executor, on_bytes)
-        for file in plan.sidecars:
-            with write_file(work.folder, file.name, file.nbytes) as target_fd:
-                _write_stream(target_fd, 0, source.stream(file.name, 0, file.nbytes), lambda nbytes: None)
+        digests = {file.name: _write_sidecar(work.folder, file, source) for file in plan.sidecars}
         for name, data in plan.documents.items():
-            write_bytes(work.folder, name, data)
+            write_bytes(work.folder, name, with_sidecars(data, digests) if name == PROVENANCE_NAME else data)
         _refuse_changed(plan, source)
         kept = [name for name in plan.filenames if name not in away]
         work.publish([*kept, depot.record] if depot and depot.record else kept)
@@ -283,6 +282,20 @@ def _open_source(source: Source, filename: str, opened: ExitStack) -> int:
         return opened.enter_context(path.open("rb", buffering=0)).fileno()
     except OSError as error:
         raise CheckpointError(f"{filename}: cannot be read: {error.strerror or error}") from error
+
+
+def _write_sidecar(folder: Path, file: SourceFile, source: Source) -> str:
+    """Write a file that comes along byte for byte, and return the SHA-256 of what was written."""
+    digest = hashlib.sha256()
+
+    def read() -> Iterator[bytes]:
+        for chunk in source.stream(file.name, 0, file.nbytes):
+            digest.update(chunk)
+            yield chunk
+
+    with write_file(folder, file.name, file.nbytes) as target_fd:
+        _write_stream(target_fd, 0, read(), lambda nbytes: None)
+    return digest.hexdigest()
 
 
 def _write_stream(target_fd: int, start: int, chunks: Iterable[bytes | memoryview], on_bytes: OnBytes) -> Moved:
