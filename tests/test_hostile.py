@@ -87,7 +87,7 @@ def states(folder: Path) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- the list
 
-# What docs and the format's own reader know as malformed headers, and what this project refuses beyond that.
+# What the format's own reader refuses in a header, and the two that it accepts and this project does not.
 HEADERS: dict[str, str] = {
     "under 8 bytes": "short",
     "empty file": "empty",
@@ -118,7 +118,7 @@ HEADERS: dict[str, str] = {
     "deep lists": "deep lists",
     "deep objects": "deep objects",
     "Git LFS pointer": "git-lfs",
-    "control characters": "half a surrogate",
+    "half a character in a name": "half a surrogate",
 }
 
 
@@ -162,9 +162,7 @@ def word(text: str) -> bytes:
 
 
 RUNS_CODE = b"\x80\x02cposix\nsystem\n" + word("touch ran") + b"\x85R."
-BOMB = "a: &a [x, x]\n" + "".join(
-    f"{y}: &{y} [*{x}, *{x}]\n" for x, y in zip("abcdefghijk", "bcdefghijkl", strict=True)
-)
+BOMB = "a: &a [x, x]\n" + "".join(f"{y}: &{y} [*{x}, *{x}]\n" for x, y in pairwise("abcdefghijklmno"))
 
 
 def recipe(text: str) -> Callable[[Path], object]:
