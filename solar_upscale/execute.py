@@ -6,6 +6,7 @@ the same paths. Workers stop when the file WANTED vanishes from the work folder,
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, suppress
@@ -22,7 +23,7 @@ from solar_upscale.commit import (
     write_bytes,
     write_file,
 )
-from solar_upscale.errors import CheckpointError, OutputError
+from solar_upscale.errors import CheckpointError, OutputError, printable
 from solar_upscale.move import Moved, Mover, WriteBehind, can_clone, write_all, zero_range
 from solar_upscale.plan import Move, Pass, ShardPlan, UpscalePlan
 from solar_upscale.provenance import PROVENANCE_NAME, with_sidecars
@@ -36,6 +37,8 @@ __all__ = ["Depot", "ShardDone", "bytes_by_way", "execute", "forget_leftovers", 
 
 # While it is there, workers go on. It is no part of the output: publish removes what the plan does not name.
 WANTED = ".wanted"
+
+_log = logging.getLogger("solar_upscale")
 
 OnBytes = Callable[[int], None]
 
@@ -81,6 +84,11 @@ def execute(
         CheckpointError, HubError: the source cannot be read as planned.
     """
     with unfinished(output, job=_job_text(plan), state=_state_text(plan), overwrite=overwrite) as work:
+        if work.restarted:
+            _log.warning(
+                "%s: the source or this program has changed since the run that was stopped; starting afresh",
+                printable(str(output)),
+            )
         away = depot.open(work.folder) if depot else frozenset[str]()
         done, todo = _what_is_left(plan, work.folder, away)
         for each in done:

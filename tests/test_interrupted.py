@@ -156,8 +156,15 @@ def heard(nbytes):
     moved += nbytes
     if moved >= stop:
         os.kill(os.getpid(), signal.SIGKILL)
-su.upscale_checkpoint(source, output, ["0:30", "20:40"], on_bytes=heard)
+su.upscale_checkpoint(source, output, ["0:-10", "20:n"], on_bytes=heard)
 """
+
+
+def kill_after(nbytes: int, source: Path, output: Path) -> None:
+    words = [sys.executable, "-c", KILLED, str(source), str(output), str(nbytes)]
+    killed = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert leftovers(output) == ["out.incomplete"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
@@ -165,10 +172,7 @@ def test_resume_after_nine_tenths_of_the_work_moves_one_tenth_of_the_bytes(tmp_p
     source = write_checkpoint(tmp_path / "s", layers=40, shards=40)
     total = su.plan_checkpoint(source, ["0:30", "20:40"]).total_size
     output = tmp_path / "out"
-    words = [sys.executable, "-c", KILLED, str(source), str(output), str(total * 9 // 10)]
-    killed = subprocess.run(words, check=False, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert leftovers(output) == ["out.incomplete"]
+    kill_after(total * 9 // 10, source, output)
     told = cli(str(source), str(output), "--layers", "0:30", "20:40", "--json")
     assert told.returncode == 0, told.stderr
     moved = json.loads(told.stdout)["moved"]
@@ -176,3 +180,24 @@ def test_resume_after_nine_tenths_of_the_work_moves_one_tenth_of_the_bytes(tmp_p
     assert again + moved["kept"] == total
     assert 0.08 * total < again < 0.14 * total, f"{again / total:.1%}"
     su.verify_checkpoint(output, source)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_source_that_changed_after_a_kill_is_begun_afresh_and_the_user_is_told(tmp_path: Path) -> None:
+    source, output = write_checkpoint(tmp_path / "s", layers=24, shards=6), tmp_path / "out"
+    kill_after(su.plan_checkpoint(source, ["0:-10", "20:n"]).total_size // 2, source, output)
+    shard = source / "model-00001-of-00006.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    told = cli(str(source), str(output), "--layers", "0:-10", "20:n", "--json")
+    assert told.returncode == 0
+    assert told.stderr == (
+        f"solar-upscale: {output}: the source or this program has changed since the run that was stopped; "
+        "starting afresh\n"
+    )
+    assert json.loads(told.stdout)["moved"]["kept"] == 0
+    fresh = tmp_path / "fresh" / "out"
+    su.upscale_checkpoint(source, fresh, ["0:-10", "20:n"])
+    assert tree(output) == tree(fresh)
+    assert cli(str(source), str(output), "--layers", "0:-10", "20:n").stderr == "", "there is nothing more to say"
