@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 2
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test test-all lint type check format build bench peers quality quality-heal clean
+.PHONY: help demo demo-real test test-all fuzz lint type check format build bench peers quality quality-heal clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +30,10 @@ test: $(READY)   ## run the tests
 
 test-all: $(READY) ## run the tests and the full sweeps
 	$(BIN)/python -m pytest -m 'sweep or not sweep' -s
+
+MINUTES ?= 3
+fuzz: $(READY)   ## run the properties again and again: MINUTES=20, or SECONDS=90
+	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),$(SECONDS)s,$(MINUTES)m)
 
 lint: $(READY)   ## style, and the direction of imports
 	$(BIN)/ruff check

@@ -6,6 +6,7 @@ the same paths. Workers stop when the file WANTED vanishes from the work folder,
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, suppress
@@ -22,10 +23,11 @@ from solar_upscale.commit import (
     write_bytes,
     write_file,
 )
-from solar_upscale.errors import CheckpointError, OutputError
+from solar_upscale.errors import CheckpointError, OutputError, printable
 from solar_upscale.move import Moved, Mover, WriteBehind, can_clone, write_all, zero_range
 from solar_upscale.plan import Move, Pass, ShardPlan, UpscalePlan
-from solar_upscale.source import STREAM_NBYTES, Source
+from solar_upscale.provenance import PROVENANCE_NAME, with_sidecars
+from solar_upscale.source import STREAM_NBYTES, Source, SourceFile
 from solar_upscale.transform import Zero, transform_chunks
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ __all__ = ["Depot", "ShardDone", "bytes_by_way", "execute", "forget_leftovers", 
 
 # While it is there, workers go on. It is no part of the output: publish removes what the plan does not name.
 WANTED = ".wanted"
+
+_log = logging.getLogger("solar_upscale")
 
 OnBytes = Callable[[int], None]
 
@@ -80,6 +84,11 @@ def execute(
         CheckpointError, HubError: the source cannot be read as planned.
     """
     with unfinished(output, job=_job_text(plan), state=_state_text(plan), overwrite=overwrite) as work:
+        if work.restarted:
+            _log.warning(
+                "%s: the source or this program has changed since the run that was stopped; starting afresh",
+                printable(str(output)),
+            )
         away = depot.open(work.folder) if depot else frozenset[str]()
         done, todo = _what_is_left(plan, work.folder, away)
         for each in done:
@@ -88,11 +97,9 @@ def execute(
         at_once = [max(todo, key=lambda each: each.nbytes)] if todo and depot and depot.record else todo
         check_room(work.folder, _needed_nbytes(plan, at_once, source, work.folder))
         yield from _run(todo, source, work.folder, plan.nbytes, executor, on_bytes)
-        for file in plan.sidecars:
-            with write_file(work.folder, file.name, file.nbytes) as target_fd:
-                _write_stream(target_fd, 0, source.stream(file.name, 0, file.nbytes), lambda nbytes: None)
+        digests = {file.name: _write_sidecar(work.folder, file, source) for file in plan.sidecars}
         for name, data in plan.documents.items():
-            write_bytes(work.folder, name, data)
+            write_bytes(work.folder, name, with_sidecars(data, digests) if name == PROVENANCE_NAME else data)
         _refuse_changed(plan, source)
         kept = [name for name in plan.filenames if name not in away]
         work.publish([*kept, depot.record] if depot and depot.record else kept)
@@ -283,6 +290,20 @@ def _open_source(source: Source, filename: str, opened: ExitStack) -> int:
         return opened.enter_context(path.open("rb", buffering=0)).fileno()
     except OSError as error:
         raise CheckpointError(f"{filename}: cannot be read: {error.strerror or error}") from error
+
+
+def _write_sidecar(folder: Path, file: SourceFile, source: Source) -> str:
+    """Write a file that comes along byte for byte, and return the SHA-256 of what was written."""
+    digest = hashlib.sha256()
+
+    def read() -> Iterator[bytes]:
+        for chunk in source.stream(file.name, 0, file.nbytes):
+            digest.update(chunk)
+            yield chunk
+
+    with write_file(folder, file.name, file.nbytes) as target_fd:
+        _write_stream(target_fd, 0, read(), lambda nbytes: None)
+    return digest.hexdigest()
 
 
 def _write_stream(target_fd: int, start: int, chunks: Iterable[bytes | memoryview], on_bytes: OnBytes) -> Moved:

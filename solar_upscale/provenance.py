@@ -1,30 +1,34 @@
 """solar_upscale.json: how an output was made, told so that it can be planned again, checked, and trained on.
 
-The document depends on the job and the source alone: no time, no absolute path, no name of the output.
+The document depends on the job and the source alone: no time, no absolute path, no name of the output. The plan makes
+all of it but the digests of the files that come along: those are known once the files have been read.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
 from solar_upscale.errors import CheckpointError
-from solar_upscale.plan import Job, UpscalePlan
+from solar_upscale.plan import Job, UpscalePlan, json_bytes
 from solar_upscale.trainers import trainer_settings
 
-__all__ = ["FORMAT", "PROVENANCE_NAME", "job_from_provenance", "provenance"]
+__all__ = ["FORMAT", "PROVENANCE_NAME", "job_from_provenance", "provenance", "with_sidecars"]
 
 PROVENANCE_NAME = "solar_upscale.json"
 # Raised when a reader of the old layout would misread the new one.
 FORMAT = 1
 # For people, and theirs to edit: what they hold is not recorded.
 UNRECORDED = frozenset({"README.md", "layer_map.svg", PROVENANCE_NAME})
+# Stands for a digest until its file has been read; as long as one, so that the plan knows the output's exact size.
+_UNREAD = "0" * 64
 MAX_ENTRIES, MAX_TEXT = 10_000, 10_000
 
 
 def provenance(plan: UpscalePlan, version: str) -> dict[str, Any]:
-    """The document, as JSON values. The top tells of the run, all else of the output."""
+    """The document, as JSON values, its sidecars not yet read. The top tells of the run, all else of the output."""
     sources = plan.pattern.sources
     return {
         "format": FORMAT,
@@ -46,8 +50,14 @@ def provenance(plan: UpscalePlan, version: str) -> dict[str, Any]:
         "source_shards": [_shard_row(each.filename, each.nbytes, each.header_digest) for each in plan.source_shards],
         "shards": [_shard_row(each.filename, each.nbytes, _sha256(each.header)) for each in plan.shards],
         "documents": {name: _sha256(data) for name, data in sorted(plan.documents.items()) if name not in UNRECORDED},
+        "sidecars": dict.fromkeys(sorted(file.name for file in plan.sidecars), _UNREAD),
         "trainers": trainer_settings(plan.stack, plan.pattern.repeats, len(sources), plan.weight_map),
     }
+
+
+def with_sidecars(document: bytes, digests: Mapping[str, str]) -> bytes:
+    """The document as it is written: the plan's, with the SHA-256 of each file that comes along."""
+    return json_bytes({**json.loads(document), "sidecars": dict(sorted(digests.items()))})
 
 
 def _shard_row(filename: str, nbytes: int, header_sha256: str) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from solar_upscale.errors import CheckpointError, HubError, OutputError
 from solar_upscale.execute import ShardDone, execute, forget_leftovers
 from solar_upscale.hub_source import open_source
 from solar_upscale.plan import UpscalePlan
-from solar_upscale.provenance import PROVENANCE_NAME
+from solar_upscale.provenance import PROVENANCE_NAME, with_sidecars
 from solar_upscale.push import RECORD_NAME, Publication, push_folder
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.upscale import download_needed
-from solar_upscale.verify import VerifyReport, is_finished, recorded_job, verify_checkpoint
+from solar_upscale.verify import VerifyReport, is_finished, recorded_job, sidecar_digests, verify_checkpoint
 from solar_upscale.witness import Witness
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def upscale_and_push(
     """
     if isinstance(source, FolderSource):
         refuse_overlap(source.path, output)
-    if delete_local_shards and _is_sent(plan, output, to):
+    if delete_local_shards and _is_sent(plan, source, output, to):
         return Pushed(to.open(output / RECORD_NAME).finish(output, commit_message=to.commit_message))
     if is_finished(output, plan, source, on_bytes):
         forget_leftovers(plan, output)
@@ -188,14 +188,15 @@ class _Depot:
         done.path.unlink(missing_ok=True)
 
 
-def _is_sent(plan: UpscalePlan, output: Path, to: Destination) -> bool:
+def _is_sent(plan: UpscalePlan, source: Source, output: Path, to: Destination) -> bool:
     """Whether ``output`` is what an earlier run with deleted shards left, all of which are at the destination."""
     try:
-        if (output / PROVENANCE_NAME).read_bytes() != plan.documents[PROVENANCE_NAME]:
-            return False
         if not (output / RECORD_NAME).is_file():
             return False
+        written = (output / PROVENANCE_NAME).read_bytes()
     except OSError:
+        return False
+    if written != with_sidecars(plan.documents[PROVENANCE_NAME], sidecar_digests(plan, source)):
         return False
     return to.open(output / RECORD_NAME).sent.keys() >= {shard.filename for shard in plan.shards}
 

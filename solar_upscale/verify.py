@@ -20,13 +20,13 @@ from solar_upscale.hub_source import open_source
 from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan import Job, ShardPlan, UpscalePlan, json_bytes
 from solar_upscale.planner import factor_rules, layer_factors, make_plan
-from solar_upscale.provenance import PROVENANCE_NAME, job_from_provenance
+from solar_upscale.provenance import PROVENANCE_NAME, job_from_provenance, with_sidecars
 from solar_upscale.push import RECORD_NAME
 from solar_upscale.report import nbytes_text
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.transform import Zero, parse_init, transform_chunks, transform_for
 
-__all__ = ["VerifyReport", "is_finished", "recorded_job", "verify_checkpoint", "verify_report"]
+__all__ = ["VerifyReport", "is_finished", "recorded_job", "sidecar_digests", "verify_checkpoint", "verify_report"]
 
 # Differences that one message names; the rest are counted.
 MAX_NAMED = 5
@@ -67,8 +67,8 @@ def verify_checkpoint(
     """Prove an output right, and return what was proved.
 
     With a source: the bytes of every tensor against the source's (computed again where the plan computes them), every
-    header, the index, the config, every file that came along. Without: headers, index, config and documents against
-    the digests in the provenance, and all copies of a layer against one another.
+    header, the index, the config, every file that came along. Without: headers, index, config and every file that
+    came along against the digests in the provenance, and all copies of a layer against one another.
 
     Args:
         output: A folder that ``upscale_checkpoint`` wrote, or the id of a model that was published from one.
@@ -94,8 +94,10 @@ def verify_checkpoint(
         name = opened.name
         plan = _plan_again(opened, job, record)
         pattern = plan.pattern
+        digests = sidecar_digests(plan, opened)
         differences = chain(
-            _provenance(plan, text, record, remarks), _against_source(found, plan, opened, on_bytes, remarks)
+            _provenance(with_sidecars(plan.documents[PROVENANCE_NAME], digests), text, record, remarks),
+            _against_source(found, plan, digests, opened, on_bytes, remarks),
         )
     _refuse(found, differences)
     nbytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
@@ -139,14 +141,24 @@ def is_finished(
     found = FolderSource(output)
     try:
         text, _ = _read_provenance(found)
-        if text != plan.documents[PROVENANCE_NAME]:
+        digests = sidecar_digests(plan, source)
+        if text != with_sidecars(plan.documents[PROVENANCE_NAME], digests):
             return False
-        unlike = chain(_documents_and_sidecars(found, plan, source, []), _headers(found, plan))
+        unlike = chain(_documents_and_sidecars(found, plan, digests, []), _headers(found, plan))
         if plan.job.revision is None:
             unlike = chain(unlike, _tensors(found, plan, source, on_bytes))
         return next(unlike, None) is None
     except CheckpointError:
         return False
+
+
+def sidecar_digests(plan: UpscalePlan, source: Source) -> dict[str, str]:
+    """The SHA-256 of each file that comes along, as the source has it now.
+
+    Raises:
+        CheckpointError, HubError: one cannot be read.
+    """
+    return {file.name: _sha256(source.stream(file.name, 0, file.nbytes)) for file in plan.sidecars}
 
 
 def _open_output(output: str | Path | Source, how: Mapping[str, Any]) -> Source:
@@ -218,9 +230,9 @@ def _refuse(found: Source, differences: Differences) -> None:
 # ---------------------------------------------------------------- with the source
 
 
-def _provenance(plan: UpscalePlan, text: bytes, record: Mapping[str, Any], remarks: list[str]) -> Differences:
+def _provenance(planned: bytes, text: bytes, record: Mapping[str, Any], remarks: list[str]) -> Differences:
     """The provenance to the byte, save for what it says of the run."""
-    expected = json.loads(plan.documents[PROVENANCE_NAME])
+    expected = json.loads(planned)
     odd = [key for key in {**expected, **record} if key not in _OF_THE_RUN and expected.get(key) != record.get(key)]
     yield from (f"{PROVENANCE_NAME}: {key} is not what the source gives" for key in odd)
     run = {key: record.get(key) for key in _OF_THE_RUN}
@@ -236,18 +248,21 @@ def _provenance(plan: UpscalePlan, text: bytes, record: Mapping[str, Any], remar
 def _against_source(
     found: Source,
     plan: UpscalePlan,
+    digests: Mapping[str, str],
     source: Source,
     on_bytes: Callable[[int], None],
     remarks: list[str],
 ) -> Differences:
-    yield from _documents_and_sidecars(found, plan, source, remarks)
+    yield from _documents_and_sidecars(found, plan, digests, remarks)
     damaged = list(_headers(found, plan))
     yield from damaged
     if not damaged:
         yield from _tensors(found, plan, source, on_bytes)
 
 
-def _documents_and_sidecars(found: Source, plan: UpscalePlan, source: Source, remarks: list[str]) -> Differences:
+def _documents_and_sidecars(
+    found: Source, plan: UpscalePlan, digests: Mapping[str, str], remarks: list[str]
+) -> Differences:
     files = found.files()
     for name, data in plan.documents.items():
         if name == PROVENANCE_NAME:
@@ -258,11 +273,11 @@ def _documents_and_sidecars(found: Source, plan: UpscalePlan, source: Source, re
             remarks.append(f"{name} is not the one that the plan writes")
         else:
             yield f"{name}: is not what the plan says" if name in files else f"{name}: is missing"
-    for file in plan.sidecars:
-        if file.name not in files:
-            yield f"{file.name}: is missing"
-        elif not _same(found.stream(file.name, 0, files[file.name].nbytes), source.stream(file.name, 0, file.nbytes)):
-            yield f"{file.name}: is not the source's"
+    for name, digest in digests.items():
+        if name not in files:
+            yield f"{name}: is missing"
+        elif _sha256(found.stream(name, 0, files[name].nbytes)) != digest:
+            yield f"{name}: is not the source's"
     for name in sorted(name for name in files.keys() - set(plan.filenames) if not name.startswith(".")):
         if name.endswith(".safetensors"):
             yield f"{name}: weights that were not written by the plan"
@@ -364,14 +379,16 @@ def _against_itself(
 
 def _digests(checkpoint: Checkpoint, record: Mapping[str, Any]) -> Differences:
     files = checkpoint.source.files()
-    documents = record.get("documents")
-    for name, digest in documents.items() if isinstance(documents, dict) else ():
+    documents, sidecars = record.get("documents"), record.get("sidecars")
+    if not isinstance(documents, dict) or "config.json" not in documents:
+        yield f"{PROVENANCE_NAME}: documents do not name config.json"
+    if not isinstance(sidecars, dict):
+        yield f"{PROVENANCE_NAME}: sidecars: expected the digest of each file that came along"
+    for name, digest in (pair for each in (documents, sidecars) if isinstance(each, dict) for pair in each.items()):
         if name not in files:
             yield f"{name}: is missing"
         elif _sha256(checkpoint.source.stream(name, 0, files[name].nbytes)) != digest:
             yield f"{name}: is not the one that was written"
-    if not isinstance(documents, dict) or "config.json" not in documents:
-        yield f"{PROVENANCE_NAME}: documents do not name config.json"
     recorded = {str(row.get("filename")): row.get("header_sha256") for row in _dicts(record.get("shards"))}
     headers = {shard.filename: shard.header_digest for shard in checkpoint.shards}
     yield from (

@@ -4,7 +4,8 @@ import time
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from fuzz import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from plans import HUB_COMMIT, llama_pro_plan, make_plan, solar_plan
 
@@ -239,13 +240,14 @@ def test_a_field_that_is_odd_is_named(line, field):
     assert "<script>" not in text
 
 
+@fuzzed(100)
 @given(st.binary(max_size=300).map(lambda body: b"---\n" + body + b"\n---\n"))
 def test_any_bytes_give_a_card_with_sound_front_matter(readme):
     data = front(model_card(make_plan((0, 0), 1), source_readme=readme))
     assert data["tags"][-2:] == ["depth-upscaling", "solar-upscale"]
 
 
-@settings(max_examples=50)
+@fuzzed(50)
 @given(st.text(min_size=1, max_size=60))
 def test_no_name_breaks_out_of_the_card(text):
     plan = make_plan(

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import MISTRAL, assert_layers_come_from, read_tensors, tree, write_checkpoint
-from hypothesis import given, settings
+from fuzz import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from sources import headers_only, tensors_in_order
@@ -374,6 +375,7 @@ JSON = st.recursive(
 )
 
 
+@fuzzed(100)
 @given(st.dictionaries(st.text(), JSON))
 def test_json_that_can_be_written_is_read_back(value: dict[str, Any]) -> None:
     text = json.dumps(value).encode()
@@ -383,6 +385,7 @@ def test_json_that_can_be_written_is_read_back(value: dict[str, Any]) -> None:
         assert "UTF-8" in str(error)  # noqa: PT017
 
 
+@fuzzed(100)
 @given(st.binary(max_size=200) | st.text(alphabet='{}[]",:\\ud0123 ').map(str.encode))
 def test_any_bytes_give_an_object_or_an_error(text: bytes) -> None:
     try:
@@ -399,7 +402,7 @@ def test_depth_up_to_the_limit_is_read(depth: int) -> None:
 KEYS = st.sampled_from([*MISTRAL, "layer_types", "rope_scaling", "quantization_config", "text_config", "auto_map"])
 
 
-@settings(max_examples=150, deadline=None)
+@fuzzed(150)
 @given(st.dictionaries(KEYS, JSON, min_size=1, max_size=3))
 def test_any_config_is_planned_or_refused(changed: dict[str, Any]) -> None:
     from checkpoints import mistral_shapes

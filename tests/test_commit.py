@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from faults import every_power_loss, every_stop, scratch_folder
+from fuzz import fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -601,6 +602,7 @@ def test_name_that_could_leave_the_folder_is_refused(tmp_path: Path, name: str) 
     assert names(tmp_path) == []
 
 
+@fuzzed(100)
 @given(name=st.text(max_size=30))
 def test_any_name_is_refused_or_stays_inside(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     world = tmp_path_factory.mktemp("names")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from hypothesis import assume, given, settings
+from fuzz import fuzzed
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
@@ -96,6 +97,7 @@ dtypes = st.sampled_from([dtype for dtype, bits in DTYPE_BITS.items() if bits % 
 layouts = st.lists(st.tuples(names, dtypes, shapes), max_size=6, unique_by=lambda t: t[0]).map(lambda ts: laid_out(*ts))
 
 
+@fuzzed(100)
 @given(
     layouts, st.none() | st.dictionaries(names, names, max_size=3), st.none() | st.integers(0, 511).map(lambda n: 8 * n)
 )
@@ -419,7 +421,7 @@ def mutated(file: bytes, changes: list[tuple[str, int, bytes]], keep_length: boo
     return file[:8] + text + data if keep_length else file_of(text, data)
 
 
-@settings(max_examples=1500, deadline=None)
+@fuzzed(1500)
 @given(st.sampled_from(BASES), mutations, st.booleans())
 def test_a_mutated_header_is_read_as_the_library_reads_it_or_refused(
     base: bytes, changes: list[tuple[str, int, bytes]], keep_length: bool
@@ -448,6 +450,7 @@ def test_a_mutated_header_is_read_as_the_library_reads_it_or_refused(
     assert all(before.data_offsets[1] == after.data_offsets[0] for before, after in pairwise(shard.tensors))
 
 
+@fuzzed(100)
 @given(st.binary(max_size=200))
 def test_noise_is_refused_by_both_or_by_neither(noise: bytes) -> None:
     for file in (noise, file_of(noise)):

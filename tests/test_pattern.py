@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from fuzz import fuzzed
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -406,7 +407,7 @@ FUNCTIONS = ("range", "list", "tuple", "sorted", "reversed", "sum", "min", "max"
 BUILTINS = {name: getattr(builtins, name) for name in FUNCTIONS}
 
 
-@settings(max_examples=100, deadline=None)
+@fuzzed(100)
 @given(st.one_of(sequences, sequences.map("[x % n for x in {}]".format)))
 def test_whatever_python_computes_is_what_is_computed(text):
     depth = 32
@@ -435,7 +436,7 @@ WORDS = (
 words = st.sampled_from(WORDS.split(" "))
 
 
-@settings(max_examples=300, deadline=None)
+@fuzzed(300)
 @given(st.one_of(st.text(), st.lists(words, max_size=40).map(" ".join), st.lists(words, max_size=40).map("".join)))
 @example("0x1for x in y")
 @example("range(4)[0:2, 1]")
@@ -446,13 +447,13 @@ def test_any_text_is_a_pattern_or_a_pattern_error(text):
     assert_resolved_or_refused(text)
 
 
-@settings(max_examples=200, deadline=None)
+@fuzzed(200)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(), st.lists))
 def test_any_value_is_a_pattern_or_a_pattern_error(layers):
     assert_resolved_or_refused(layers)
 
 
-@settings(max_examples=300, deadline=None)
+@fuzzed(300)
 @given(st.integers(-70, 70), st.integers(-70, 70), st.integers(1, 40), st.booleans())
 def test_what_is_offered_instead_is_itself_accepted(start, stop, depth, as_slice):
     text = f"{start}:{stop}" if as_slice else f"range({start},{stop})"

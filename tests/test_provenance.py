@@ -1,15 +1,18 @@
 import copy
 import json
 import time
+from dataclasses import replace
 
 import pytest
+from fuzz import fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
 from plans import llama_pro_plan, make_plan, solar_plan
 
 from solar_upscale.errors import CheckpointError
 from solar_upscale.plan import Job, json_bytes
-from solar_upscale.provenance import job_from_provenance, provenance
+from solar_upscale.provenance import job_from_provenance, provenance, with_sidecars
+from solar_upscale.source import SourceFile
 
 words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=12)
 jobs = st.integers(1, 4).flatmap(
@@ -32,11 +35,21 @@ def through_json(document):
     return json.loads(json_bytes(document))
 
 
+@fuzzed(100)
 @given(jobs)
 def test_a_job_comes_back_from_its_document(job):
     plan = solar_plan()
     object.__setattr__(plan, "job", job)
     assert job_from_provenance(through_json(provenance(plan, "0.1.0"))) == job
+
+
+def test_digests_of_what_comes_along_are_added_in_the_order_of_their_names():
+    sidecars = (SourceFile("tokenizer.json", 2, "x"), SourceFile("LICENSE", 2, "x"))
+    document = provenance(replace(solar_plan(), sidecars=sidecars), "1")
+    assert document["sidecars"] == {"LICENSE": "0" * 64, "tokenizer.json": "0" * 64}
+    written = with_sidecars(json_bytes(document), {"tokenizer.json": "b" * 64, "LICENSE": "a" * 64})
+    assert written == json_bytes({**document, "sidecars": {"LICENSE": "a" * 64, "tokenizer.json": "b" * 64}})
+    assert len(written) == len(json_bytes(document)), "the plan knows the size"
 
 
 def test_rows_tell_source_copy_seam_and_factor():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from fuzz import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 
 from solar_upscale import pattern, recipe
@@ -511,7 +512,7 @@ def test_ten_thousand_entries_with_factors_are_read(tmp_path):
 YAML_TEXT = st.text(alphabet="layersi_nd: []{},-0123.'\"\n&*!|>#%@?~tu", max_size=60) | st.text(max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@fuzzed(300)
 @given(text=YAML_TEXT)
 def test_any_text_is_read_or_refused(text):
     try:
@@ -539,14 +540,14 @@ def plain(node):
     return [plain(item) for item in node.value] if isinstance(node.value, list) else node.value
 
 
-@settings(max_examples=200, deadline=None)
+@fuzzed(200)
 @given(value=PLAIN, flow=st.booleans())
 def test_what_the_yaml_library_writes_is_read_back(value, flow):
     text = yaml.safe_dump(value, default_flow_style=flow, allow_unicode=True)
     assert plain(read_document(text, "x.yaml")) == value
 
 
-@settings(max_examples=200, deadline=None)
+@fuzzed(200)
 @given(
     key=st.sampled_from(["layers", "layer_indices", "slices", "models", "modules", "source", "published", "dtype"]),
     value=PLAIN,

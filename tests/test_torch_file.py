@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from fuzz import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 
 from solar_upscale.errors import CheckpointError
@@ -172,7 +173,7 @@ def test_a_moved_storage_changes_the_digest(tmp_path: Path) -> None:
 shapes = st.lists(st.integers(0, 4), max_size=3)
 
 
-@settings(max_examples=40, deadline=None)
+@fuzzed(40)
 @given(
     state=st.dictionaries(
         st.text(st.characters(exclude_categories=["Cs"]), max_size=5).filter(lambda name: name != "_metadata"),
@@ -475,7 +476,7 @@ BASES = {
 }
 
 
-@settings(max_examples=600, deadline=None)
+@fuzzed(600)
 @given(
     st.booleans(),
     st.lists(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from checkpoints import read_tensors, write_checkpoint
-from hypothesis import HealthCheck, given, settings
+from fuzz import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from sources import MemorySource
@@ -101,7 +102,7 @@ def flip(path: Path, bit: int) -> None:
     path.write_bytes(content)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzzed(300)
 @given(data=st.data())
 def test_any_flipped_bit_is_found_with_the_source(data: st.DataObject, made: tuple[Path, Path]) -> None:
     source, output = made
@@ -124,7 +125,7 @@ def test_any_flipped_bit_is_found_with_the_source(data: st.DataObject, made: tup
         path.write_bytes(content)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzzed(200)
 @given(data=st.data())
 def test_any_flipped_bit_that_the_output_can_tell_is_found_without(
     data: st.DataObject, made: tuple[Path, Path]
@@ -132,7 +133,11 @@ def test_any_flipped_bit_that_the_output_can_tell_is_found_without(
     _, output = made
     path = data.draw(
         st.sampled_from(
-            [output / "config.json", output / "model.safetensors.index.json", *output.glob("*.safetensors")]
+            [
+                *(output / name for name in ("config.json", "LICENSE", "tokenizer_config.json")),
+                output / "model.safetensors.index.json",
+                *sorted(output.glob("*.safetensors")),
+            ]
         )
     )
     size = path.stat().st_size
@@ -175,6 +180,13 @@ def _stop(entry: tuple[str, Any]) -> int:
     return 0 if entry[0] == "__metadata__" else int(entry[1]["data_offsets"][1])
 
 
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "LICENSE"])
+def test_file_that_came_along_and_was_changed_is_named_without_the_source(name: str, output: Path) -> None:
+    (output / name).write_text('{"chat_template": "another"}')
+    with pytest.raises(CheckpointError, match=rf"differs: {name}: is not the one that was written$"):
+        verify_checkpoint(output)
+
+
 # ---------------------------------------------------------------- wrong files
 
 
@@ -199,9 +211,6 @@ def test_source_of_the_same_shape_with_other_weights_is_found(made: tuple[Path, 
 def test_missing_file_is_named(name: str, with_source: bool, output: Path, made: tuple[Path, Path]) -> None:
     (path,) = output.glob(f"{name}*")
     path.unlink()
-    if name == "LICENSE" and not with_source:
-        verify_checkpoint(output)  # nothing in the output says that there was one
-        return
     with pytest.raises(CheckpointError, match=name):
         verify_checkpoint(output, made[0] if with_source else None)
 
@@ -262,6 +271,10 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
     "stack layers are a text": lambda v: v["stack"].update(layers="8"),
     "documents are a list": lambda v: v.update(documents=[]),
     "documents name nothing": lambda v: v.update(documents={}),
+    "sidecars are a list": lambda v: v.update(sidecars=[]),
+    "no sidecars": lambda v: v.pop("sidecars"),
+    "digest of a sidecar is a number": lambda v: v["sidecars"].update(LICENSE=5),
+    "sidecar out of the folder": lambda v: v["sidecars"].update({"../../etc/passwd": "0"}),
     "document out of the folder": lambda v: v["documents"].update({"../../etc/passwd": "0"}),
     "shards are a number": lambda v: v.update(shards=5),
     "shards are named by lists": lambda v: v.update(shards=[{"filename": [], "header_sha256": {}}]),

@@ -42,7 +42,8 @@ def write_file(folder: Path, filename: str, nbytes: int) -> Iterator[int]:
         _make_parents(folder, target.parent)
         part = target.with_name(f".{target.name[:50]}.{os.urandom(4).hex()}.part")
         target_fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(_remove_part, part)
             try:
                 yield target_fd
                 size = os.fstat(target_fd).st_size
@@ -52,11 +53,13 @@ def write_file(folder: Path, filename: str, nbytes: int) -> Iterator[int]:
             finally:
                 os.close(target_fd)
             part.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise
+            undo.pop_all()
         sync_folder(target.parent)
+
+
+def _remove_part(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        part.unlink()
 
 
 def write_bytes(folder: Path, filename: str, data: bytes) -> None:

@@ -62,16 +62,14 @@ def _lock(container: Path) -> int:
             lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except FileNotFoundError:
             continue  # its last holder is just removing the folder
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, lock_fd)
             _lock_at_once(lock_fd, path)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # its last holder removed it before we had it
                 if os.path.samestat(os.fstat(lock_fd), os.stat(path)):  # noqa: PTH116 - beside fstat
                     _say_who_holds(lock_fd)
+                    undo.pop_all()
                     return lock_fd
-        except BaseException:
-            os.close(lock_fd)
-            raise
-        os.close(lock_fd)  # its last holder removed it before we had it
     raise OutputError(f"{container}: other runs keep making and removing it; wait for them, then try again")
 
 
