@@ -43,6 +43,7 @@ SCALABLE_DTYPES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 # Dtypes in which a zero byte everywhere means the value 0.0. F8_E8M0 has no zero; integers need their scheme's word.
 ZEROABLE_DTYPES = frozenset(SCALABLE_DTYPES) | {"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
 
+_MAX_TEXT = 10_000  # characters of a start, as of an entry
 _BLOCK_NBYTES = 1 << 18  # what arithmetic works on at once: its float32 copies stay in the processor's cache
 _CHUNK_NBYTES = 4 << 20  # the largest piece that is handed on
 
@@ -110,6 +111,8 @@ def parse_init(text: str) -> Init:
         PatternError: it names none of these, or a factor is not a finite number that float32 holds.
     """
     where = f'--init "{text[:80]}"'
+    if len(text) > _MAX_TEXT:
+        raise PatternError(f"{where}: has {len(text)} characters; expected at most {_MAX_TEXT}")
     kind, equals, numbers = text.strip().partition("=")
     if kind in ("copy", "identity", "split") and not equals:
         return Init(kind)

@@ -205,6 +205,11 @@ def test_a_factor_that_is_not_a_finite_float32_is_refused(number: str) -> None:
         parse_init(f"scale=1,{number}")
 
 
+def test_a_start_of_a_million_factors_is_refused_at_once() -> None:
+    with pytest.raises(PatternError, match="has 2000007 characters; expected at most 10000"):
+        parse_init("scale=1" + ",1" * 1_000_000)
+
+
 def test_each_kind_gives_the_factor_that_design_says() -> None:
     assert [Init("copy").factor(j, 3) for j in range(3)] == [1, 1, 1]
     assert [Init("identity").factor(j, 3) for j in range(3)] == [1, 0, 0]
