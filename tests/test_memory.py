@@ -384,6 +384,14 @@ def test_a_factor_on_a_parameter_of_two_layers_is_refused():
         upscale_model(model, ["0:3", "2:6"], init="split")
 
 
+def test_a_factor_that_makes_an_infinity_is_refused_and_the_model_is_left_alone():
+    model = tiny().half()
+    with pytest.raises(UnsupportedError, match=r"layers\.3\.\S+: factor 3e\+07 takes a number beyond .* F16"):
+        upscale_model(model, ["0:4", "3:6"], init="scale=1,3e7")
+    assert len(model.model.layers) == model.config.num_hidden_layers == 6
+    assert all(each.isfinite().all() for each in model.parameters())
+
+
 def test_a_refusal_leaves_the_model_as_it_was():
     model = tiny("gpt2", n_embd=16, n_head=2, n_layer=4, scale_attn_by_inverse_layer_idx=True)
     before = copy.deepcopy(model.config.to_dict())
