@@ -12,7 +12,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
-from solar_upscale.cli import main  # noqa: E402 - after the skips
+import solar_upscale as su  # noqa: E402 - after the skips
+from solar_upscale.cli import main  # noqa: E402
 
 LAYERS = 4
 WORDS, SOURCES = ["0:3", "1:4", "2"], [0, 1, 2, 1, 2, 3, 2]  # layer 1 twice, layer 2 three times
@@ -128,3 +129,19 @@ def test_a_factor_is_on_all_that_a_block_adds(family: tuple[str, Any, Any], tmp_
     # Without the factors, and with them on another layer, the logits are others: the comparison can fail.
     for others in ([1.0] * len(SOURCES), STARTS[init][1:] + STARTS[init][:1]):
         assert (reference(name, model, others) - expected).abs().max() > 1e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=["fp16", "bf16", "fp32"])
+def test_the_model_in_memory_gets_the_bits_of_the_checkpoint(
+    family: tuple[str, Any, Any], tmp_path: Any, dtype: Any
+) -> None:
+    copy.deepcopy(family[1]).to(dtype).save_pretrained(tmp_path / "source")
+    assert main([str(tmp_path / "source"), str(tmp_path / "out"), "--layers", *WORDS, "--init", "scale=0.3", "-q"]) == 0
+    written = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    stored = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "source")
+    in_memory = su.upscale_model(stored, WORDS, init="scale=0.3").state_dict()
+    assert written.keys() == in_memory.keys()
+    for name, tensor in in_memory.items():
+        assert tensor.dtype == written[name].dtype
+        assert torch.equal(tensor, written[name]), name
+    assert dtype in {tensor.dtype for tensor in in_memory.values()}

@@ -180,10 +180,23 @@ def _refuse_what_cannot_be_copied(model: Any, stack: Stack, transforms: Mapping[
     for name, each in named.items():
         uses.setdefault(id(each), []).append(name)
     for source, _ in transforms.values():
-        others = uses.get(id(named.get(source)), [])
-        if len(others) > 1:
+        others = [name for name in uses.get(id(named.get(source)), []) if name != source]
+        if others:
             raise UnsupportedError(
                 f"{source}: cannot take a factor of its own, it is the same as {others[-1]}; use init copy"
+            )
+    for prefix in stack.prefixes:
+        _refuse_one_block_in_two_places(prefix, vars(model.get_submodule(prefix))["_modules"])
+
+
+def _refuse_one_block_in_two_places(prefix: str, blocks: Mapping[str, Any]) -> None:
+    """Refuse a block that stands twice in its list: it cannot have the numbers of both places."""
+    places: dict[int, str] = {}
+    for name, block in blocks.items():
+        first = places.setdefault(id(block), name)
+        if first != name:
+            raise UnsupportedError(
+                f"{prefix}: layers {first} and {name} are one and the same module; give each its own (copy.deepcopy)"
             )
 
 
