@@ -60,12 +60,16 @@ ONE = "One layer repeated or dropped"
 _SOLAR = {13: 1.13, 12: 1.17, 10: 1.27, 8: 1.36, 6: 1.87, 4: 7.5, 2: 6.9}
 _WINDOW_15 = {0: 12.3, 2: 1.36, 4: 1.28, 5: 1.25, 6: 1.28, 8: 1.54, 10: 7.9, 12: 3.6, 15: 18.0}
 _WINDOW_8 = {0: 85.0, 2: 1.63, 4: 1.21, 6: 1.17, 8: 1.12, 10: 1.17, 14: 1.30, 22: 8.8}
+_EVERY_FOURTH = ("0:4", "3:8", "7:12", "11:16", "15:20", "19:24", "23:28", "27:30")
 _STARTS: tuple[tuple[str, tuple[str, ...], dict[str, float | None]], ...] = (
     ("layers 5..19 twice in place", _in_place(5, 20),
      {"copy": 2.50, "scale=1,0.5": 1.37, "scale=1,0.25": None, "split": 1.117, "identity": 1.0}),
     ("layers 8..22 twice in place", _in_place(8, 23),
      {"copy": 2.47, "scale=1,0.5": 1.42, "scale=1,0.25": 1.13, "split": 1.112}),
     ("layers 1..28 twice in place", _in_place(1, 29), {"copy": None, "split": 1.19}),
+    ("layers 11..17 twice in place", _in_place(11, 18), {"copy": None, "split": None}),
+    ("layers 14..15 twice in place", _in_place(14, 16), {"copy": None, "split": None}),
+    ("layers 3, 7, ..., 27 twice in place", _EVERY_FOURTH, {"copy": None, "split": None, "identity": None}),
     ("window [5,20) repeated", _window(5, 15),
      {"copy": 1.25, "scale=1,0.5": 1.10, "scale=1,0.25": 1.036, "split": 1.41, "identity": 1.0}),
     ("window [8,23) repeated", _window(8, 15),
@@ -73,6 +77,7 @@ _STARTS: tuple[tuple[str, tuple[str, ...], dict[str, float | None]], ...] = (
     ("SOLAR m=8", _window(8, 14), {"copy": 1.36, "scale=1,0.5": 1.12, "identity": 1.0}),
 )  # fmt: skip
 _REPEATED = {0: 9.3, 1: 2.2, 2: None, 15: None, 28: None, 29: 4.5}
+_GENTLY = ("split", "scale=1,0.5", "scale=1,0.25")
 _DROPPED = {0: 999.0, 1: 13.7, 2: None, 15: None, 28: None, 29: 11.7}
 
 ROWS: tuple[Row, ...] = (
@@ -81,6 +86,7 @@ ROWS: tuple[Row, ...] = (
     *(Row(WINDOW_8, f"[{b},{b + 8})", _window(b, 8), "copy", other, b) for b, other in _WINDOW_8.items()),
     *(Row(STARTS, what, layers, init, other) for what, layers, inits in _STARTS for init, other in inits.items()),
     *(Row(ONE, f"layer {i} repeated", _window(i, 1), "copy", other) for i, other in _REPEATED.items()),
+    *(Row(ONE, f"layer {i} repeated", _window(i, 1), init, None) for i in (0, 1, 29) for init in _GENTLY),
     *(Row(ONE, f"layer {i} dropped", _dropped(i), "copy", other) for i, other in _DROPPED.items()),
 )
 

@@ -15,24 +15,33 @@ def freeze_originals(model: "nn.Module", layers: Collection[int], *, stack: str 
     """Freeze all of ``model`` but ``layers``, and return the parameters to give to an optimiser.
 
     ``layers`` are target layers: ``trainers.layers`` of solar_upscale.json, or ``LayerPattern.repeats``. ``stack`` is
-    the path of the module list ("model.layers"); without it the model's one list, or the one as long as its config
-    says.
-    Gradients that frozen parameters still hold are let go of, so that no optimiser moves them.
+    the path of the module list ("model.layers"); without it the model's one list, the decoder's where there is an
+    encoder too, or the one as long as the config says.
+    What the layers share with the rest of the model stays frozen with the rest. Gradients that frozen parameters still
+    hold are let go of, so that no optimiser moves them.
 
     Raises:
         PatternError: ``layers`` is empty or names a layer that the model does not have.
-        UnsupportedError: the module list cannot be told.
+        UnsupportedError: the module list cannot be told, or the layers have nothing of their own that can be trained.
     """
     path, modules = _module_list(model, stack)
     missing = sorted(layer for layer in layers if not 0 <= layer < len(modules))
     if missing or not layers:
         what = f"layer {missing[0]} does not exist" if missing else "no layer to train"
         raise PatternError(f"freeze_originals: {what}; {path} has {len(modules)} layers (0 to {len(modules) - 1})")
+    # By identity: layers may share a parameter, and an optimiser refuses to be given one twice.
+    trainable = {id(each): each for layer in sorted(layers) for each in modules[layer].parameters()}
+    inside = tuple(f"{path}.{layer}." for layer in layers)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if not name.startswith(inside):
+            trainable.pop(id(parameter), None)
+    packed = [each.dtype for each in trainable.values() if not each.dtype.is_floating_point]
+    if packed or not trainable:
+        what = f"are stored as {packed[0]}" if packed else "are all shared with the rest of the model"
+        raise UnsupportedError(f"freeze_originals: the parameters of the layers {what}, and cannot be trained")
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    # By identity: layers may share a parameter, and an optimiser refuses to be given one twice.
-    trainable = {id(each): each for layer in sorted(layers) for each in modules[layer].parameters()}
     for parameter in trainable.values():
         parameter.requires_grad_(True)
     return list(trainable.values())
@@ -44,6 +53,8 @@ def _module_list(model: "nn.Module", stack: str | None) -> "tuple[str, nn.Module
         found = {path: each for path, each in lists.items() if path == stack}
     elif len(lists) == 1:
         found = lists
+    elif getattr(getattr(model, "config", None), "is_encoder_decoder", False):  # its depth is the encoder's
+        found = {path: each for path, each in lists.items() if "decoder" in path.split(".")}
     else:
         depth = _configured_depth(model)
         found = {path: each for path, each in lists.items() if len(each) == depth}

@@ -135,12 +135,22 @@ def _llama_factory(
             why = f"the last {count} layers, or the last of each of {count} equal groups; the repeats are neither"
             return None, [f"llama-factory: its options can train {why}."]
         settings["use_llama_pro"] = True
+    names = tuple(names)
+    if _has_encoder_beside(stack, names):
+        return None, ["llama-factory: it counts the layers of the encoder, and these are the decoder's."]
     stranger = _matched_by_number(stack, layers, names)
     if stranger is not None:
         return None, [
             f"llama-factory: it finds layers by their number anywhere in a name, so {stranger} would train too."
         ]
     return settings, []
+
+
+def _has_encoder_beside(stack: Stack, names: Iterable[str]) -> bool:
+    """Whether the stack is the decoder of a model whose own config counts the layers of an encoder."""
+    if stack.config_path or not any("decoder" in prefix.split(".") for prefix in stack.prefixes):
+        return False
+    return any("encoder" in name.split(".") for name in names)
 
 
 def _matched_by_number(stack: Stack, layers: Sequence[int], names: Iterable[str]) -> str | None:

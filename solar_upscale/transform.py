@@ -34,6 +34,7 @@ __all__ = [
     "check_zeroable",
     "parse_init",
     "scale_chunks",
+    "too_large",
     "transform_chunks",
     "transform_for",
 ]
@@ -43,6 +44,7 @@ SCALABLE_DTYPES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 # Dtypes in which a zero byte everywhere means the value 0.0. F8_E8M0 has no zero; integers need their scheme's word.
 ZEROABLE_DTYPES = frozenset(SCALABLE_DTYPES) | {"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
 
+_MAX_TEXT = 10_000  # characters of a start, as of an entry
 _BLOCK_NBYTES = 1 << 18  # what arithmetic works on at once: its float32 copies stay in the processor's cache
 _CHUNK_NBYTES = 4 << 20  # the largest piece that is handed on
 
@@ -110,6 +112,8 @@ def parse_init(text: str) -> Init:
         PatternError: it names none of these, or a factor is not a finite number that float32 holds.
     """
     where = f'--init "{text[:80]}"'
+    if len(text) > _MAX_TEXT:
+        raise PatternError(f"{where}: has {len(text)} characters; expected at most {_MAX_TEXT}")
     kind, equals, numbers = text.strip().partition("=")
     if kind in ("copy", "identity", "split") and not equals:
         return Init(kind)
@@ -132,11 +136,12 @@ def check_factor(factor: float, where: str) -> float:
         PatternError: it is not; the message starts with ``where``.
     """
     try:
-        held = struct.unpack("<f", struct.pack("<f", factor))[0]
-    except OverflowError:
+        held = struct.unpack("<f", struct.pack("<f", float(factor)))[0]
+    except OverflowError:  # an int may be larger than any float
         held = math.inf
     if not math.isfinite(held) or (held == 0) != (factor == 0):
-        raise PatternError(f"{where}: factor {factor!r} cannot be used; expected a finite number that float32 can hold")
+        shown = repr(factor) if isinstance(factor, float) else f"of {factor.bit_length()} bits"
+        raise PatternError(f"{where}: factor {shown} cannot be used; expected a finite number that float32 can hold")
     return factor
 
 
@@ -221,10 +226,10 @@ def scale_chunks(scale: Scale, dtype: str, chunks: Iterable[bytes | memoryview])
     NaN, its payload aside.
 
     Raises:
-        UnsupportedError: the dtype cannot be multiplied.
+        UnsupportedError: the dtype cannot be multiplied, or a number grows beyond its largest.
     """
     check_scalable(dtype, "tensor")
-    width, scale_block = SCALABLE_DTYPES[dtype], _SCALE_BLOCK[dtype]
+    width, scale_block = SCALABLE_DTYPES[dtype], _checked(dtype) if abs(scale.factor) > 1 else _SCALE_BLOCK[dtype]
     rest = b""
     for chunk in chunks:
         view = memoryview(chunk).cast("B")
@@ -239,6 +244,31 @@ def scale_chunks(scale: Scale, dtype: str, chunks: Iterable[bytes | memoryview])
         for start in range(0, whole, _BLOCK_NBYTES):
             yield scale_block(scale, view[start : min(start + _BLOCK_NBYTES, whole)])
     assert not rest, "the bytes of a tensor are whole elements"
+
+
+def _checked(dtype: str) -> Callable[[Scale, memoryview], bytes]:
+    """The function for a factor that may take numbers beyond the dtype's largest."""
+
+    def scale_block(scale: Scale, block: memoryview) -> bytes:
+        scaled = _SCALE_BLOCK[dtype](scale, block)
+        if _infinities(scaled, dtype) > _infinities(block, dtype):
+            raise UnsupportedError(too_large(scale.factor, dtype))
+        return scaled
+
+    return scale_block
+
+
+def too_large(factor: float, dtype: str) -> str:
+    """What is wrong with a factor that makes an infinity of a number."""
+    return f"factor {factor:g} takes a number beyond the largest that {dtype} can hold; use a smaller factor"
+
+
+def _infinities(data: bytes | memoryview, dtype: str) -> int:
+    import numpy as np
+
+    if dtype == "BF16":
+        return int(np.count_nonzero((np.frombuffer(data, "<u2") & 0x7FFF) == 0x7F80))
+    return int(np.count_nonzero(np.isinf(np.frombuffer(data, f"<f{SCALABLE_DTYPES[dtype]}"))))
 
 
 def _scale_bf16(scale: Scale, block: memoryview) -> bytes:

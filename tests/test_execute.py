@@ -22,7 +22,9 @@ import solar_upscale as su
 from solar_upscale.errors import CheckpointError, OutputError
 from solar_upscale.execute import ShardDone, bytes_by_way, execute
 from solar_upscale.header import build_header, read_shard
+from solar_upscale.move import Mover
 from solar_upscale.source import FolderSource
+from solar_upscale.transform import Zero
 from solar_upscale.upscale import write_plan
 
 SOLAR = ["0:6", "2:8"]
@@ -112,6 +114,55 @@ def test_factors_are_those_of_numpy(init: str, source: Path, tmp_path: Path) -> 
                 if factor == 0 and writes:
                     expected = np.zeros_like(data)
                 assert after[new + name.removeprefix(old)].tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("way", ["local", "stream"])
+def test_what_only_becomes_zeros_is_not_read(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_checkpoint(tmp_path / "source")
+    source = MemorySource.of_folder(folder) if way == "stream" else FolderSource(folder)
+    plan = su.plan_checkpoint(source, ["0:3", "3", "3", "4:8"], entry_scales=[None, 0, 0, None])
+    read: list[tuple[str, int, int]] = []
+
+    def told(mover: Mover, fd: int, start: int, *args: Any, **options: Any) -> Any:
+        read.append((options["source_name"], start, start + args[2]))
+        return moved(mover, fd, start, *args, **options)
+
+    moved = Mover.move_range
+    monkeypatch.setattr(Mover, "move_range", told)
+    if isinstance(source, MemorySource):
+        source.reads.clear()
+        read = source.reads
+    write_plan(plan, source, tmp_path / "out")
+    zeroed = 0
+    for shard in plan.source_shards:
+        spans = [(start, stop) for name, start, stop in read if name == shard.filename]
+        for tensor in shard.tensors:
+            start, stop = (shard.data_start + at for at in tensor.data_offsets)
+            seen = sum(max(0, min(stop, end) - max(start, begin)) for begin, end in spans)
+            if tensor.name in {f"model.layers.3.{name}.weight" for name in ("self_attn.o_proj", "mlp.down_proj")}:
+                assert seen == 0, tensor.name
+                zeroed += 1
+            else:
+                assert seen > 0, tensor.name
+    assert zeroed == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="files have no holes here")
+@pytest.mark.parametrize("way", ["local", "stream"])
+def test_zeroed_tensors_are_holes_where_the_file_system_has_them(way: str, tmp_path: Path) -> None:
+    with (tmp_path / "probe").open("wb") as probe:
+        probe.truncate(2**22)
+        probe.flush()
+        if os.fstat(probe.fileno()).st_blocks * 512 >= 2**21:
+            pytest.skip("this file system has no holes")
+    folder = write_checkpoint(tmp_path / "source", layers=2, hidden=512, inner=1024)
+    source = MemorySource.of_folder(folder, chunk_nbytes=2**20) if way == "stream" else folder
+    plan = su.upscale_checkpoint(source, tmp_path / "out", ["0", "0", "0", "1", "1"], init="identity")
+    zeroed = sum(move.target_nbytes for shard in plan.shards for move in shard.moves() if move.transform == Zero())
+    assert zeroed == 3 * 2 * (512 * 512 + 512 * 1024)
+    on_disk = sum(path.stat().st_blocks * 512 for path in (tmp_path / "out").glob("*.safetensors"))
+    # Up to a block at either end of a tensor is no hole.
+    assert on_disk <= plan.total_size - zeroed + 2**17 < plan.total_size - zeroed / 2
 
 
 GATHERED = "model.per_layer_projection.weight"

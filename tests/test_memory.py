@@ -380,8 +380,28 @@ def test_offloaded_layers_are_refused_and_the_model_is_left_alone():
 def test_a_factor_on_a_parameter_of_two_layers_is_refused():
     model = tiny()
     model.model.layers[3].mlp.down_proj.weight = model.model.layers[2].mlp.down_proj.weight
-    with pytest.raises(UnsupportedError, match=r"layers\.2\.mlp\.down_proj\.weight: cannot take a factor of its own"):
+    with pytest.raises(UnsupportedError, match=r"2\.mlp\.down_proj.*, it is the same as model\.layers\.3\.mlp"):
         upscale_model(model, ["0:3", "2:6"], init="split")
+    model = tiny()
+    model.model.layers[2].self_attn.o_proj.weight = model.model.layers[2].self_attn.q_proj.weight
+    with pytest.raises(UnsupportedError, match=r"2\.self_attn\.o_proj.*, it is the same as .*q_proj"):
+        upscale_model(model, ["0:3", "2:6"], init="split")
+
+
+def test_a_block_that_stands_in_two_places_is_refused_and_the_model_is_left_alone():
+    model = tiny()
+    model.model.layers[3] = model.model.layers[2]
+    with pytest.raises(UnsupportedError, match=r"model\.layers: layers 2 and 3 are one and the same module"):
+        upscale_model(model, ["0:5", "2:6"])
+    assert len(model.model.layers) == model.config.num_hidden_layers == 6
+
+
+def test_a_factor_that_makes_an_infinity_is_refused_and_the_model_is_left_alone():
+    model = tiny().half()
+    with pytest.raises(UnsupportedError, match=r"layers\.3\.\S+: factor 3e\+07 takes a number beyond .* F16"):
+        upscale_model(model, ["0:4", "3:6"], init="scale=1,3e7")
+    assert len(model.model.layers) == model.config.num_hidden_layers == 6
+    assert all(each.isfinite().all() for each in model.parameters())
 
 
 def test_a_refusal_leaves_the_model_as_it_was():

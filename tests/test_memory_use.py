@@ -14,6 +14,7 @@ from checkpoints import MISTRAL
 from sources import tensors_in_order
 
 from solar_upscale.header import build_header
+from solar_upscale.transform import SCALABLE_DTYPES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 
@@ -57,12 +58,12 @@ def roomy(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def sparse_checkpoint(folder: Path, tensor_nbytes: int) -> Path:
+def sparse_checkpoint(folder: Path, tensor_nbytes: int, dtype: str = "BF16") -> Path:
     """A layer of two tensors; all zeros, which take no room on the disk."""
     folder.mkdir()
-    shape = (tensor_nbytes // 2 // 1024, 1024)
+    shape = (tensor_nbytes // SCALABLE_DTYPES[dtype] // 1024, 1024)
     names = ("mlp.down_proj", "self_attn.o_proj")
-    tensors = tensors_in_order([(f"model.layers.0.{name}.weight", "BF16", shape) for name in names])
+    tensors = tensors_in_order([(f"model.layers.0.{name}.weight", dtype, shape) for name in names])
     header = build_header(tensors)
     with (folder / "model.safetensors").open("wb") as file:
         file.write(header)
@@ -96,3 +97,15 @@ def test_peak_memory_does_not_grow_with_the_tensors(init: str, way: str, roomy: 
     for small, large in zip(*peaks, strict=True):
         assert large - small <= 10 * MIB, [[peak // MIB for peak in each] for each in peaks]
         assert large <= 120 * MIB, [[peak // MIB for peak in each] for each in peaks]
+
+
+@pytest.mark.parametrize("dtype", ["F16", "F32"])
+def test_a_factor_takes_the_same_memory_in_each_dtype(dtype: str, roomy: Path) -> None:
+    peaks = []
+    for nbytes in (SMALL, LARGE):
+        source = sparse_checkpoint(roomy / f"s{nbytes}", nbytes, dtype)
+        output = roomy / f"out{nbytes}"
+        peaks.append(peak_nbytes(str(source), str(output), "--layers", "0", "0", "--init", "scale=0.3,-1.7", "-q"))
+        shutil.rmtree(output)
+    assert peaks[1] - peaks[0] <= 10 * MIB, [peak // MIB for peak in peaks]
+    assert peaks[1] <= 120 * MIB, [peak // MIB for peak in peaks]

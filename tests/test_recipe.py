@@ -223,6 +223,7 @@ def test_the_yaml_library_alone_would_misread_an_unquoted_range():
         ("layers: [-8:]", "job.yaml:1: key -8 is not text; put quotes around it"),
         ("layers: [{layers: 1, scale: .inf}]", 'layers[0] scale is ".inf"; expected a finite number'),
         ("layers: [{layers: 1, scale: 1e999}]", "layers[0] scale is inf; expected a finite number"),
+        (f"layers: [{{layers: 1, scale: 1{'0' * 400}}}]", "expected a finite number"),
         ("layers: [{layers: 1, scale: true}]", "layers[0] scale is true; expected a finite number"),
         ("layers: [{scale: 1}]", "layers[0] names no layers"),
         ("layers: [{layers: 1, scales: 2}]", 'unknown key "scales"; expected layers, scale; did you mean scale?'),

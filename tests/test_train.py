@@ -86,3 +86,41 @@ def test_experts_lists_inside_layers_do_not_confuse():
     model = torch.nn.Module()
     model.blocks = outer
     assert freeze_originals(model, [2]) == list(outer[2].parameters())
+
+
+@pytest.mark.parametrize("stack", [None, "encoder.block"])
+def test_the_decoder_is_meant_where_there_is_an_encoder(stack):
+    config = transformers.T5Config(
+        vocab_size=32, d_model=16, d_kv=8, d_ff=24, num_layers=4, num_decoder_layers=6, num_heads=2
+    )
+    model = transformers.T5ForConditionalGeneration(config)
+    returned = freeze_originals(model, [3], stack=stack)
+    assert {id(each) for each in returned} == {
+        id(each) for each in model.get_submodule(stack or "decoder.block")[3].parameters()
+    }
+
+
+def test_what_a_repeat_shares_with_an_original_stays_frozen():
+    model = tiny_llama()
+    model.model.layers[3].mlp = model.model.layers[2].mlp
+    before = {name: each.detach().clone() for name, each in model.named_parameters(remove_duplicate=False)}
+    train(model, freeze_originals(model, [3]))
+    for name, after in model.named_parameters(remove_duplicate=False):
+        assert torch.equal(after, before[name]) == (layer_of(name) != 3 or ".mlp." in name), name
+
+
+def test_layers_without_anything_of_their_own_are_refused_and_the_model_is_left_alone():
+    model = tiny_llama()
+    model.model.layers[3] = model.model.layers[2]
+    with pytest.raises(UnsupportedError, match="are all shared with the rest of the model"):
+        freeze_originals(model, [3])
+    assert all(each.requires_grad for each in model.parameters())
+
+
+def test_packed_weights_are_refused_and_the_model_is_left_alone():
+    model = tiny_llama()
+    packed = torch.nn.Parameter(torch.zeros(4, dtype=torch.uint8), requires_grad=False)
+    model.model.layers[2].mlp.down_proj.weight = packed
+    with pytest.raises(UnsupportedError, match=r"stored as torch\.uint8, and cannot be trained"):
+        freeze_originals(model, [2])
+    assert all(each.requires_grad for each in model.parameters() if each is not packed)

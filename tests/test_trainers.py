@@ -137,6 +137,16 @@ def test_experts_that_llama_factory_would_train_too_are_named():
     assert any("model.layers.0.mlp.experts.4.down_proj.weight would train too" in note for note in settings["notes"])
 
 
+def test_a_decoder_beside_an_encoder_is_not_what_llama_factory_counts():
+    stack = Stack("decoder.block", ("decoder.block",), 6)
+    names = [*names_of("decoder.block", 8), *names_of("encoder.block", 6)]
+    settings = trainer_settings(stack, [6, 7], 8, names)
+    assert settings["llama-factory"] is None
+    assert "llama-factory: it counts the layers of the encoder, and these are the decoder's." in settings["notes"]
+    alone = trainer_settings(stack, [6, 7], 8, names_of("decoder.block", 8))
+    assert alone["llama-factory"] == {"finetuning_type": "freeze", "freeze_trainable_layers": 2}
+
+
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
 def test_llama_factory_settings_train_the_layers_or_are_absent(case):
     count, layers = case

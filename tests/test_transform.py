@@ -20,6 +20,7 @@ from solar_upscale.transform import (
     Scale,
     Transform,
     Zero,
+    check_factor,
     check_scalable,
     check_zeroable,
     parse_init,
@@ -58,6 +59,7 @@ def every_value(dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])
 def test_every_half_precision_value_is_scaled_to_the_bits_of_torch(dtype: str, factor: float, offset: float) -> None:
     values, scale = every_value(TORCH_DTYPES[dtype]), Scale(factor, offset)
+    values = values[~torch_scaled(values, scale).isinf() | values.isinf()]  # what overflows is refused
     expected = torch_scaled(values, scale)
     got = torch.frombuffer(bytearray(run(scale, dtype, raw(values))), dtype=TORCH_DTYPES[dtype])
     # NaN stays NaN; its payload is not compared because torch's own differs between its vector and scalar code.
@@ -76,11 +78,24 @@ def test_wide_floats_are_scaled_to_the_bits_of_torch(dtype: str, factor: float, 
     special = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), 1e-44, 3.4e38], dtype=torch.float64)
     tensor = torch.cat([values, special]).to(TORCH_DTYPES[dtype])
     scale = Scale(factor, offset)
+    tensor = tensor[~torch_scaled(tensor, scale).isinf() | tensor.isinf()]  # what overflows is refused
     expected = torch_scaled(tensor, scale)
     got = torch.frombuffer(bytearray(run(scale, dtype, raw(tensor))), dtype=TORCH_DTYPES[dtype])
     number = ~expected.isnan()
     assert torch.equal(got.isnan(), expected.isnan())
     assert raw(got[number]) == raw(expected[number])
+
+
+@pytest.mark.parametrize("chunk", [3, 1 << 16])
+@pytest.mark.parametrize(("dtype", "factor"), [("BF16", -2.0), ("F16", 3.0), ("F32", 1e30), ("F64", 1.5)])
+def test_a_factor_that_makes_an_infinity_is_refused(dtype: str, factor: float, chunk: int) -> None:
+    largest = torch.finfo(TORCH_DTYPES[dtype]).max
+    values = torch.tensor([1.0, float("inf"), float("nan"), largest], dtype=TORCH_DTYPES[dtype])
+    with pytest.raises(UnsupportedError, match=rf"takes a number beyond the largest that {dtype} can hold"):
+        run(Scale(factor), dtype, raw(values), chunk)
+    values[-1] = 0.25
+    got = torch.frombuffer(bytearray(run(Scale(factor), dtype, raw(values), chunk)), dtype=values.dtype)
+    assert got.isinf().tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32", "F64"])
@@ -199,10 +214,21 @@ def test_a_start_that_does_not_exist_is_refused_with_those_that_do(text: str) ->
         parse_init(text)
 
 
+@pytest.mark.parametrize("factor", [10**400, 10**39, float("nan"), 1e39, 1e-60])
+def test_a_number_that_float32_does_not_hold_is_refused(factor: float) -> None:
+    with pytest.raises(PatternError, match=r"entry 1: factor \S+.* cannot be used; expected a finite number"):
+        check_factor(factor, "entry 1")
+
+
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e39", "1e-60", "1_0", "0x1", "", "1.5.2", "٣", "half"])
 def test_a_factor_that_is_not_a_finite_float32_is_refused(number: str) -> None:
     with pytest.raises(PatternError, match="--init"):
         parse_init(f"scale=1,{number}")
+
+
+def test_a_start_of_a_million_factors_is_refused_at_once() -> None:
+    with pytest.raises(PatternError, match="has 2000007 characters; expected at most 10000"):
+        parse_init("scale=1" + ",1" * 1_000_000)
 
 
 def test_each_kind_gives_the_factor_that_design_says() -> None:

@@ -112,10 +112,11 @@ def is_identity(plan: UpscalePlan) -> bool:
 
 def _expect(plan: UpscalePlan) -> str:
     repeats = plan.pattern.repeats
+    stack = f', stack="{_shown(plan.stack.name)}"' if plan.stack.role == "encoder" else ""  # else the decoder is meant
     only_new = (
         "To train only the new layers: `solar_upscale.json` holds their numbers, and settings for axolotl, ms-swift, "
         "PEFT and, where its options can say it, LLaMA-Factory under `trainers`; in PyTorch, "
-        "`solar_upscale.freeze_originals(model, layers)` freezes all else."
+        f"`solar_upscale.freeze_originals(model, layers{stack})` freezes all else."
     )
     if repeats and is_identity(plan):
         return (
@@ -138,17 +139,17 @@ def _expect(plan: UpscalePlan) -> str:
 
 _STARTS = {
     "copy": "Every layer, repeats included, holds its source layer's bytes.",
-    "identity": "In each repeat the projections that write into the residual stream are zero, so that the repeat adds "
-    "nothing. All else is the source layer's bytes.",
-    "split": "Of a layer that stands k times, each copy's projections into the residual stream are multiplied by 1/k. "
-    "All else is the source layer's bytes.",
+    "identity": "In each repeat the projections that write into the residual stream (or the gain of a norm after one) "
+    "are zero, so that the repeat adds nothing. All else is the source layer's bytes.",
+    "split": "Of a layer that stands k times, each copy's projections into the residual stream (or the gain of a norm "
+    "after one) are multiplied by 1/k. All else is the source layer's bytes.",
 }
 
 
 def _start(plan: UpscalePlan) -> str:
     scaled = (
-        "The projections that write into the residual stream are multiplied by the factors in the table above. "
-        "All else is the source layer's bytes."
+        "The projections that write into the residual stream (or the gain of a norm after one) are multiplied by the "
+        "factors in the table above. All else is the source layer's bytes."
     )
     text = scaled if plan.job.entry_scales is not None else _STARTS.get(plan.job.init, scaled)
     return f"`--init {_shown(plan.job.init)}`: {text}" if plan.job.entry_scales is None else text

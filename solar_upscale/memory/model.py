@@ -19,7 +19,7 @@ from solar_upscale.memory.fresh import build_fresh, set_field
 from solar_upscale.memory.layers import copies_of, knows_place, parts, renumber, shared_by, upscale_layers
 from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.planner import factor_rules, layer_factors
-from solar_upscale.transform import Scale, Transform, Zero, parse_init, transform_for
+from solar_upscale.transform import Scale, Transform, Zero, parse_init, too_large, transform_for
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +71,7 @@ def upscale_model(
     change = change_depth(config, tensors, chosen, pattern, assume_uniform=assume_uniform)
     transforms = _transforms(config, tensors, chosen, pattern, factors)
     _refuse_what_cannot_be_copied(model, chosen, transforms)
+    _refuse_infinities(model, transforms)
     fresh = build_fresh(model, change.changes)
     if fresh is not None:
         fresh.check(_renamer(change), change.gathers)
@@ -179,11 +180,35 @@ def _refuse_what_cannot_be_copied(model: Any, stack: Stack, transforms: Mapping[
     for name, each in named.items():
         uses.setdefault(id(each), []).append(name)
     for source, _ in transforms.values():
-        others = uses.get(id(named.get(source)), [])
-        if len(others) > 1:
+        others = [name for name in uses.get(id(named.get(source)), []) if name != source]
+        if others:
             raise UnsupportedError(
                 f"{source}: cannot take a factor of its own, it is the same as {others[-1]}; use init copy"
             )
+    for prefix in stack.prefixes:
+        _refuse_one_block_in_two_places(prefix, vars(model.get_submodule(prefix))["_modules"])
+
+
+def _refuse_one_block_in_two_places(prefix: str, blocks: Mapping[str, Any]) -> None:
+    """Refuse a block that stands twice in its list: it cannot have the numbers of both places."""
+    places: dict[int, str] = {}
+    for name, block in blocks.items():
+        first = places.setdefault(id(block), name)
+        if first != name:
+            raise UnsupportedError(
+                f"{prefix}: layers {first} and {name} are one and the same module; give each its own (copy.deepcopy)"
+            )
+
+
+def _refuse_infinities(model: Any, transforms: Mapping[str, tuple[str, Transform]]) -> None:
+    """Refuse a factor that takes a number beyond what its dtype can hold."""
+    for source, scale in set(transforms.values()):
+        if not isinstance(scale, Scale) or abs(scale.factor) <= 1:
+            continue
+        tensor = _tensor(model, source)
+        if (_scaled(tensor, scale).isinf() & ~tensor.isinf()).any():
+            dtype = _DTYPES[str(tensor.dtype).removeprefix("torch.")]
+            raise UnsupportedError(f"{source}: {too_large(scale.factor, dtype)}")
 
 
 # ---------------------------------------------------------------- where things go
@@ -294,8 +319,13 @@ def _apply(tensor: "torch.Tensor", transform: Transform) -> None:
         if isinstance(transform, Zero):
             tensor.zero_()
         elif isinstance(transform, Scale):
-            wide = tensor if tensor.dtype == torch.float64 else tensor.float()
-            tensor.copy_((wide + transform.offset) * transform.factor - transform.offset)
+            tensor.copy_(_scaled(tensor, transform))
+
+
+def _scaled(tensor: "torch.Tensor", scale: Scale) -> "torch.Tensor":
+    """The tensor in its own dtype with the factor on it, to the bits of ``scale_chunks``."""
+    wide = tensor.detach() if tensor.element_size() == 8 else tensor.detach().float()
+    return ((wide + scale.offset) * scale.factor - scale.offset).to(tensor.dtype)
 
 
 def _gathered(old: "torch.Tensor", rule: GatherRule) -> "torch.Tensor":

@@ -376,9 +376,15 @@ def _optional_text(fields: Mapping[str, Node], key: str) -> str | None:
 
 
 def _number(node: Node, what: str) -> float:
-    if isinstance(node.value, bool) or not isinstance(node.value, (int, float)) or not math.isfinite(node.value):
+    if isinstance(node.value, bool) or not isinstance(node.value, (int, float)):
         _refuse(node, f"{what} is {node}; expected a finite number")
-    return float(node.value)
+    try:
+        number = float(node.value)
+    except OverflowError:  # whole numbers have no end
+        number = math.inf
+    if not math.isfinite(number):
+        _refuse(node, f"{what} is {node}; expected a finite number")
+    return number
 
 
 def _count(node: Node, message: str) -> int:
