@@ -5,6 +5,7 @@ architecture/, what becomes of it all is plan.py.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ _SIDECAR_SUFFIXES = (
 )
 # And by the start of it, whatever the ending.
 _SIDECAR_STEMS = ("COPYING", "LICENCE", "LICENSE", "NOTICE", "USE_POLICY", "ACCEPTABLE_USE_POLICY")
+
+# The index of any weights, a variant's (model.safetensors.index.fp16.json) too.
+_INDEX = re.compile(r"\.index(\.[\w-]+)?\.json$")
 
 # Files that the output has its own of, and files that speak of other weights than those written.
 _OWN_FILES = ("README.md", "config.json", "solar_upscale.json", "layer_map.svg")
@@ -265,7 +269,10 @@ def _open_shard(source: Source, file: SourceFile) -> Shard:
         return read_shard(file.name, file.nbytes, lambda start, stop: source.read(file.name, start, stop))
     path = source.local_path(file.name)
     if path is None:
-        raise UnsupportedError(f"{file.name}: a torch file cannot be streamed; leave --stream out")
+        raise UnsupportedError(
+            f"{file.name}: a torch file has no header to be read alone, and cannot be streamed; run `hf download "
+            f"{source.name}` first, or upscale without --stream, which downloads it"
+        )
     from solar_upscale.torch_file import read_torch_file
 
     return read_torch_file(Path(path), file.name)
@@ -323,7 +330,7 @@ def _reason_to_leave(name: str) -> str | None:
     path = PurePosixPath(name)
     if not _stays_inside(name):
         return "a name that not every file system can hold"
-    if name.endswith(".index.json") or path.name.endswith(_OTHER_WEIGHTS):
+    if _INDEX.search(name) or path.name.endswith(_OTHER_WEIGHTS):
         return "weights that are not read"
     if len(path.parts) > 1 and (path.parts[0] in _OTHER_FOLDERS or path.parts[0].startswith("checkpoint-")):
         return "belongs to weights that are not read"

@@ -7,12 +7,14 @@ which the Hub can say no. What is asked for is in hub_source.py and push.py.
 
 import json
 import logging
+import math
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from solar_upscale.errors import HubError
@@ -20,18 +22,34 @@ from solar_upscale.errors import HubError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["LIBRARY", "Patience", "hub_errors", "patiently", "quiet_token", "side_by_side"]
+__all__ = [
+    "LIBRARY",
+    "Patience",
+    "check_token",
+    "connection_errors",
+    "hub_errors",
+    "patiently",
+    "public",
+    "quiet_token",
+    "same_origin",
+    "side_by_side",
+]
 
 LIBRARY = "solar-upscale"
 """The name that requests carry in their User-Agent."""
 
 TRIES = 6
+CLIENT_TRIES = 2
+"""Where the client itself tries each request six times."""
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 16.0
 LONGEST_RETRY_AFTER = 300
 
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
+_RUN_OUT_STATUS = (400, 401, 403, 410)
+"""What storage says to an address whose signature has run out; the next try asks the Hub for a new one."""
 _TOKEN = re.compile(r"hf_\w+|(?<=Bearer )\S+", re.IGNORECASE)
+_USERINFO = re.compile(r"(?<=://)[^/\s@]*@")
 
 _LOG_IN = "log in with `hf auth login` or pass --token"
 _NO_SUCH_MODEL = {
@@ -49,8 +67,9 @@ _Item = TypeVar("_Item")
 class Patience:
     """Counts tries of one request and waits between them, as long as the Hub asks for."""
 
-    def __init__(self, what: str, *, sleep: Callable[[float], object] | None = None) -> None:
+    def __init__(self, what: str, *, tries: int = TRIES, sleep: Callable[[float], object] | None = None) -> None:
         self._what = what
+        self._most = tries
         self._sleep = sleep or time.sleep
         self._tries = 0
 
@@ -58,7 +77,7 @@ class Patience:
         """Wait before another try, telling so; raise ``error`` where another try would not help or was the last."""
         seconds = _retry_after(error)
         self._tries += 1
-        if seconds is None or self._tries >= TRIES:
+        if seconds is None or self._tries >= self._most:
             raise error
         seconds = max(seconds, min(FIRST_WAIT * 2 ** (self._tries - 1), LONGEST_WAIT))
         _log.warning("%s: %s; trying again in %.0f s", self._what, _reason(error), seconds)
@@ -69,9 +88,9 @@ class Patience:
         self._tries = 0
 
 
-def patiently(what: str, call: Callable[[], _T]) -> _T:
+def patiently(what: str, call: Callable[[], _T], *, tries: int = TRIES) -> _T:
     """Return what ``call()`` returns, called again while the Hub is busy or out of reach for a moment."""
-    patience = Patience(what)
+    patience = Patience(what, tries=tries)
     kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError)  # the latter from the client's threads
     while True:
         try:
@@ -124,25 +143,52 @@ def hub_errors(repo_id: str, *, revision: str | None = None, writes: bool = Fals
         HubError: the Hub refused, or could not be reached; the client's exception is the ``__cause__``.
     """
     # An upload that fails in one of the client's threads, or in hf_xet, comes out as RuntimeError; an answer that it
-    # cannot make sense of, or a bad repo id, as ValueError; a full disk below the cache as OSError.
-    kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError, ValueError, OSError)
+    # cannot make sense of, or a bad repo id, as ValueError; an answer without what it takes for granted as KeyError and
+    # the like; a full disk below the cache as OSError.
+    odd = (ValueError, LookupError, TypeError, AttributeError)
+    kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError, *odd, OSError)
     try:
         yield
     except kinds as error:
         raise HubError(f"{repo_id}: {_told(_root(error), repo_id, revision, writes=writes)}") from error
 
 
+def check_token(token: str | bool | None) -> None:
+    """See that the token that will be sent is one that can be: what an HTTP library says of any other shows it.
+
+    Raises:
+        HubError: it is not.
+    """
+    from huggingface_hub import get_token
+
+    sent = token if isinstance(token, str) else None if token is False else get_token()
+    if sent is not None and re.fullmatch(r"[\x21-\x7e]+", sent) is None:
+        raise HubError(f"the token holds a blank or another character that no token has; {_LOG_IN}")
+
+
 def quiet_token(text: str) -> str:
     """``text`` with anything that looks like a token taken out: an answer may quote what it was sent."""
-    return _TOKEN.sub("[token]", text)
+    return _TOKEN.sub("[token]", public(text))
+
+
+def public(url: str) -> str:
+    """A text without the name and password that its addresses may carry."""
+    return _USERINFO.sub("", url)
+
+
+def same_origin(url: Any, other: Any) -> bool:
+    """Whether two addresses of the client's HTTP library have the same scheme, host and port."""
+    return (url.scheme, url.host, url.port) == (other.scheme, other.host, other.port)
 
 
 def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: bool) -> str:
     """What happened, and what to do, in words that need no knowledge of HTTP."""
     from huggingface_hub import constants, errors
 
-    page = f"{constants.ENDPOINT}/{repo_id}"
-    said = _line(str(error)) or type(error).__name__
+    endpoint = public(constants.ENDPOINT)
+    page = f"{endpoint}/{repo_id}"
+    said = _line(str(error), _sent_token(error)) or type(error).__name__
+    lacking = f"the answer is not one that the client understands ({type(error).__name__}: {said}); update it, or run"
     by_status = _told_by_status(error, writes=writes) if isinstance(error, errors.HfHubHTTPError) else ""
     words: tuple[tuple[type[BaseException], str], ...] = (
         (errors.GatedRepoError, f"access is restricted; ask for it on {page}, then {_LOG_IN}"),
@@ -156,8 +202,11 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
         (errors.HfHubHTTPError, by_status),
         (json.JSONDecodeError, f"the answer is not JSON ({said}); run the same command again later"),
         (ValueError, said),
+        (LookupError, f"{lacking} the same command again later"),
+        (TypeError, f"{lacking} the same command again later"),
+        (AttributeError, f"{lacking} the same command again later"),
         (OSError, said),
-        (connection_errors()[0], f"cannot reach {constants.ENDPOINT} ({said}); check the connection"),
+        (connection_errors()[0], f"cannot reach {endpoint} ({said}); check the connection"),
     )
     otherwise = f"the transfer failed ({said}); run the same command again to go on"
     return next((text for kind, text in words if isinstance(error, kind)), otherwise)
@@ -165,15 +214,17 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
 
 def _told_by_status(error: Any, *, writes: bool) -> str:
     status = error.response.status_code
-    said = _line(error.server_message or "")
+    said = _line(error.server_message or "", _sent_token(error))
     because = f" ({said})" if said else ""
-    sent_token = "authorization" in error.response.request.headers
+    sent_token = bool(_sent_token(error))
     asked = _asked_to_wait(error)
     when = f"in {asked} s" if asked else "later"
     known = {
         401: f"{'the token is invalid or has expired' if sent_token else 'not logged in'}; {_LOG_IN}",
         403: f"no right to write there{because}; use a token that may" if writes else f"access is denied{because}",
+        409: f"something else is there or under way{because}; run the same command again",
         412: "the branch moved meanwhile, and nothing was changed; run the same command again",
+        413: f"too large for the Hub{because}",
         429: f"rate limit reached; run the same command again {when}, and {_LOG_IN} for a higher one",
     }
     if status >= 500:
@@ -190,6 +241,15 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
+def _sent_token(error: BaseException) -> str:
+    """The token that the first request for this answer carried, whatever it looks like; or nothing."""
+    response = getattr(error, "response", None)
+    if response is None:
+        return ""
+    first = response.history[0] if response.history else response
+    return str(first.request.headers.get("authorization", "")).removeprefix("Bearer ")
+
+
 def _status(error: BaseException) -> int | None:
     response = getattr(error, "response", None)
     return None if response is None else int(response.status_code)
@@ -204,20 +264,34 @@ def _retry_after(error: Exception) -> float | None:
         return None  # the client has tried as often as it does, or may not
     if not isinstance(root, HfHubHTTPError):
         return 0.0 if isinstance(root, connection_errors()) else None
-    if _status(root) not in _TRANSIENT_STATUS:
+    if _status(root) not in _TRANSIENT_STATUS and not _has_run_out(root):
         return None
     seconds = _asked_to_wait(root)
     return None if seconds > LONGEST_RETRY_AFTER else float(seconds)
+
+
+def _has_run_out(error: Any) -> bool:
+    """Whether it is not the Hub that refuses, but storage that it had given an address of."""
+    from huggingface_hub import constants
+
+    response = error.response
+    url = response.request.url
+    elsewhere = not same_origin(url, url.join(constants.ENDPOINT))
+    return elsewhere and response.status_code in _RUN_OUT_STATUS and "X-Error-Code" not in response.headers
 
 
 def _asked_to_wait(error: Any) -> int:
     """Seconds that a refusal asks to wait before another try; 0 if it does not say."""
     headers = error.response.headers
     limit = headers.get("RateLimit", "") if error.response.status_code == 429 else ""
-    found = re.fullmatch(r"\s*(\d{1,6})\s*", headers.get("Retry-After", "")) or re.search(
-        r";\s*t\s*=\s*(\d{1,6})", limit
-    )
-    return int(found[1]) if found else 0
+    after = headers.get("Retry-After", "").strip()
+    found = re.fullmatch(r"(\d{1,6})", after) or re.search(r";\s*t\s*=\s*(\d{1,6})", limit)
+    if found:
+        return int(found[1])
+    try:
+        return max(0, math.ceil(parsedate_to_datetime(after).timestamp() - time.time()))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _reason(error: Exception) -> str:
@@ -228,6 +302,8 @@ def _reason(error: Exception) -> str:
     return f"the Hub answered {status}" if status else _line(str(root)) or type(root).__name__
 
 
-def _line(text: str) -> str:
+def _line(text: str, token: str = "") -> str:
     """A text of any length as one line of at most 200 characters, tokens taken out."""
+    if token:
+        text = text.replace(token, "[token]")
     return quiet_token(" ".join(text.split()))[:200]

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from solar_upscale.errors import CheckpointError, printable
 
-__all__ = ["STREAM_NBYTES", "FolderSource", "Source", "SourceFile"]
+__all__ = ["MAX_FILES", "STREAM_NBYTES", "FolderSource", "Source", "SourceFile", "read_local"]
 
 # The size of one chunk of a stream, in bytes. Larger ones are slower: the C library maps new memory for each, and what
 # is read is out of the processor's cache before it is used.
@@ -109,17 +109,7 @@ class FolderSource:
         Raises:
             CheckpointError: the file cannot be opened, leaves the folder, or ends before ``stop``.
         """
-        try:
-            with self.local_path(filename).open("rb", buffering=0) as file:
-                file.seek(start)
-                while start < stop:
-                    chunk = file.read(min(STREAM_NBYTES, stop - start))
-                    if not chunk:
-                        raise CheckpointError(f"{filename}: ends at byte {start}; expected {stop} bytes or more")
-                    start += len(chunk)
-                    yield chunk
-        except OSError as error:
-            raise CheckpointError(f"{filename}: cannot be read: {error.strerror or error}") from error
+        return read_local(self.local_path(filename), filename, start, stop)
 
     def local_path(self, filename: str) -> Path:
         """The file itself.
@@ -139,6 +129,25 @@ class FolderSource:
         if real.exists() and not real.is_file():
             raise CheckpointError(f"{filename}: is not a regular file")
         return path
+
+
+def read_local(path: Path, name: str, start: int, stop: int) -> Iterator[bytes]:
+    """The bytes [start, stop) of a local file, in chunks of at most STREAM_NBYTES; ``name`` is what messages call it.
+
+    Raises:
+        CheckpointError: the file cannot be read, or ends before ``stop``.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            while start < stop:
+                chunk = file.read(min(STREAM_NBYTES, stop - start))
+                if not chunk:
+                    raise CheckpointError(f"{name}: ends at byte {start}; expected {stop} bytes or more")
+                start += len(chunk)
+                yield chunk
+    except OSError as error:
+        raise CheckpointError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
 def _is_shared_blob(path: Path, cache: Path) -> bool:

@@ -2,21 +2,18 @@
 
 While bytes pass from the source to the shards, each range that the plan uses is hashed; once a shard has its name it is
 read back, and every tensor must have the hash of what the source gave for it. Where the source is a local file, its
-bytes are compared instead. Where all of a streamed file was needed, its own hash must be the one that the Hub lists;
-where the pattern drops some of it, what vouches for the rest is the connection, and that the answers named the right
-range of the right content (hub_source.py). A whole output at once is verify.py.
+bytes are compared instead. That what arrives is what the Hub lists is hub_source/; a whole output at once is verify.py.
 """
 
 import hashlib
 import json
-import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO
 
 from solar_upscale.errors import CheckpointError
 from solar_upscale.plan import Piece, ShardPlan, UpscalePlan, WriteItem
@@ -28,7 +25,6 @@ __all__ = ["WITNESS_NAME", "Witness"]
 WITNESS_NAME = ".witness.jsonl"
 """Where the unfinished folder keeps the hashes, so that a run that was stopped need not fetch anything again."""
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _IN_MEMORY_NBYTES = 8 << 20
 
 _Key = tuple[str, int, int, str]  # a file, a range of it, and what is done to it
@@ -40,9 +36,7 @@ class Witness:
     def __init__(self, source: Source, plan: UpscalePlan) -> None:
         self._source = source
         self._uses = _uses(plan)
-        self._data_starts = {shard.filename: shard.data_start for shard in plan.source_shards}
         self._digests: dict[_Key, str] = {}
-        self._whole: dict[str, _Whole] = {}
         self._lock = threading.Lock()
         self._record: Path | None = None
         self._folder: str | None = None
@@ -72,11 +66,7 @@ class Witness:
         return self._source.local_path(filename)
 
     def stream(self, filename: str, start: int, stop: int) -> Iterator[bytes]:
-        """Bytes of the source; every range that the plan uses and that lies in them is hashed on the way.
-
-        Raises:
-            CheckpointError: the file's own hash is not the one that is listed; the last chunk is held back.
-        """
+        """Bytes of the source; every range that the plan uses and that lies in them is hashed on the way."""
         uses = self._uses.get(filename, ())
         waiting = [use for use in uses if start <= use.piece.start and use.piece.stop <= stop][::-1]
         active: list[_Passing] = []
@@ -91,8 +81,6 @@ class Witness:
                     if piece.stop <= end:
                         self._remember(passing)
                 active = [passing for passing in active if passing.use.piece.stop > end]
-                if filename in self._data_starts:
-                    self._hear_whole(filename, start, chunk)
                 yield chunk
                 start = end
 
@@ -162,32 +150,6 @@ class Witness:
             if self._record is not None:
                 with self._record.open("a", encoding="utf-8") as file:
                     file.writelines(json.dumps([*key, digest]) + "\n" for key, digest in digests.items())
-
-    def _hear_whole(self, filename: str, start: int, chunk: bytes) -> None:
-        """Hash a file as a whole as long as its bytes come in order, and compare when the last one has come."""
-        listed = self._source.files()[filename]
-        if not _SHA256.fullmatch(listed.state):
-            return
-        with self._lock:
-            whole = self._whole.get(filename)
-            if whole is None and start == self._data_starts[filename]:
-                whole = self._whole[filename] = _Whole(start)
-                whole.digest.update(self._source.read(filename, 0, start))
-            if whole is None or whole.place != start:
-                return
-            whole.digest.update(chunk)
-            whole.place += len(chunk)
-            found = whole.digest.hexdigest() if whole.place == listed.nbytes else listed.state
-        if found != listed.state:
-            raise CheckpointError(
-                f"{filename}: the bytes that came have sha256 {found}; expected {listed.state}; run the command again"
-            )
-
-
-@dataclass(slots=True)
-class _Whole:
-    place: int
-    digest: Any = field(default_factory=hashlib.sha256)
 
 
 @dataclass(frozen=True, slots=True)

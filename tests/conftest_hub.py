@@ -1,6 +1,7 @@
 """Fixtures that point the real client, in this process or another, at the loopback Hub. For tests/conftest.py."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +21,12 @@ TOKEN = "hf_" + "sEcReT" * 6
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub without Xet; waits of the client and of the package are cut to nothing and listed in ``waits``."""
-    with HubServer(tmp_path / "hub") as server:
+def hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub without Xet; waits of the client and of the package are cut to nothing and listed in ``waits``.
+
+    Given a parameter, it is one of the server's WAYS.
+    """
+    with HubServer(tmp_path / "hub", way=getattr(request, "param", "")) as server:
         yield from _serve(server, tmp_path, monkeypatch)
 
 
@@ -69,7 +73,7 @@ def _serve(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name, raising=False)
     server.waits = []
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=server.waits.append))
-    monkeypatch.setattr(solar_upscale.hub, "time", SimpleNamespace(sleep=server.waits.append))
+    monkeypatch.setattr(solar_upscale.hub, "time", SimpleNamespace(sleep=server.waits.append, time=time.time))
     monkeypatch.setattr(solar_upscale.hub, "FIRST_WAIT", 0.0)
     server.add_token(TOKEN, "me")
     yield server

@@ -2,11 +2,14 @@
 
 Two origins answer: the Hub itself, and a "CDN" on another port that large files are redirected to, and that refuses any
 request that carries a token. Every request is logged with its headers and its bytes in both directions. What is not
-here: accounts beyond a table of tokens, git itself, pagination. Nothing outside 127.0.0.1 is listened on or contacted.
+here: accounts beyond a table of tokens, and git itself. Nothing outside 127.0.0.1 is listened on or contacted.
+
+WAYS names what other servers may do otherwise, and still be such a Hub: a server is given one of them, or none.
 """
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import json
 import re
@@ -24,6 +27,27 @@ import yaml
 
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf", ".png")
 CHUNK_NBYTES = 1 << 20
+
+WAYS = {
+    "prefix": "the Hub is served below a path, as a mirror may be",
+    "paged": "a tree comes in pages of two entries",
+    "names only": "a model's page lists the names of its files, without sizes or hashes",
+    "no list": "a model's page lists no files",
+    "odd pointers": "a model's page tells of large files in another form than the client takes for granted",
+    "weak tags": "tags are weak, and a proxy has marked them",
+    "one tag": "there is no X-Linked-Etag and no X-Linked-Size",
+    "opaque tags": "the tags of large files, which the Hub sends itself, are no hashes",
+    "direct": "large files come from the Hub itself",
+    "two hops": "the Hub sends on within itself first, by a path alone",
+    "star": "the total size is not told with a range",
+    "short": "an answer holds at most 700 bytes of a range",
+    "chunked": "bodies are sent in chunks, their length untold",
+    "gzip": "answers in JSON are compressed",
+    "moved": "the repository has a new name, and the old one leads there",
+    "no commit": "a new repository has no commit, and no tree",
+    "no auth-check": "whether one may write cannot be asked",
+    "lower case": "names of headers are written in lower case",
+}
 
 
 @dataclass(frozen=True)
@@ -135,8 +159,10 @@ class Reply(Exception):  # noqa: N818 - an answer, carried as an exception out o
 class HubServer:
     """Repositories, tokens, faults and the log; a context manager that serves while it is open."""
 
-    def __init__(self, root: Path, *, xet: bool = False, multipart_nbytes: int | None = None) -> None:
+    def __init__(self, root: Path, *, xet: bool = False, way: str = "", multipart_nbytes: int | None = None) -> None:
+        assert way in ("", *WAYS)
         self.root = root
+        self.way = way
         self.xet = xet
         self.multipart_nbytes = multipart_nbytes
         self.tokens: dict[str, Account] = {}
@@ -144,6 +170,7 @@ class HubServer:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.waits: list[float] = []
+        self.ignored: set[str] = set()
         self.lock = threading.RLock()
         self.lfs = root / "lfs"
         self.cas = root / "cas"
@@ -177,7 +204,8 @@ class HubServer:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._servers[0].server_address[1]}"
+        prefix = "/mirror/hub" if self.way == "prefix" else ""
+        return f"http://127.0.0.1:{self._servers[0].server_address[1]}{prefix}"
 
     @property
     def cdn(self) -> str:
@@ -229,11 +257,15 @@ class HubServer:
         if isinstance(value, Blob):
             return value
         if isinstance(value, Sparse):
-            sha256 = hashlib.sha256(value.head + value.nbytes.to_bytes(8)).hexdigest()
-            path = self.lfs / sha256
-            with path.open("wb") as file:
+            path = self.lfs / "sparse"
+            with path.open("w+b") as file:
                 file.write(value.head)
                 file.truncate(value.nbytes)
+                file.seek(0)
+                # The true hash of what can be hashed in a moment; of larger files nobody can tell.
+                whole = hashlib.file_digest(file, "sha256") if value.nbytes <= 10**9 else hashlib.sha256(value.head)
+            sha256 = whole.hexdigest()
+            path = path.rename(self.lfs / sha256)
             return Blob(path, value.nbytes, sha256[:40], sha256)
         data = value if isinstance(value, bytes) else value.read_bytes()
         oid = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324 - git's
@@ -357,12 +389,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         hub = self.server.hub
         self.hub = hub
+        if hub.way == "prefix" and self.server.origin == "hub":
+            self.path = self.path.removeprefix("/mirror/hub") if self.path.startswith("/mirror/hub/") else "/outside"
         self.record = Request(self.server.origin, self.command, self.path, dict(self.headers.items()))
         with hub.lock:
             hub.requests.append(self.record)
         parts = urlsplit(self.path)
         self.query = parse_qs(parts.query)
         self.cut_after: int | None = None
+        self.chunked = False
         self.fault = hub.take_fault(self.record.line)
         try:
             if self.fault is not None:
@@ -418,18 +453,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         headers = dict(headers or {})
         headers.setdefault("Content-Type", "application/json")
+        if self.hub.way == "gzip" and body and "gzip" in self.headers.get("Accept-Encoding", ""):
+            body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
         headers.setdefault("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
+        self._send_headers(headers)
         if self.command != "HEAD":
             self._write(body)
+
+    def _send_headers(self, headers: Mapping[str, str]) -> None:
+        for name, value in headers.items():
+            self.send_header(name.lower() if self.hub.way == "lower case" else name, value)
+        self.end_headers()
 
     def _write(self, data: bytes) -> None:
         if self.cut_after is not None:
             data = data[: max(0, self.cut_after - self.record.sent)]
         self.record.sent += len(data)  # first: who has received it may ask at once how much it was
-        self.wfile.write(data)
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked and data else data)
         if self.cut_after is not None and self.record.sent >= self.cut_after:
             self.wfile.flush()
             raise ConnectionAbortedError
@@ -449,16 +489,20 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Reply(416, "range not satisfiable", **{"Content-Range": f"bytes */{blob.nbytes}"})
             if fault is not None and fault.garble_range:
                 start, stop = start + 1, stop + 1
-            status, extra = 206, {"Content-Range": f"bytes {start}-{stop - 1}/{blob.nbytes}"}
+            if self.hub.way == "short":
+                stop = min(stop, start + 700)
+            total = "*" if self.hub.way == "star" else blob.nbytes
+            status, extra = 206, {"Content-Range": f"bytes {start}-{stop - 1}/{total}"}
         fixed = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
         length = {"Content-Length": str(stop - start)}
         if fault is not None and fault.run_on:
             stop, length = min(stop + 1000, blob.nbytes), {"Connection": "close"}
+        self.chunked = self.hub.way == "chunked" and self.command != "HEAD"
+        if self.chunked:
+            length = {"Transfer-Encoding": "chunked"}
         self.record.status = status
         self.send_response(status)
-        for name, value in (length | fixed | extra | dict(headers)).items():
-            self.send_header(name, value)
-        self.end_headers()
+        self._send_headers(length | fixed | extra | dict(headers))
         if self.command == "HEAD":
             return
         with blob.path.open("rb") as file:
@@ -467,6 +511,8 @@ class _Handler(BaseHTTPRequestHandler):
                 data = file.read(min(CHUNK_NBYTES, stop - start))
                 self._write(data)
                 start += len(data)
+        if self.chunked:
+            self.wfile.write(b"0\r\n\r\n")
 
     # Who asks, and what for
 
@@ -501,6 +547,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, path: str) -> None:
         if self.server.origin == "cdn":
             return self._cdn(path)
+        if self.hub.way == "moved" and "/old/" in path:
+            raise Reply(307, "moved", Location=self.path.replace("/old/", "/org/"))
+        path = path.removeprefix("/inside") if self.hub.way == "two hops" else path
         for method, pattern, name in _ROUTES:
             found = re.fullmatch(pattern, path)
             if found and (self.command in method.split("|")):
@@ -538,25 +587,33 @@ class _Handler(BaseHTTPRequestHandler):
 
     def info(self, repo: str, rev: str = "") -> None:
         found = self._repo(repo)
+        if not found.commits:
+            return self._send_json({"id": repo, "private": found.private})
         commit = self._commit(found, rev or "main")
-        detailed = "blobs" in self.query
+        detailed = "blobs" in self.query and self.hub.way != "names only"
         siblings = []
         for name, blob in commit.files.items():
             item: dict[str, Any] = {"rfilename": name}
             if detailed:
-                item |= {"size": blob.nbytes, "blobId": blob.oid} | ({"lfs": blob.lfs} if blob.sha256 else {})
+                lfs = {"oid": blob.sha256} if self.hub.way == "odd pointers" else blob.lfs
+                item |= {"size": blob.nbytes, "blobId": blob.oid} | ({"lfs": lfs} if blob.sha256 else {})
             siblings.append(item)
         gated = "manual" if found.gated else False
-        self._send_json(
-            {"id": repo, "sha": commit.sha, "private": found.private, "gated": gated, "siblings": siblings, "tags": []}
-        )
+        listed = {} if self.hub.way == "no list" else {"siblings": siblings, "tags": []}
+        answer = {"id": repo, "sha": commit.sha, "private": found.private, "gated": gated, **listed}
+        return self._send_json(answer)
 
     def tree(self, repo: str, rev: str, folder: str = "") -> None:
         commit = self._commit(self._repo(repo, content=True), rev)
         inside = {name: blob for name, blob in commit.files.items() if name.startswith(f"{folder}/" if folder else "")}
         if folder and not inside:
             raise Reply(404, f"{folder} does not exist", "EntryNotFound")
-        self._send_json([_item(name, blob) for name, blob in inside.items()])
+        items = [_item(name, blob) for name, blob in inside.items()]
+        at = int(self.query.get("cursor", ["0"])[0])
+        if self.hub.way != "paged" or at + 2 >= len(items):
+            return self._send_json(items[at:])
+        link = f"{self.hub.endpoint}{urlsplit(self.path).path}?recursive=true&cursor={at + 2}"
+        return self._send(200, json.dumps(items[at : at + 2]).encode(), {"Link": f'<{link}>; rel="next"'})
 
     def paths_info(self, repo: str, rev: str) -> None:
         commit = self._commit(self._repo(repo, content=True), rev)
@@ -564,6 +621,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json([_item(name, commit.files[name]) for name in names if name in commit.files])
 
     def auth_check(self, repo: str, write: str = "") -> None:
+        if self.hub.way == "no auth-check":
+            raise Reply(404, "Not Found")
         self._repo(repo, write=bool(write), content=True)
         self._send_json({})
 
@@ -598,9 +657,17 @@ class _Handler(BaseHTTPRequestHandler):
         blob = commit.files.get(name)
         if blob is None:
             raise Reply(404, "Entry not found", "EntryNotFound", **common)
+        if self.hub.way == "two hops" and not self.path.startswith("/inside"):
+            return self._send(307, b"", common | {"Location": f"/inside{self.path}"})
+        tag = f'W/"{blob.etag}-gzip"' if self.hub.way == "weak tags" else f'"{blob.etag}"'
         if blob.sha256 is None:
-            return self._send_file(blob, common | {"ETag": f'"{blob.etag}"'})
-        common |= {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.nbytes), "ETag": f'"{blob.sha256}"'}
+            return self._send_file(blob, common | {"ETag": tag})
+        if self.hub.way in ("direct", "opaque tags"):
+            return self._send_file(
+                blob, common | {"ETag": f'"5f-{blob.oid[:6]}"' if self.hub.way == "opaque tags" else tag}
+            )
+        linked = {"X-Linked-Etag": tag, "X-Linked-Size": str(blob.nbytes)}
+        common |= {"ETag": tag} | ({} if self.hub.way == "one tag" else linked)
         if blob.xet_hash is not None and self.hub.xet:
             link = f"{self.hub.endpoint}/api/models/{repo}/xet-read-token/{commit.sha}"
             common |= {"X-Xet-Hash": blob.xet_hash, "Link": f'<{link}>; rel="xet-auth"'}
@@ -624,7 +691,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(409, json.dumps(body).encode())
             private = wanted.get("visibility") == "private" or wanted.get("private") is True
             self.hub.repos[repo_id] = Repo(repo_id, private=private)
-            self.hub.commit(repo_id, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+            if self.hub.way != "no commit":
+                self.hub.commit(repo_id, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
         return self._send_json({"url": url, "name": repo_id, "id": repo_id})
 
     def validate_yaml(self) -> None:
@@ -640,15 +708,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def preupload(self, repo: str, rev: str) -> None:
         found = self._repo(repo, write="create_pr" not in self.query)
-        commit = self._commit(found, rev)
+        held = self._commit(found, rev).files if found.commits else {}
         self._send_json(
             {
                 "files": [
                     {
                         "path": file["path"],
                         "uploadMode": "lfs" if file["path"].endswith(LFS_SUFFIXES) else "regular",
-                        "shouldIgnore": False,
-                        **({"oid": commit.files[file["path"]].etag} if file["path"] in commit.files else {}),
+                        "shouldIgnore": file["path"] in self.hub.ignored,
+                        **({"oid": held[file["path"]].etag} if file["path"] in held else {}),
                     }
                     for file in self._json()["files"]
                 ]
@@ -713,7 +781,7 @@ class _Handler(BaseHTTPRequestHandler):
         lines = [json.loads(line) for line in b"".join(self._body()).splitlines()]
         header = lines[0]["value"]
         with self.hub.lock:
-            commit = self._commit(found, rev)
+            commit = self._commit(found, rev) if found.commits else Commit("", None, "", {})
             if header.get("parentCommit") not in (None, commit.sha):
                 raise Reply(412, "A commit has happened since. Please refresh and try again.")
             files, deleted = self._operations(lines[1:], commit)

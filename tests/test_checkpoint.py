@@ -362,7 +362,9 @@ def test_too_many_tensors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_streamed_torch_file_is_refused_with_the_next_step(tmp_path: Path) -> None:
     source = headers_only({"a.safetensors": tensors_in_order([("a", "U8", (1,))])}, MISTRAL)
     source.contents = {"config.json": source.contents["config.json"], "pytorch_model.bin": b"x" * 100}
-    with pytest.raises(UnsupportedError, match=r"cannot be streamed; leave --stream out"):
+    with pytest.raises(
+        UnsupportedError, match=r"cannot be streamed; run `hf download \S+` first, or upscale without --stream"
+    ):
         open_checkpoint(source)
 
 

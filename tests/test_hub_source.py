@@ -14,9 +14,8 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_downl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from solar_upscale import hub_source
 from solar_upscale.errors import CheckpointError, HubError
-from solar_upscale.hub_source import HubSource, open_source
+from solar_upscale.hub_source import HubSource, open_source, ranges
 from solar_upscale.source import FolderSource
 
 SHARD = "model-00001-of-00002.safetensors"
@@ -30,8 +29,7 @@ def opened(text: str = "org/model", **how: object) -> HubSource:
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_source, "_WINDOW_NBYTES", 1000)
-    monkeypatch.setattr(hub_source, "_CHUNK_NBYTES", 300)
+    monkeypatch.setattr(ranges, "_WINDOW_NBYTES", 1000)
 
 
 # What is read

@@ -1,37 +1,30 @@
-"""Publish a finished folder on the Hub, or shard by shard while it is being made.
-
-Large files go ahead, one by one; the one commit that makes them visible comes last and names the commit that it
-stands on, so nothing half-published is ever on a branch. What is uploaded ahead is kept by the Hub without being
-visible: a push that was stopped sends it no second time. What a checkpoint must hold is checkpoint.py, whether its
-bytes are right is verify.py.
-"""
+"""A publication in progress: large files are sent ahead, one by one, and one commit makes everything visible."""
 
 import hashlib
 import json
-import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solar_upscale import __version__
-from solar_upscale.checkpoint import open_checkpoint
-from solar_upscale.errors import CheckpointError, HubError, OutputError
-from solar_upscale.hub import LIBRARY, hub_errors, patiently
+from solar_upscale.errors import HubError, OutputError
+from solar_upscale.hub import CLIENT_TRIES, LIBRARY, check_token, hub_errors, patiently, public
+from solar_upscale.push.record import SentFile, load_record, save_record
 from solar_upscale.source import FolderSource
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
-__all__ = ["RECORD_NAME", "Publication", "SentFile", "push_folder"]
-
-RECORD_NAME = ".published.json"
-"""Where an unfinished folder keeps what was uploaded of it."""
+__all__ = ["WEIGHT_SUFFIXES", "Publication"]
 
 DEFAULT_MESSAGE = "Upload model with solar-upscale"
 
-_WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_NOT_KNOWN = (404, 405, 501)
+"""What a Hub that cannot be asked about rights may say to the question; the upload will tell."""
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _OUR_WEIGHTS = re.compile(
     r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
     r"|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json"
@@ -40,52 +33,10 @@ _OUR_WEIGHTS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class SentFile:
-    """A file that the Hub holds: its size in bytes and its hash."""
-
-    nbytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class _RemoteFile:
     nbytes: int
     blob_id: str
     sha256: str | None
-
-
-def push_folder(
-    folder: Path,
-    repo_id: str,
-    *,
-    token: str | bool | None = None,
-    private: bool = False,
-    revision: str | None = None,
-    create_pr: bool = False,
-    commit_message: str | None = None,
-) -> str:
-    """Publish a finished checkpoint folder; return the page where it can be seen.
-
-    Args:
-        folder: The checkpoint; hidden files are not published.
-        repo_id: USER/NAME; made if it does not exist.
-        token: As the client takes it: a token, None for the one that is logged in.
-        private: Make the repository private; refused if it exists and is public.
-        revision: The branch to write, made from main if it does not exist; main by default.
-        create_pr: Open a pull request instead of writing to the branch.
-        commit_message: The first line of the commit.
-
-    Raises:
-        OutputError: the folder is not a finished checkpoint.
-        HubError: the Hub refused or could not be reached; nothing became visible.
-    """
-    _check_finished(folder)
-    publication = Publication(repo_id, token=token, private=private, revision=revision, create_pr=create_pr)
-    source = FolderSource(folder)
-    for name in sorted(source.files()):
-        if name.endswith(_WEIGHT_SUFFIXES):
-            publication.send(source.local_path(name), name)
-    return publication.finish(folder, commit_message=commit_message)
 
 
 class Publication:
@@ -119,9 +70,10 @@ class Publication:
         self._record = record
         self._operations: dict[str, CommitOperationAdd] = {}
         with hub_errors(repo_id, revision=revision, writes=True):
+            check_token(token)
             self.repo_id = self._make_repository(private=private)
             self._parent, self._remote = patiently(repo_id, self._look)
-        self.sent: dict[str, SentFile] = self._recall()
+        self.sent: dict[str, SentFile] = {} if record is None else load_record(record, self._endpoint, self.repo_id)
 
     def send(self, path: Path, name: str) -> SentFile:
         """Upload a finished file ahead of the commit, unless the Hub has it already; return what it holds.
@@ -140,6 +92,7 @@ class Publication:
                     lambda: self._api.preupload_lfs_files(
                         self.repo_id, [operation], revision=self._revision, create_pr=self._create_pr
                     ),
+                    tries=CLIENT_TRIES,
                 )
                 if operation.path_or_fileobj != b"":  # the client lets go of what it has uploaded
                     raise HubError(
@@ -149,7 +102,8 @@ class Publication:
                 self._operations[name] = operation
                 sha256 = operation.upload_info.sha256.hex()
         self.sent[name] = SentFile(path.stat().st_size, sha256)
-        self._write_record()
+        if self._record is not None:
+            save_record(self._record, self._endpoint, self.repo_id, self.sent)
         return self.sent[name]
 
     def finish(self, folder: Path, *, commit_message: str | None = None) -> str:
@@ -174,10 +128,16 @@ class Publication:
         """
         import inspect
 
+        from huggingface_hub.errors import HfHubHTTPError as Refusal
+
         asks = "write" in inspect.signature(self._api.auth_check).parameters  # clients before 1.4 cannot
         if asks and not self._create_pr:  # anybody may open a pull request
             with hub_errors(self.repo_id, revision=self._revision, writes=True):
-                patiently(self.repo_id, lambda: self._api.auth_check(self.repo_id, write=True))
+                try:
+                    patiently(self.repo_id, lambda: self._api.auth_check(self.repo_id, write=True))
+                except Refusal as error:
+                    if error.response.status_code not in _NOT_KNOWN or "X-Error-Code" in error.response.headers:
+                        raise
 
     def moved_to(self, folder: Path) -> "Publication":
         """The same publication, whose record is in ``folder`` now."""
@@ -187,9 +147,13 @@ class Publication:
     # The repository
 
     @property
+    def _endpoint(self) -> str:
+        return public(self._api.endpoint)
+
+    @property
     def url(self) -> str:
         """The page of the branch."""
-        page = f"{self._api.endpoint}/{self.repo_id}"
+        page = f"{self._endpoint}/{self.repo_id}"
         return page if self._revision is None else f"{page}/tree/{self._revision}"
 
     def _make_repository(self, *, private: bool) -> str:
@@ -198,21 +162,25 @@ class Publication:
         repo_id = made.repo_id
         if private and not patiently(repo_id, lambda: self._api.model_info(repo_id)).private:
             raise HubError(
-                f"{repo_id}: exists and is public; make it private on {made}/settings, or leave --private out"
+                f"{repo_id}: exists and is public; make it private on {public(made)}/settings, or leave --private out"
             )
         branch = self._revision
         if branch is not None and not self._create_pr and not branch.startswith("refs/"):
             patiently(repo_id, lambda: self._api.create_branch(repo_id, branch=branch, exist_ok=True))
         return repo_id
 
-    def _look(self) -> tuple[str, dict[str, _RemoteFile]]:
-        """The newest commit of the branch, and its files."""
+    def _look(self) -> tuple[str | None, dict[str, _RemoteFile]]:
+        """The newest commit of the branch, None where there is none yet, and its files."""
+        from huggingface_hub.errors import EntryNotFoundError
         from huggingface_hub.hf_api import RepoFile
 
         commit = self._api.model_info(self.repo_id, revision=self._revision).sha
         if commit is None:
-            raise HubError(f"{self.repo_id}: the branch has no commit yet; add a file on its page, and try again")
-        entries = self._api.list_repo_tree(self.repo_id, recursive=True, revision=commit)
+            return None, {}
+        try:
+            entries = list(self._api.list_repo_tree(self.repo_id, recursive=True, revision=commit))
+        except EntryNotFoundError:  # a commit without any file
+            entries = []
         return commit, {
             entry.path: _RemoteFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
             for entry in entries
@@ -238,17 +206,37 @@ class Publication:
                 parent_commit=self._parent,
             )
 
+        patiently(self.repo_id, lambda: self._refuse_ignored(operations), tries=CLIENT_TRIES)
         try:
             # A pull request is asked for once: were only the answer lost, asking again would open a second one.
             info = commit() if self._create_pr else patiently(self.repo_id, commit)
-        except Refusal as error:
-            if error.response.status_code != 412:
+        except (Refusal, LookupError, TypeError, ValueError) as error:
+            # Either it had come through, and its answer had not, or not in a form that the client knows; or it did not.
+            if isinstance(error, Refusal) and error.response.status_code not in (409, 412):
                 raise self._explained(error) from error
             self._parent, self._remote = patiently(self.repo_id, self._look)
             if self._to_do(folder, names):
                 raise
-            return self.url  # the commit had come through, and its answer had not
+            return self.url
         return str(info.pr_url or self.url)
+
+    def _refuse_ignored(self, operations: "list[CommitOperationAdd | CommitOperationDelete]") -> None:
+        """Upload what is large and is not there yet, and see that the Hub leaves no file out of the commit.
+
+        The client would leave out, without a word, what the repository's .gitignore names: a model without its config.
+        """
+        from huggingface_hub import CommitOperationAdd
+
+        additions = [each for each in operations if isinstance(each, CommitOperationAdd)]
+        self._api.preupload_lfs_files(
+            self.repo_id, additions, revision=self._revision, create_pr=self._create_pr, free_memory=False
+        )
+        ignored = [each.path_in_repo for each in additions if getattr(each, "_should_ignore", False)]
+        if ignored:
+            raise HubError(
+                f"{self.repo_id}: the repository's .gitignore would leave out {', '.join(ignored[:3])}; change it "
+                "there, and run the same command again"
+            )
 
     def _explained(self, error: "HfHubHTTPError") -> Exception:
         """The error, or what it means when files were to be committed that are gone from this machine."""
@@ -281,43 +269,10 @@ class Publication:
                 operations.append(CommitOperationAdd(name, path))
         return operations
 
-    # What was sent
-
     def _remote_hash(self, path: Path, name: str) -> str | None:
         """The hash of a file that the branch holds in just this state, or None."""
         remote = self._remote.get(name)
         return remote.sha256 if remote is not None and _is_same(path, remote) else None
-
-    def _recall(self) -> dict[str, SentFile]:
-        """What an earlier run has sent to this repository."""
-        if self._record is None or not self._record.exists():
-            return {}
-        try:
-            kept = json.loads(self._record.read_bytes())
-            if (kept["endpoint"], kept["repo_id"]) != (self._api.endpoint, self.repo_id):
-                return {}
-            return {
-                str(name): SentFile(int(file["nbytes"]), str(file["sha256"])) for name, file in kept["files"].items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OutputError(
-                f"{self._record}: not a record of this program; remove it to send everything again"
-            ) from error
-
-    def _write_record(self) -> None:
-        if self._record is None:
-            return
-        files = {name: asdict(file) for name, file in sorted(self.sent.items())}
-        text = json.dumps({"endpoint": self._api.endpoint, "repo_id": self.repo_id, "files": files}, indent=1)
-        temporary = self._record.with_name(f"{self._record.name}.new")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._record)
-        except OSError as error:
-            raise OutputError(f"{self._record}: cannot be written: {error.strerror or error}") from error
 
 
 def _uploaded(name: str, sent: SentFile) -> "CommitOperationAdd":
@@ -359,19 +314,6 @@ def _hash_file(path: Path, digest: Any) -> str:
     return str(digest.hexdigest())
 
 
-def _check_finished(folder: Path) -> None:
-    """Headers, index and config of the folder make a checkpoint, and nothing in it is unfinished."""
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: no such folder")
-    for name in (folder.resolve().name, *FolderSource(folder).files()):
-        if name.endswith(".incomplete") or ".incomplete/" in name:
-            raise OutputError(f"{folder}: {name} is unfinished; run the command that makes it again, then publish")
-    try:
-        open_checkpoint(FolderSource(folder))
-    except CheckpointError as error:
-        raise OutputError(f"{folder}: not a finished checkpoint: {error}") from error
-
-
 def _check_complete(folder: Path, names: set[str]) -> None:
     """Config, and every weight file that the index names, are there or sent."""
     index = folder / "model.safetensors.index.json"
@@ -381,5 +323,5 @@ def _check_complete(folder: Path, names: set[str]) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{index}: not an index of weights") from error
     missing = sorted(needed - names)
-    if missing or not any(name.endswith(_WEIGHT_SUFFIXES) for name in names):
+    if missing or not any(name.endswith(WEIGHT_SUFFIXES) for name in names):
         raise OutputError(f"{folder}: not a finished checkpoint: {', '.join(missing[:3]) or 'weights'} missing")

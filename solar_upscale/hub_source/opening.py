@@ -1,0 +1,102 @@
+"""From a text to a source: which folder or which commit of which model it stands for."""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from solar_upscale import __version__
+from solar_upscale.errors import CheckpointError, HubError
+from solar_upscale.hub import LIBRARY, check_token, connection_errors, hub_errors, patiently
+from solar_upscale.hub_source.listing import list_files
+from solar_upscale.hub_source.model import HubSource, Mode
+from solar_upscale.source import FolderSource, Source
+
+__all__ = ["open_source"]
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def open_source(
+    text: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    stream: bool = False,
+    headers_only: bool = False,
+) -> Source:
+    """The source that ``text`` names: a folder if there is one of that name, else a model on the Hub.
+
+    Args:
+        text: A path or a repo id.
+        revision: Branch, tag or commit of a model on the Hub.
+        token: As the client takes it: a token, None for the one that is logged in, False for none.
+        cache_dir: The Hub cache to use instead of the usual one.
+        local_files_only: Use the cache and ask nobody.
+        stream: Read weights by ranges, so that no copy of them lands on disk.
+        headers_only: Nothing but headers and small files will be read.
+
+    Raises:
+        CheckpointError: the text is neither a folder nor a repo id, or the repository is not a model.
+        HubError: the Hub refused or could not be reached.
+    """
+    folder = Path(text).expanduser()
+    if text and folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{text}: a folder has no revisions; leave --revision out")
+        return FolderSource(folder)
+    if text.startswith((".", "/", "~")) or not text or text.count("/") > 1 or "\\" in text or folder.exists():
+        raise CheckpointError(f"{text}: no such folder; expected a folder with a checkpoint, or a model id USER/NAME")
+    mode: Mode = "headers" if headers_only else "stream" if stream else "download"
+    cache = Path(cache_dir).expanduser() if cache_dir is not None else None
+    with hub_errors(text, revision=revision):
+        check_token(token)
+        config = _find_config(text, revision, token, cache, local_files_only=local_files_only)
+        commit = config.parent.name
+        if not _COMMIT.fullmatch(commit):
+            raise HubError(f"{text}: the Hub names a commit that is none: {commit}")
+        listing = list_files(text, commit, token, config.parent, local_files_only=local_files_only)
+    return HubSource(text, commit, listing, mode, token, cache, local_files_only)
+
+
+def _find_config(
+    repo_id: str, revision: str | None, token: str | bool | None, cache: Path | None, *, local_files_only: bool
+) -> Path:
+    """The cached config.json, whose folder is named after the commit that ``revision`` stands for now.
+
+    Asking for it is how the client resolves a revision: by the Hub, or by what the cache remembers when the Hub cannot
+    be asked, and it remembers this answer.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    def find(*, local_files_only: bool) -> str:
+        return hf_hub_download(
+            repo_id,
+            "config.json",
+            revision=revision,
+            token=token,
+            cache_dir=cache,
+            local_files_only=local_files_only,
+            library_name=LIBRARY,
+            library_version=__version__,
+        )
+
+    try:
+        try:
+            found = patiently(repo_id, lambda: find(local_files_only=local_files_only))
+        except connection_errors() as error:
+            # The client looks into the cache by itself where nobody answers, but not where somebody hangs up.
+            if isinstance(error, HfHubHTTPError | LocalEntryNotFoundError):
+                raise
+            with suppress(LocalEntryNotFoundError):
+                return Path(find(local_files_only=True))
+            raise
+    except LocalEntryNotFoundError:
+        raise
+    except EntryNotFoundError as error:
+        raise CheckpointError(f"{repo_id}: no config.json; expected a checkpoint that transformers can load") from error
+    except HFValidationError as error:
+        raise CheckpointError(f"{repo_id}: neither a folder nor a model id USER/NAME") from error
+    return Path(found)
