@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING, stream=sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
-    stopped = signal.getsignal(signal.SIGTERM)
+    stopped, level = signal.getsignal(signal.SIGTERM), logging.getLogger().level
     try:
         signal.signal(signal.SIGTERM, _raise_stopped)
         return _run(words)
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(UpscaleError(f"{where}{error.strerror or error}")), 1)
     finally:
         signal.signal(signal.SIGTERM, stopped)
+        logging.getLogger().setLevel(level)
 
 
 class _Stopped(BaseException):
