@@ -19,6 +19,10 @@ from solar_upscale.architecture import (
 )
 from solar_upscale.architecture.families import COMPOSITE, COUNTED
 from solar_upscale.architecture.fields import ROWS
+from solar_upscale.architecture.fields.attention import ATTENTION
+from solar_upscale.architecture.fields.encoders import ENCODERS
+from solar_upscale.architecture.fields.experts import EXPERTS
+from solar_upscale.architecture.fields.hybrids import HYBRIDS
 from solar_upscale.architecture.quantization import rewrite_module_lists
 from solar_upscale.errors import PatternError, UnsupportedError
 from solar_upscale.header import TensorInfo
@@ -288,6 +292,17 @@ def test_qwen3_next_keeps_kinds_and_carries_its_mtp_module():
     assert set(changed(config, tensors, range(8), drop_mtp=True).dropped) == set(tensors[-3:])
 
 
+def test_next_token_modules_beside_the_layers_are_no_text_decoder_and_can_be_dropped():
+    config = {"model_type": "ernie4_5_moe", "num_hidden_layers": 8, "num_nextn_predict_layers": 1}
+    beside = [*layers(1, prefix="model.mtp_block"), "model.mtp_emb_norm.0.weight", "model.mtp_linear_proj.0.weight"]
+    tensors = [*names(8, parts=SPARSE), *beside]
+    assert [stack.role for stack in find_stacks(tensors, config)] == ["decoder", "other"]
+    assert not changed(config, tensors, range(8)).dropped
+    change = changed(config, tensors, range(8), drop_mtp=True)
+    assert set(change.dropped) == set(beside)
+    assert change.config["num_nextn_predict_layers"] == 0
+
+
 def test_minimax_without_its_buffers_is_refused():
     config = {"model_type": "minimax", "num_hidden_layers": 8}
     with pytest.raises(UnsupportedError, match="slope_rate"):
@@ -312,6 +327,47 @@ def test_t5_writes_the_decoder_count_that_the_encoder_count_stood_for():
     assert (encoder.config["num_layers"], encoder.config["num_decoder_layers"]) == (5, 4)
     decoder = change_depth(config, tensors, choose_stack(stacks, "decoder"), LayerPattern((0, 1, 2, 3, 3), 4))
     assert (decoder.config["num_layers"], decoder.config["num_decoder_layers"]) == (4, 5)
+
+
+def test_an_encoder_saved_without_its_decoder_is_counted_by_its_own_field():
+    parts = ("layer.0.SelfAttention.q.weight", "layer.1.DenseReluDense.wo.weight", "layer.0.layer_norm.weight")
+    config = {"model_type": "t5", "architectures": ["T5EncoderModel"], "num_layers": 4, "num_decoder_layers": 4}
+    change = changed(config, layers(4, parts, "encoder.block"), [0, 1, 2, 3, 3])
+    assert (change.config["num_layers"], change.config["num_decoder_layers"]) == (5, 4)
+    config = {
+        "model_type": "t5gemma",
+        **{part: {"model_type": "t5_gemma_module", "num_hidden_layers": 4} for part in ("encoder", "decoder")},
+    }
+    change = changed(config, layers(4, prefix="encoder.layers"), [0, 1, 2, 3, 3])
+    assert [c.path for c in change.changes] == ["encoder.num_hidden_layers", "encoder.layer_types"]
+
+
+def test_a_window_that_is_switched_on_but_has_no_width_slides_nowhere():
+    config = {"model_type": "qwen2", "num_hidden_layers": 8, "use_sliding_window": True, "max_window_layers": 4}
+    assert "layer_types" in changed(config, names(8), solar(8)).config
+    assert "layer_types" not in changed(config | {"sliding_window": None}, names(8), solar(8)).config
+
+
+@pytest.mark.parametrize("model_type", ["internvl_chat", "kimi_vl"])
+def test_a_wrapper_with_code_of_its_own_around_a_known_text_model_is_known(model_type):
+    section = {"internvl_chat": "llm_config", "kimi_vl": "text_config"}[model_type]
+    config = {"model_type": model_type, section: {"model_type": "qwen2", "num_hidden_layers": 8}}
+    change = changed(config, layers(8, prefix="language_model.model.layers"), solar(8))
+    assert [c.path for c in change.changes] == [f"{section}.num_hidden_layers"]
+
+
+def test_kimi_k2_counts_its_dense_layers_as_deepseek_does():
+    config = {"model_type": "kimi_k2", "num_hidden_layers": 8, "first_k_dense_replace": 1, "moe_layer_freq": 1}
+    tensors = [*layers(1), *layers(7, SPARSE, start=1)]
+    assert changed(config, tensors, [0, *range(8)]).config["first_k_dense_replace"] == 2
+    with pytest.raises(UnsupportedError, match="first_k_dense_replace"):
+        changed(config, tensors, [*range(8), 0])
+
+
+@pytest.mark.parametrize("model_type", ["nemotron_h", "zamba2", "lfm2_moe"])
+def test_a_list_of_kinds_that_nothing_stands_for_is_missed(model_type):
+    with pytest.raises(UnsupportedError, match=r"no layers?_(types|block_type): layers of this type differ.*add it"):
+        changed({"model_type": model_type, "num_hidden_layers": 8}, names(8), solar(8))
 
 
 def test_a_count_left_to_the_class_default_is_written():
@@ -360,6 +416,18 @@ def test_an_unknown_model_type_is_refused_with_what_was_found():
         UnsupportedError, match=r"frobnicator.*8 layers, counted by num_hidden_layers 8.*--assume-uniform"
     ):
         changed(invented(), names(8), solar(8))
+
+
+def test_an_unknown_model_around_a_known_text_model_is_named():
+    config = {"model_type": "frobvision", "text_config": {"model_type": "llama", "num_hidden_layers": 8}}
+    with pytest.raises(UnsupportedError, match=r"the model around it \(frobvision\) is not in the tables"):
+        changed(config, layers(8, prefix="language_model.model.layers"), solar(8))
+
+
+def test_an_unknown_type_with_other_names_for_its_counts_is_not_asked_for_a_llama_count():
+    config = {"model_type": "frobnicator", "decoder_num_hidden_layers": 8}
+    with pytest.raises(UnsupportedError, match="no rule explains: decoder_num_hidden_layers: is 8"):
+        changed(config, names(8), solar(8))
 
 
 def test_assume_uniform_accepts_alike_layers_and_says_so():
@@ -483,6 +551,11 @@ def test_fields_tied_to_depth_are_listed():
     assert fields["decoder_sparse_step"][0] == 2
     assert fields["mlp_only_layers"][0] == [1]
     assert "refused" in fields["odd_layers"][1]
+
+
+def test_no_model_type_stands_in_two_tables():
+    tables = (ATTENTION, EXPERTS, HYBRIDS, ENCODERS)
+    assert sum(map(len, tables)) == len(ROWS)
 
 
 def test_neither_torch_nor_transformers_is_imported():

@@ -1,6 +1,7 @@
 """What config.json leaves out: the tables must derive the same per-layer lists as transformers' own config classes."""
 
 import itertools
+import json
 import warnings
 from typing import Any
 
@@ -80,6 +81,23 @@ def test_lists_that_config_leaves_out_are_those_that_transformers_derives(model_
                 assert ours == vector, (attribute.name, config)
             elif vector is not None and ours is not None:
                 assert ours == vector, (attribute.name, config)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name.partition(":")[0] in CONFIG_MAPPING_NAMES])
+def test_a_field_left_out_says_the_same_as_the_default_written_out(name: str) -> None:
+    model_type, _, role = name.partition(":")
+    cls = CONFIG_MAPPING[model_type]
+    counts = COUNT_FIELDS.get(model_type, {}).get(role or "decoder", ("num_hidden_layers",))
+    for depth in DEPTHS:
+        short = {"model_type": model_type, counts[0]: depth}
+        theirs = accepted(cls, short)
+        if theirs is None:
+            continue
+        full = json.loads(theirs.to_json_string(use_diff=False)) | short
+        for attribute in ROWS[name].attributes:
+            ours = attribute.read(View(short, short, depth), depth)
+            if ours is not None:
+                assert ours == attribute.read(View(full, full, depth), depth), attribute.name
 
 
 def accepted(cls: Any, config: dict[str, Any]) -> Any:

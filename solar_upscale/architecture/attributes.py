@@ -208,11 +208,11 @@ def forced_last(kinds: Attribute) -> Attribute:
     )
 
 
-def kv_shared(kinds: Attribute) -> Attribute:
+def kv_shared(kinds: Attribute, default: int = 0) -> Attribute:
     """Whose keys the last layers read."""
     return Attribute(
         "num_kv_shared_layers",
-        (KvSuffix("num_kv_shared_layers", kinds),),
+        (KvSuffix("num_kv_shared_layers", kinds, default),),
         "the last layers own no keys and values and read those of the last earlier layer of their kind "
         "(num_kv_shared_layers), so they must stay last and that layer must stay the last of its kind before them",
         pointer=True,

@@ -233,7 +233,9 @@ def _drop_mtp_fields(changes: _Changes, known: Known, depth: int) -> None:
 
 
 def _drop_mtp_modules(tensors: Tensors) -> dict[str, str]:
-    return {name: "next-token head left out (--drop-mtp)" for name in tensors if "mtp" in name.split(".")[:2]}
+    parts = ((name, name.split(".")[:2]) for name in tensors)
+    heads = (name for name, first in parts if any(part.partition("_")[0] == "mtp" for part in first))
+    return dict.fromkeys(heads, "next-token head left out (--drop-mtp)")
 
 
 def _gathers(tensors: Tensors, rows: tuple[Row, ...], stack: Stack, sources: Sequence[int]) -> dict[str, GatherRule]:

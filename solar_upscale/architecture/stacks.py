@@ -23,7 +23,7 @@ _OTHER = re.compile(
             r"audio|speech|sound|codec|vocoder|talker|code2wav|token2wav|t2u|depth_decoder",
             r"tower|qformer|perceiver|resampler|connector|projector|projection|aligner|merger|adapter|adaptor|mlp1",
             r"protein|(^|\.)(experts?|gemma_expert|action_expert)(\.|$)|(^|_)dit(_|$)|(^|_)mm_|bottom",
-            r"(^|_)mtp|cross_attn_layers|deepstack|(^|\.)convs?\d*(\.|$)|(^|\.)neck|(^|\.)embed|altup|lm_head",
+            r"(^|[._])mtp|cross_attn_layers|deepstack|(^|\.)convs?\d*(\.|$)|(^|\.)neck|(^|\.)embed|altup|lm_head",
         )
     )
 )

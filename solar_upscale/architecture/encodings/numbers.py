@@ -137,10 +137,11 @@ class KvSuffix(OneField):
     """Gemma 3n's count k: the last k layers read the keys of the last earlier layer of their own kind."""
 
     kinds: Attribute
+    default: int = 0
 
     def read(self, view: View, n: int) -> Vector | None:
         """The layer whose keys each layer reads; None for its own."""
-        shared: int = min(view.get(self.field, 0), n)
+        shared: int = min(view.get(self.field, self.default), n)
         kinds = self.kinds.read(view, n) or ("",) * n
         last = {kind: i for i, kind in enumerate(kinds[: n - shared])}
         # A kind that no earlier layer has cannot be read: -1 is no layer of any source.

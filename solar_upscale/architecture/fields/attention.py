@@ -67,7 +67,7 @@ ATTENTION: Mapping[str, Row] = {
             GEMMA3N_TYPES,
             listed("activation_sparsity_pattern", scalar=True, otherwise=Formula(early_sparsity)),
             listed("intermediate_size", scalar=True),
-            kv_shared(GEMMA3N_TYPES),
+            kv_shared(GEMMA3N_TYPES, 15),
         ),
         gathers=PER_LAYER_EMBEDDINGS,
     ),
