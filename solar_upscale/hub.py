@@ -44,6 +44,8 @@ CLIENT_TRIES = 2
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 16.0
 LONGEST_RETRY_AFTER = 300
+LONGEST_SILENCE = 300
+"""Seconds without a byte after which a connection is given up where the client itself would wait for ever."""
 
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 _RUN_OUT_STATUS = (400, 401, 403, 410)
@@ -91,12 +93,23 @@ class Patience:
 def patiently(what: str, call: Callable[[], _T], *, tries: int = TRIES) -> _T:
     """Return what ``call()`` returns, called again while the Hub is busy or out of reach for a moment."""
     patience = Patience(what, tries=tries)
+    _expect_an_answer()
     kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError)  # the latter from the client's threads
     while True:
         try:
             return call()
         except kinds as error:
             patience.wait(error)
+            _expect_an_answer()
+
+
+def _expect_an_answer() -> None:
+    """Give the client's session a limit of silence, if nobody has: a laptop that slept holds dead connections."""
+    from huggingface_hub import get_session
+
+    session = get_session()
+    if not any(session.timeout.as_dict().values()):
+        session.timeout = LONGEST_SILENCE
 
 
 def side_by_side(call: Callable[[_Item], _T], items: Iterable[_Item], *, in_flight: int) -> Iterator[_T]:
@@ -150,7 +163,9 @@ def hub_errors(repo_id: str, *, revision: str | None = None, writes: bool = Fals
     try:
         yield
     except kinds as error:
-        raise HubError(f"{repo_id}: {_told(_root(error), repo_id, revision, writes=writes)}") from error
+        said = _told(_root(error), repo_id, revision, writes=writes)
+        _hush(error, _sent_token(_root(error)))
+        raise HubError(f"{repo_id}: {said}") from error
 
 
 def check_token(token: str | bool | None) -> None:
@@ -250,6 +265,21 @@ def _sent_token(error: BaseException) -> str:
     return str(first.request.headers.get("authorization", "")).removeprefix("Bearer ")
 
 
+def _hush(error: BaseException, token: str) -> None:
+    """Take tokens out of what an exception and those behind it say: whoever logs them does not look there."""
+    seen: list[BaseException | None] = [None]
+    behind: BaseException | None = error
+    while behind not in seen:  # a chain may bite its own tail
+        assert behind is not None
+        behind.args = tuple(_without(arg, token) if isinstance(arg, str) else arg for arg in behind.args)
+        seen.append(behind)
+        behind = behind.__cause__ or behind.__context__
+
+
+def _without(text: str, token: str) -> str:
+    return quiet_token(text.replace(token, "[token]") if token else text)
+
+
 def _status(error: BaseException) -> int | None:
     response = getattr(error, "response", None)
     return None if response is None else int(response.status_code)
@@ -304,6 +334,4 @@ def _reason(error: Exception) -> str:
 
 def _line(text: str, token: str = "") -> str:
     """A text of any length as one line of at most 200 characters, tokens taken out."""
-    if token:
-        text = text.replace(token, "[token]")
-    return quiet_token(" ".join(text.split()))[:200]
+    return " ".join(_without(text, token).split())[:200]

@@ -99,7 +99,9 @@ class Repo:
     pull_requests: int = 0
 
     def find(self, revision: str) -> Commit | None:
-        return self.commits.get(self.branches.get(revision, revision))
+        sha = self.branches.get(revision, revision)
+        short = (commit for commit in self.commits.values() if len(sha) >= 7 and commit.sha.startswith(sha))
+        return self.commits.get(sha) or next(short, None)
 
 
 @dataclass(frozen=True)
