@@ -145,6 +145,7 @@ _HALF_MROPE = {
         "mrope_section": [1, 1, 0],
     }
 }
+_VQ = {"base_channels": 32, "channel_multiplier": [1, 1], "num_embeddings": 16, "embed_dim": 4, "num_res_blocks": 1}
 _ALL_HEADS = {"num_key_value_heads": 4}
 
 # What the general values do not fit, by model type; None leaves the class's own default. A text model inside another
@@ -242,22 +243,10 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "chameleon": {
         "vocabulary_map": {"<image>": 5},
-        "vq_config": {
-            "base_channels": 32,
-            "channel_multiplier": [1, 1],
-            "num_embeddings": 16,
-            "embed_dim": 4,
-            "num_res_blocks": 1,
-        },
+        "vq_config": _VQ,
     },
     "janus": {
-        "vq_config": {
-            "base_channels": 32,
-            "channel_multiplier": [1, 1],
-            "num_embeddings": 16,
-            "embed_dim": 4,
-            "num_res_blocks": 1,
-        }
+        "vq_config": _VQ,
     },
     "cosmos3_edge_text": {
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
