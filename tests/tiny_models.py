@@ -233,6 +233,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "luke": {"entity_vocab_size": 16, "entity_emb_size": 8},
     "perceiver": {"d_latents": 16, "num_latents": 4, "num_self_attends_per_block": 8},
     "switch_transformers": {"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 2},
+    "t5gemma": {"encoder": {"num_hidden_layers": 7}},
+    "t5gemma2": {"encoder": {"text_config": {"num_hidden_layers": 7}}},
     "xlstm": {
         "num_blocks": 8,
         "num_heads": 4,

@@ -20,7 +20,7 @@ from solar_upscale.architecture.families import (
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
 
-__all__ = ["choose_stack", "find_stacks", "name_splitter", "section_at", "section_type"]
+__all__ = ["choose_stack", "find_stacks", "name_splitter", "numbered", "section_at", "section_type"]
 
 # What in a prefix marks something else than the text model.
 _OTHER = re.compile(
@@ -58,7 +58,7 @@ def find_stacks(tensors: Iterable[str], config: Mapping[str, Any]) -> tuple[Stac
 
     ``tensors`` are names, of a checkpoint's tensors or of a module's state.
     """
-    groups = {prefix: rests for prefix, rests in _numbered(tensors).items() if 0 in rests}
+    groups = {prefix: rests for prefix, rests in numbered(tensors).items() if 0 in rests}
     sets, parallel = _parallel(groups, str(config.get("model_type", "")))
     sets += [(prefix,) for prefix, rests in groups.items() if prefix not in parallel and _looks_like_layers(rests)]
     text = [prefixes for prefixes in sets if not _OTHER.search(prefixes[0])]
@@ -130,7 +130,7 @@ def section_type(config: Mapping[str, Any], path: tuple[str, ...]) -> str:
     return own if path and isinstance(own, str) and own else DEFAULT_TEXT_TYPE.get(root, root)
 
 
-def _numbered(tensors: Iterable[str]) -> dict[str, Rests]:
+def numbered(tensors: Iterable[str]) -> dict[str, Rests]:
     """What stands behind each number, by prefix. Only a name's first number counts: the others are inside a layer."""
     groups: dict[str, Rests] = defaultdict(lambda: defaultdict(set))
     for name in tensors:
