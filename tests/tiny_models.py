@@ -344,6 +344,7 @@ CAUSAL, IMAGE_TEXT = "AutoModelForCausalLM", "AutoModelForImageTextToText"
 # Configs that take a type's other ways: what its defaults do not show.
 VARIANTS: tuple[Pair, ...] = (
     Pair(CAUSAL, "ernie4_5_moe", "interval 2", (("moe_layer_interval", 2), ("moe_layer_end_index", 7))),
+    Pair(CAUSAL, "gemma4_text", "default kinds", (("layer_types", None),)),
     Pair(CAUSAL, "gemma4_text", "shared keys", (("num_kv_shared_layers", 2),)),
     Pair(
         CAUSAL,
