@@ -15,7 +15,7 @@ from transformers.models.auto.configuration_auto import (  # noqa: E402 (after t
 )
 
 from solar_upscale.architecture.encodings import Formula, Indices, Pointers  # noqa: E402
-from solar_upscale.architecture.families import COUNT_FIELDS  # noqa: E402
+from solar_upscale.architecture.families import COMPOSITE, COUNT_FIELDS, DEFAULT_TEXT_TYPE, TEXT_SECTIONS  # noqa: E402
 from solar_upscale.architecture.fields import ROWS  # noqa: E402
 from solar_upscale.architecture.rules import Attribute, View  # noqa: E402
 
@@ -120,3 +120,16 @@ def test_a_list_that_nothing_stands_for_is_missed(model_type: str, name: str) ->
     attribute = next(attribute for attribute in ROWS[model_type].attributes if attribute.name == name)
     config = {"model_type": model_type, "num_hidden_layers": 12}
     assert attribute.read(View(config, config, 12), 12) is None
+
+
+@pytest.mark.parametrize("root", sorted(COMPOSITE & CONFIG_MAPPING_NAMES.keys()))
+def test_a_section_without_a_type_is_taken_for_what_transformers_takes_it_for(root: str) -> None:
+    loaded = accepted(CONFIG_MAPPING[root], {})
+    for path in TEXT_SECTIONS:
+        section = loaded
+        for key in path:
+            section = getattr(section, key, None)
+        if section is not None and not isinstance(section, dict) and section.model_type not in COMPOSITE:
+            assert DEFAULT_TEXT_TYPE.get(root, root) == section.model_type
+            return
+    pytest.skip("no text model inside, or none by default")

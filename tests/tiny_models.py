@@ -145,6 +145,7 @@ _HALF_MROPE = {
         "mrope_section": [1, 1, 0],
     }
 }
+_VQ = {"base_channels": 32, "channel_multiplier": [1, 1], "num_embeddings": 16, "embed_dim": 4, "num_res_blocks": 1}
 _ALL_HEADS = {"num_key_value_heads": 4}
 
 # What the general values do not fit, by model type; None leaves the class's own default. A text model inside another
@@ -232,6 +233,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "luke": {"entity_vocab_size": 16, "entity_emb_size": 8},
     "perceiver": {"d_latents": 16, "num_latents": 4, "num_self_attends_per_block": 8},
     "switch_transformers": {"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 2},
+    "t5gemma": {"encoder": {"num_hidden_layers": 7}},
+    "t5gemma2": {"encoder": {"text_config": {"num_hidden_layers": 7}}},
     "xlstm": {
         "num_blocks": 8,
         "num_heads": 4,
@@ -242,22 +245,10 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "chameleon": {
         "vocabulary_map": {"<image>": 5},
-        "vq_config": {
-            "base_channels": 32,
-            "channel_multiplier": [1, 1],
-            "num_embeddings": 16,
-            "embed_dim": 4,
-            "num_res_blocks": 1,
-        },
+        "vq_config": _VQ,
     },
     "janus": {
-        "vq_config": {
-            "base_channels": 32,
-            "channel_multiplier": [1, 1],
-            "num_embeddings": 16,
-            "embed_dim": 4,
-            "num_res_blocks": 1,
-        }
+        "vq_config": _VQ,
     },
     "cosmos3_edge_text": {
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
@@ -353,6 +344,7 @@ CAUSAL, IMAGE_TEXT = "AutoModelForCausalLM", "AutoModelForImageTextToText"
 # Configs that take a type's other ways: what its defaults do not show.
 VARIANTS: tuple[Pair, ...] = (
     Pair(CAUSAL, "ernie4_5_moe", "interval 2", (("moe_layer_interval", 2), ("moe_layer_end_index", 7))),
+    Pair(CAUSAL, "gemma4_text", "default kinds", (("layer_types", None),)),
     Pair(CAUSAL, "gemma4_text", "shared keys", (("num_kv_shared_layers", 2),)),
     Pair(
         CAUSAL,

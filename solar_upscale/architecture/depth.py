@@ -7,7 +7,8 @@ config says of its source. That is checked after writing, for all attributes, wh
 import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from solar_upscale.architecture.encodings import Listed
 from solar_upscale.architecture.families import MTP_FIELDS
@@ -15,9 +16,9 @@ from solar_upscale.architecture.known import Known, what_is_known
 from solar_upscale.architecture.nearest import nearest_pattern, runs
 from solar_upscale.architecture.quantization import rewrite_module_lists
 from solar_upscale.architecture.refusals import refuse_missing, refuse_odd_values, refuse_unknown
-from solar_upscale.architecture.rules import Attribute, Row, View, same
-from solar_upscale.architecture.stacks import name_splitter, section_at
-from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names, numbered_indices
+from solar_upscale.architecture.rules import Attribute, Row, Updates, Vector, View, same
+from solar_upscale.architecture.stacks import name_splitter, numbered, section_at
+from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
 from solar_upscale.errors import PatternError, UnsupportedError
 from solar_upscale.header import TensorInfo
@@ -130,45 +131,30 @@ def _set_counts(changes: _Changes, known: Known, stack: Stack, depth: int) -> No
 
 
 def _set_attributes(changes: _Changes, known: Known, sources: Sequence[int]) -> View:
-    """Rewrite every attribute, then check them all on what was written."""
-    n = known.view.num_layers
-    view = known.view.updated({name: len(sources) for name in known.counts})
-    wanted = []
-    for attribute in known.attributes:
-        vector = attribute.read(known.view, n)
-        if vector is None:
-            continue
-        target = tuple(vector[source] for source in sources)
-        wanted.append((attribute, target))
-        updates = attribute.express(known.view, view, target, sources)
-        if updates is None:
-            _refuse_attribute(attribute, target, view, known, sources)
-        assert updates is not None
+    """Rewrite every attribute, and answer with what the config then says."""
+    expressed = _express(known, sources)
+    if expressed.failed is not None:
+        _refuse_attribute(*expressed.failed, expressed.view, known, sources)
+    for attribute, updates in expressed.updates:
         for name, value in updates.items():
             changes.set(name, value, f"{attribute.name}: every layer keeps its own value")
-        view = view.updated(updates)
-    for attribute, target in wanted:
-        if attribute.mismatches(target, view, sources):
-            _refuse_attribute(attribute, target, view, known, sources)
-    return view
+    return expressed.view
 
 
-def _refuse_attribute(
-    attribute: Attribute, target: tuple[Any, ...], view: View, known: Known, sources: Sequence[int]
-) -> None:
-    wrong = attribute.mismatches(target, view, sources)
-    said = ", ".join(f"{j} (source {sources[j]})" for j in wrong[:6]) + (
-        f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
-    )
-    nearest = nearest_pattern(sources, known.view.num_layers, lambda candidate: _expressible(known, candidate))
-    hint = f"; the nearest pattern that works: --layers {runs(nearest)}" if nearest else ""
-    why = attribute.why or f"the config cannot say {attribute.name} for this order"
-    raise UnsupportedError(f"{known.model_type}: {why}; target layers {said} would not be what their sources are{hint}")
+@dataclass(frozen=True, slots=True)
+class _Expressed:
+    """What says every attribute in the new order; ``failed`` is the first that nothing says, and what it should be."""
+
+    view: View
+    updates: tuple[tuple[Attribute, Updates], ...]
+    failed: tuple[Attribute, Vector] | None
 
 
-def _expressible(known: Known, sources: Sequence[int]) -> bool:
+def _express(known: Known, sources: Sequence[int]) -> _Expressed:
+    """Every attribute in the new order, one after the other, then all checked on what was written."""
     view = known.view.updated({name: len(sources) for name in known.counts})
-    wanted = []
+    wanted: list[tuple[Attribute, Vector]] = []
+    written: list[tuple[Attribute, Updates]] = []
     for attribute in known.attributes:
         vector = attribute.read(known.view, known.view.num_layers)
         if vector is None:
@@ -176,10 +162,27 @@ def _expressible(known: Known, sources: Sequence[int]) -> bool:
         target = tuple(vector[source] for source in sources)
         updates = attribute.express(known.view, view, target, sources)
         if updates is None:
-            return False
+            return _Expressed(view, tuple(written), (attribute, target))
         view = view.updated(updates)
         wanted.append((attribute, target))
-    return not any(attribute.mismatches(target, view, sources) for attribute, target in wanted)
+        written.append((attribute, updates))
+    failed = next((each for each in wanted if each[0].mismatches(each[1], view, sources)), None)
+    return _Expressed(view, tuple(written), failed)
+
+
+def _refuse_attribute(
+    attribute: Attribute, target: Vector, view: View, known: Known, sources: Sequence[int]
+) -> NoReturn:
+    wrong = attribute.mismatches(target, view, sources)
+    said = ", ".join(f"{j} (source {sources[j]})" for j in wrong[:6]) + (
+        f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
+    )
+    nearest = nearest_pattern(
+        sources, known.view.num_layers, lambda candidate: _express(known, candidate).failed is None
+    )
+    hint = f"; the nearest pattern that works: --layers {runs(nearest)}" if nearest else ""
+    why = attribute.why or f"the config cannot say {attribute.name} for this order"
+    raise UnsupportedError(f"{known.model_type}: {why}; target layers {said} would not be what their sources are{hint}")
 
 
 def _profiles(known: Known, n: int) -> list[tuple[Any, ...]]:
@@ -194,7 +197,7 @@ def _number(
     """Where each numbered prefix's target indices come from, with what stands after the last layer."""
     numbering: dict[str, tuple[int, ...]] = {}
     warnings: list[str] = []
-    indices = numbered_indices(tensors)
+    indices = numbered(tensors)
     behind = 0
     for prefix in stack.prefixes:
         after = sorted(index for index in indices.get(prefix, ()) if index >= stack.num_layers)
@@ -205,9 +208,9 @@ def _number(
         _drop_mtp_fields(changes, known, len(sources))
     elif behind:
         warnings.append(
-            f"{behind} next-token layer(s) after the last move from {stack.num_layers} to {len(sources)}, "
-            "where serving engines "
-            "look; transformers reports their tensors as unexpected and ignores them; --drop-mtp leaves them out"
+            f"{behind} next-token layer(s) after the last move from {stack.num_layers} to {len(sources)}, where "
+            "serving engines look; transformers reports their tensors as unexpected and ignores them; --drop-mtp "
+            "leaves them out"
         )
     dropped = _drop_mtp_modules(tensors) if drop_mtp else {}
     for ending, interval_field in ((k, v) for row in known.rows for k, v in row.strided):
@@ -296,8 +299,7 @@ def _stale(known: Known, view: View, sources: Sequence[int]) -> list[str]:
             said = encoding.read(view, len(sources)) if present else None
             if vector is not None and said is not None and not all(map(same, said, vector)):
                 warnings.append(
-                    f"config.json: {', '.join(present)}: no longer describes every layer; {attribute.name} "
-                    "does and is what "
-                    "transformers reads"
+                    f"config.json: {', '.join(present)}: no longer describes every layer; {attribute.name} does and "
+                    "is what transformers reads"
                 )
     return warnings

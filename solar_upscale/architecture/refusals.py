@@ -53,8 +53,7 @@ def refuse_unknown(
             if isinstance(value, list | tuple) and 0 < len(value) < stack.num_layers:
                 raise UnsupportedError(
                     f"{where}: config.json: {encoding.fields[0]}: one entry a layer is needed; expected "
-                    f"{stack.num_layers}, "
-                    f"got {len(value)}"
+                    f"{stack.num_layers}, got {len(value)}"
                 )
     if known.is_known:
         return

@@ -93,10 +93,6 @@ class Attribute:
                 return vector
         return None
 
-    def target(self, source: Vector, sources: Sequence[int]) -> Vector:
-        """What each target layer must have, in terms of the source."""
-        return tuple(source[index] for index in sources)
-
     def mismatches(self, wanted: Vector, view: View, sources: Sequence[int]) -> list[int]:
         """The target layers for which ``view`` does not say what ``wanted`` does."""
         got = self.read(view, len(sources))

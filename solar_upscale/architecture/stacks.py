@@ -9,11 +9,18 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from solar_upscale.architecture.families import COUNT_FIELDS, COUNT_NAMES, MTP_FIELDS, PARALLEL, TEXT_SECTIONS
+from solar_upscale.architecture.families import (
+    COUNT_FIELDS,
+    COUNT_NAMES,
+    DEFAULT_TEXT_TYPE,
+    MTP_FIELDS,
+    PARALLEL,
+    TEXT_SECTIONS,
+)
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
 
-__all__ = ["choose_stack", "find_stacks", "name_splitter", "section_at", "section_type"]
+__all__ = ["choose_stack", "find_stacks", "name_splitter", "numbered", "section_at", "section_type"]
 
 # What in a prefix marks something else than the text model.
 _OTHER = re.compile(
@@ -51,7 +58,7 @@ def find_stacks(tensors: Iterable[str], config: Mapping[str, Any]) -> tuple[Stac
 
     ``tensors`` are names, of a checkpoint's tensors or of a module's state.
     """
-    groups = {prefix: rests for prefix, rests in _numbered(tensors).items() if 0 in rests}
+    groups = {prefix: rests for prefix, rests in numbered(tensors).items() if 0 in rests}
     sets, parallel = _parallel(groups, str(config.get("model_type", "")))
     sets += [(prefix,) for prefix, rests in groups.items() if prefix not in parallel and _looks_like_layers(rests)]
     text = [prefixes for prefixes in sets if not _OTHER.search(prefixes[0])]
@@ -120,35 +127,10 @@ def section_type(config: Mapping[str, Any], path: tuple[str, ...]) -> str:
     """The model type that rules the section: its own, else what the root's model type uses there."""
     own = section_at(config, path).get("model_type")
     root = str(config.get("model_type") or "")
-    return own if path and isinstance(own, str) and own else _DEFAULT_TEXT_TYPE.get(root, root)
+    return own if path and isinstance(own, str) and own else DEFAULT_TEXT_TYPE.get(root, root)
 
 
-# The text model of a composite whose section does not name its type, or that keeps the text model's fields at the top,
-# as published configs often do.
-_DEFAULT_TEXT_TYPE = {
-    "aria": "aria_text", "cohere_compass": "cohere_compass_text", "deepseek_ocr2": "deepseek_ocr2_text",
-    "dots3_note": "dots3_note_text", "ernie4_5_vl_moe": "ernie4_5_vl_moe_text", "fuyu": "persimmon",
-    "gemma3": "gemma3_text",
-    "gemma3n": "gemma3n_text", "gemma4": "gemma4_text", "gemma4_unified": "gemma4_unified_text", "glm4v": "glm4v_text",
-    "glm4v_moe": "glm4v_moe_text", "glm5_next": "glm5_next_text", "glm_ocr": "glm_ocr_text",
-    "hunyuan_vl": "hunyuan_vl_text", "idefics2": "mistral", "idefics3": "llama", "inkling2": "inkling2_text",
-    "inkling_mm_model": "inkling_text", "internvl": "qwen2", "kimi_k25": "deepseek_v3", "lfm2_vl": "lfm2",
-    "llama4": "llama4_text", "llava": "llama", "llava_next": "llama", "llava_next_video": "llama",
-    "llava_onevision": "qwen2", "minimax_m3_vl": "minimax_m3_vl_text", "mistral3": "mistral",
-    "mistral_large4": "mistral_large4_text", "mllama": "mllama_text_model", "molmo2": "molmo2_text",
-    "muse_glimmer": "muse_glimmer_text", "muse_spark": "muse_spark_text", "nemotron_h_omni": "nemotron_h",
-    "ovis2": "qwen2",
-    "paddleocr_vl": "paddleocr_vl_text", "paligemma": "gemma", "qwen2_5_omni_thinker": "qwen2_5_omni_text",
-    "qwen2_5_omni": "qwen2_5_omni_text", "qwen2_5_vl": "qwen2_5_vl_text", "qwen2_audio": "qwen2",
-    "qwen2_vl": "qwen2_vl_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
-    "qwen3_omni_moe": "qwen3_omni_moe_text", "qwen3_omni_moe_thinker": "qwen3_omni_moe_text",
-    "qwen3_vl": "qwen3_vl_text", "qwen3_vl_moe": "qwen3_vl_moe_text", "qwen4_exp": "qwen4_exp_text",
-    "shieldgemma2": "gemma3_text", "smolvlm": "llama", "step3p7": "step3p5", "unlimited_ocr": "unlimited_ocr_text",
-    "video_llava": "llama", "vipllava": "llama",
-}  # fmt: skip
-
-
-def _numbered(tensors: Iterable[str]) -> dict[str, Rests]:
+def numbered(tensors: Iterable[str]) -> dict[str, Rests]:
     """What stands behind each number, by prefix. Only a name's first number counts: the others are inside a layer."""
     groups: dict[str, Rests] = defaultdict(lambda: defaultdict(set))
     for name in tensors:

@@ -1,7 +1,6 @@
 """What tensor names and shapes say about layers: whether they are alike, and which modules there are."""
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.header import TensorInfo
 
-__all__ = ["check_layers_alike", "check_shared_module", "module_names", "numbered_indices"]
+__all__ = ["check_layers_alike", "check_shared_module", "module_names"]
 
 # What a quantiser puts in a weight's place or beside it; a layer that it skipped has the plain weight.
 _PARAMETER = re.compile(
@@ -53,9 +52,8 @@ def check_layers_alike(
         if signatures[layer] != signatures[like]:
             odd = sorted(signatures[layer] ^ signatures[like])
             raise UnsupportedError(
-                f"{stack.name} ({model_type}): layers {like} and {layer} have different tensors and no known "
-                "field says why: "
-                f"{', '.join(odd[:3])}{' and more' if len(odd) > 3 else ''}"
+                f"{stack.name} ({model_type}): layers {like} and {layer} have different tensors and no known field "
+                f"says why: {', '.join(odd[:3])}{' and more' if len(odd) > 3 else ''}"
             )
 
 
@@ -71,26 +69,14 @@ def check_shared_module(
     holders = {found[1] for name in tensors if (found := split(name)) and f".{module}." in f"{found[2]}."}
     if holders and not holders & set(sources):
         raise UnsupportedError(
-            f"{stack.name}: {module} is shared by several layers and stored under layer {min(holders)} only, "
-            "which the pattern "
-            "drops; keep that layer"
+            f"{stack.name}: {module} is shared by several layers and stored under layer {min(holders)} only, which "
+            "the pattern drops; keep that layer"
         )
 
 
 def module_names(tensors: Iterable[str]) -> set[str]:
     """The names of all modules that own a tensor."""
     return {_PARAMETER.sub("", name) for name in tensors}
-
-
-def numbered_indices(tensors: Iterable[str]) -> dict[str, set[int]]:
-    """Every prefix before a first number, with the numbers that follow it."""
-    indices: dict[str, set[int]] = defaultdict(set)
-    for name in tensors:
-        parts = name.split(".")
-        position = next((i for i, part in enumerate(parts) if part.isascii() and part.isdigit()), None)
-        if position:
-            indices[".".join(parts[:position])].add(int(parts[position]))
-    return dict(indices)
 
 
 def _signatures(tensors: Mapping[str, TensorInfo] | Iterable[str], stack: Stack, *, exact: bool) -> list[set[str]]:

@@ -82,9 +82,8 @@ HYBRIDS: Mapping[str, Row] = {
         (layer_types(every(None, 2, LINEAR, FULL)),),
         needs=(
             ".slope_rate",
-            "without these buffers the decay of a linear-attention layer is computed from its number and the "
-            "depth; save the "
-            "model once with transformers, which writes them",
+            "without these buffers the decay of a linear-attention layer is computed from its number and the depth; "
+            "save the model once with transformers, which writes them",
         ),
     ),
     "nemotron_h": Row(
@@ -110,9 +109,8 @@ HYBRIDS: Mapping[str, Row] = {
             by_position(
                 "n-gram tables",
                 ngram_rank,
-                "n-gram tables are sized and seeded by a layer's place in ple_layer_ids, so these layers "
-                "must all stay, once each "
-                "and in order",
+                "n-gram tables are sized and seeded by a layer's place in ple_layer_ids, so these layers must all "
+                "stay, once each and in order",
             ),
         ),
     ),
@@ -133,9 +131,8 @@ HYBRIDS: Mapping[str, Row] = {
             by_position(
                 "hybrid layers",
                 hybrid_rank,
-                "the shared transformers and their adapters are handed out by the order of the hybrid "
-                "layers, so these must all "
-                "stay, once each and in order",
+                "the shared transformers and their adapters are handed out by the order of the hybrid layers, so "
+                "these must all stay, once each and in order",
             ),
         ),
         beside=("num_mem_blocks",),

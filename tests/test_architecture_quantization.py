@@ -1,0 +1,108 @@
+"""Quantised sources: lists of module names follow their layers."""
+
+import json
+import re
+
+import pytest
+from architecture_names import DENSE, changed, names, solar
+
+from solar_upscale.architecture.quantization import rewrite_module_lists
+from solar_upscale.errors import UnsupportedError
+
+
+def quantised(field, value, sources=(0, 1, 2, 10, 10, 11)):
+    modules = [name.removesuffix(".weight") for name in names(12)]
+    return rewrite_module_lists({field: value}, modules, ("model.layers",), {"model.layers": sources})[field]
+
+
+def test_skipped_modules_follow_their_layers():
+    assert quantised("modules_to_not_convert", ["lm_head", "model.layers.10.mlp", "model.layers.1.self_attn"]) == [
+        "lm_head",
+        "model.layers.3.mlp",
+        "model.layers.4.mlp",
+        "model.layers.1.self_attn",
+    ]
+
+
+def test_a_dropped_layer_leaves_the_skip_list():
+    assert quantised("ignore", ["model.layers.5.mlp.down_proj", "lm_head"]) == ["lm_head"]
+
+
+def test_skipped_modules_named_without_their_first_components_follow():
+    assert quantised("ignore", ["layers.11.mlp"]) == ["layers.5.mlp"]
+
+
+def test_a_glob_over_all_layers_stays():
+    assert quantised("modules_to_not_convert", ["model.layers.*.self_attn", "model.layers.*.mlp.router"]) == [
+        "model.layers.*.self_attn",
+        "model.layers.*.mlp.router",
+    ]
+
+
+def test_a_regular_expression_over_all_layers_stays():
+    assert quantised("ignore", ["re:.*lm_head", r"re:model\.layers\.\d+\.mlp.*"]) == [
+        "re:.*lm_head",
+        r"re:model\.layers\.\d+\.mlp.*",
+    ]
+
+
+def test_a_regular_expression_with_numbers_becomes_the_names_it_matched():
+    assert quantised("ignore", [r"re:model\.layers\.(10|11)\.mlp.*"]) == [
+        "model.layers.3.mlp.down_proj",
+        "model.layers.4.mlp.down_proj",
+        "model.layers.5.mlp.down_proj",
+    ]
+
+
+def test_dynamic_rules_of_gptq_become_rules_for_the_new_names():
+    rules = quantised("dynamic", {r"-:.*\.10\..*down_proj": {}, r"+:.*q_proj": {"bits": 8}})
+    assert list(rules) == [
+        r"-:^model\.layers\.3\.mlp\.down_proj$",
+        r"-:^model\.layers\.4\.mlp\.down_proj$",
+        r"+:.*q_proj",
+    ]
+
+
+def test_settings_by_module_name_follow_their_layers():
+    settings = quantised("extra_config", {"model.layers.10.mlp.down_proj": {"bits": 16}, "lm_head": {"bits": 16}})
+    assert list(settings) == ["model.layers.3.mlp.down_proj", "model.layers.4.mlp.down_proj", "lm_head"]
+
+
+def test_a_quantisation_field_that_names_layers_otherwise_is_refused():
+    with pytest.raises(UnsupportedError, match="odd_map"):
+        quantised("odd_map", {"model.layers.3.mlp": 4})
+
+
+def test_a_broken_regular_expression_is_refused():
+    with pytest.raises(UnsupportedError, match="is no regular expression"):
+        quantised("ignore", ["re:model.layers.(3"])
+
+
+def test_quantize_config_json_is_rewritten_where_it_names_layers():
+    files = {"quantize_config.json": json.dumps({"bits": 4, "dynamic": {r"-:model\.layers\.7\..*": {}}}).encode()}
+    parts = tuple(part.replace("proj.weight", "proj.qweight") for part in DENSE)
+    config = {"model_type": "llama", "num_hidden_layers": 8, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    change = changed(config, names(8, parts=parts), [*range(8), 7], files=files)
+    rules = json.loads(change.files["quantize_config.json"])["dynamic"]
+    assert len(rules) == 2 * len(parts)
+    assert "-:^" + re.escape("model.layers.8.self_attn.q_proj") + "$" in rules
+    assert any(c.path.startswith("quantize_config.json") for c in change.changes)
+
+
+@pytest.mark.parametrize(
+    "suffixes",
+    [
+        ("weight", "weight_scale_inv"),
+        ("qweight", "qzeros", "scales", "g_idx"),
+        ("weight_packed", "weight_scale", "weight_shape"),
+        ("weight", "weight.absmax", "weight.quant_map", "weight.quant_state.bitsandbytes__nf4"),
+        ("weight", "SCB", "weight_format"),
+    ],
+)
+def test_a_layer_left_unquantised_is_still_alike(suffixes):
+    quantised_layers = [
+        f"model.layers.{i}.{m}.{s}" for i in range(7) for m in ("self_attn.q_proj", "mlp.up_proj") for s in suffixes
+    ]
+    plain = [f"model.layers.7.{m}.weight" for m in ("self_attn.q_proj", "mlp.up_proj")]
+    change = changed({"model_type": "llama", "num_hidden_layers": 8}, quantised_layers + plain, solar(8))
+    assert change.config["num_hidden_layers"] == 12
