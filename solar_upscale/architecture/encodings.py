@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 from solar_upscale.architecture.rules import Attribute, Updates, Vector, View
@@ -226,8 +226,9 @@ class Repeated:
         value = view.get(self.field, self.default)
         if not value:
             return None
-        flat = [kind for kinds, times in value for _ in range(times) for kind in kinds]
-        return tuple(flat[:n]) if len(flat) >= n else None
+        groups = ((kinds, times) for kinds, times in value if kinds)  # none is repeated without end
+        flat = tuple(islice((kind for kinds, times in groups for _ in range(times) for kind in kinds), n))
+        return flat if len(flat) == n else None
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """One group, said once."""
@@ -379,6 +380,8 @@ class KvSuffix:
     def read(self, view: View, n: int) -> Vector | None:
         """The layer whose keys each layer reads; None for its own."""
         shared: int = min(view.get(self.field, 0), n)
+        if shared < 0:
+            raise ValueError("fewer than none")
         kinds = (self.kinds.read(view, n) if self.kinds else None) or ("",) * n
         last = {kind: i for i, kind in enumerate(kinds[: n - shared])}
         # A kind that no earlier layer has cannot be read: -1 is no layer of any source.
