@@ -4,20 +4,18 @@ The parts have tests of their own, which say more of each message. Here the whol
 what it takes, and that it leaves its source and all that is around it as they were.
 """
 
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import write_checkpoint
+from checkpoints import RUNS_CODE, put_pickle, write_checkpoint
 from test_checkpoint import BAD
 from test_header import REFUSED
 
@@ -143,25 +141,9 @@ def header_of_tensors(count: int) -> Callable[[Path], object]:
 
 
 def torch_pickle(pickled: bytes, zipped: bool = True) -> Callable[[Path], object]:
-    """A pytorch_model.bin in place of the weights, with a pickle of its own."""
-
-    def spoil(folder: Path) -> None:
-        for path in (folder / "s").glob("model*"):
-            path.unlink()
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, data in {"data.pkl": pickled, "version": b"3\n", "byteorder": b"little"}.items():
-                archive.writestr(f"archive/{name}", data)
-        (folder / "s" / "pytorch_model.bin").write_bytes(file.getvalue() if zipped else pickled)
-
-    return spoil
+    return lambda folder: put_pickle(folder / "s", pickled, zipped)
 
 
-def word(text: str) -> bytes:
-    return b"X" + len(text).to_bytes(4, "little") + text.encode()
-
-
-RUNS_CODE = b"\x80\x02cposix\nsystem\n" + word("touch ran") + b"\x85R."
 BOMB = "a: &a [x, x]\n" + "".join(f"{y}: &{y} [*{x}, *{x}]\n" for x, y in pairwise("abcdefghijklmno"))
 
 
@@ -263,6 +245,12 @@ def test_hostile_input_is_one_line_and_leaves_no_trace(
     assert err[:-1].isprintable(), err
     assert len(err) < 2200
     assert states(world) == before
+
+
+def test_pickle_that_is_refused_is_one_that_runs_code_elsewhere(tmp_path: Path) -> None:
+    load = [sys.executable, "-c", "import pickle, sys; pickle.loads(sys.stdin.buffer.read())"]
+    subprocess.run(load, input=RUNS_CODE, cwd=tmp_path, check=True)
+    assert (tmp_path / "ran").exists()
 
 
 def test_names_that_steer_a_terminal_are_shown_escaped(starter: "subprocess.Popen[str]", tmp_path: Path) -> None:
