@@ -162,6 +162,19 @@ SCALARS = st.none() | st.booleans() | st.integers(-3, 12) | st.sampled_from([0.5
 KINDS = st.sampled_from(
     ["full_attention", "sliding_attention", "linear_attention", "sparse", "dense", 0, 1, True, None]
 )
+PIECES = ["re:", "-:", "model.layers.", "layers", "1", "7", ".mlp", "q_proj", "\\d", "9" * 5000, "(?i)", *"().*+?|[]^$"]
+QUANTISED = st.dictionaries(
+    st.sampled_from(["ignore", "exclude", "kept_layers_idx", "dynamic", "module_dtypes", "config_groups", "x"]),
+    st.recursive(
+        st.none() | st.integers(-1, 9) | st.lists(st.sampled_from(PIECES), max_size=9).map("".join),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from(["targets", "re:1", "-:.*1"]), inner, max_size=2)
+        ),
+        max_leaves=6,
+    ),
+    max_size=2,
+)
 VALUES = st.recursive(
     SCALARS | st.lists(KINDS, min_size=8, max_size=8),
     lambda inner: (
@@ -178,6 +191,8 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     own = st.sampled_from([*FIELDS[model_type], *COMMON])
     config = {**MISTRAL, "model_type": model_type}
     config |= draw(st.dictionaries(own | own | st.sampled_from(sorted(MISTRAL)), VALUES, max_size=4))
+    if draw(st.booleans()):
+        config["quantization_config"] = draw(QUANTISED)
     around = draw(st.none() | st.sampled_from(sorted(COMPOSITE)))
     return config if around is None else {"model_type": around, "text_config": config}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from checkpoints import RUNS_CODE, put_pickle, write_checkpoint
-from test_checkpoint import BAD
+from test_checkpoint import BAD, in_config
 from test_header import REFUSED
 
 import solar_upscale as su
@@ -181,6 +181,24 @@ def provenance(text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "s" / "solar_upscale.json").write_text(text)
 
 
+# Expressions that make an engine which tries every way go on for ever, and what is no expression.
+QUANTISED: dict[str, Any] = {
+    "repeated group": {"ignore": [r"re:(\w+\.?)+1!"]},
+    "repeated group behind a set that looks open": {"ignore": [r"re:[\][](\w*)*1b]"]},
+    "repeated group behind a comment": {"ignore": ["re:(?#[)([a-z.0-9]+)+1!]"]},
+    "many optional characters": {"ignore": ["re:" + r"[\w.]?" * 60 + "1!"]},
+    "many repetitions": {"ignore": ["re:" + ".*" * 12 + "1!"]},
+    "many alternatives": {"dynamic": {"-:" + "(.|m|.)" * 40 + "1!": {}}},
+    "no expression": {"ignore": ["re:(1"]},
+    "deep expression": {"ignore": ["re:" + "(" * 900 + "1" + ")" * 900]},
+    "count beyond all bounds": {"ignore": ["re:a{1," + "9" * 30 + "}7"]},
+    "count without an end": {"ignore": ["re:{" + "1" * 1_000_000]},
+    "scheme for no list": {"config_groups": {"group_0": {"targets": 5}}},
+    "names without end": {"ignore": [f"1.q{number}" for number in range(300_000)]},
+}
+
+NUMBERED = {"deep": "[" * 100_000, "half a character": '{"ignore": ["\\ud800 1.q"]}', "list": "[]"}
+
 RECIPE = ("s", "out", "--config", "job.yaml")
 Case = tuple[Callable[[Path], object], tuple[str, ...]]
 HOSTILE: dict[str, Case] = {
@@ -190,6 +208,14 @@ HOSTILE: dict[str, Case] = {
     "header: 2**64 - 1 bytes": (header_of(2**64 - 1), JOB),
     "header: more than 250,000 tensors": (header_of_tensors(250_001), JOB),
     **{f"folder: {name}": (lambda f, spoil=spoil: spoil(f / "s"), JOB) for name, (spoil, _) in BAD.items()},
+    **{
+        f"quantisation: {name}": (lambda f, ignore=ignore: in_config(quantization_config=ignore)(f / "s"), JOB)
+        for name, ignore in QUANTISED.items()
+    },
+    **{
+        f"quantize_config.json: {name}": (lambda f, text=text: (f / "s" / "quantize_config.json").write_text(text), JOB)
+        for name, text in NUMBERED.items()
+    },
     "folder: config is a FIFO": (fifo_for_config, JOB),
     "pickle: runs code": (torch_pickle(RUNS_CODE), JOB),
     "pickle: runs code, legacy": (torch_pickle(RUNS_CODE, zipped=False), JOB),

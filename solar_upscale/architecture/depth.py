@@ -20,6 +20,7 @@ from solar_upscale.architecture.rules import Attribute, View, same
 from solar_upscale.architecture.stacks import name_splitter, section_at
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names, numbered_indices
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
+from solar_upscale.checkpoint import parse_json
 from solar_upscale.errors import PatternError, UnsupportedError
 from solar_upscale.header import TensorInfo
 from solar_upscale.pattern import LayerPattern
@@ -353,12 +354,7 @@ def _rewrite_files(
 ) -> dict[str, bytes]:
     rewritten = {}
     for name, content in files.items():
-        try:
-            old = json.loads(content)
-        except ValueError as error:
-            raise UnsupportedError(f"{name}: is no JSON: {error}") from error
-        if not isinstance(old, dict):
-            continue
+        old = parse_json(content, name)
         new = rewrite_module_lists(old, module_names(tensors), tuple(numbering), numbering)
         if new == old:
             continue
