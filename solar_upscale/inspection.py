@@ -39,7 +39,8 @@ def inspect_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
 def inspect_report(found: Mapping[str, Any]) -> str:
     """The same for a person."""
     dtypes = ", ".join(f"{dtype} {nbytes_text(nbytes)}" for dtype, nbytes in found["dtypes"].items())
-    kind = ", ".join(map(str, found["architectures"] or [])) or "no architectures named"
+    named = found["architectures"]
+    kind = ", ".join(map(str, named)) if isinstance(named, list) and named else "no architectures named"
     lines = [
         f"{found['source']}: {found['model_type']} ({kind})",
         rows_text(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,23 @@ def assert_layers_come_from(output: Path, source: Path, sources: list[int], pref
     assert sorted(after) == sorted(expected)
     for name, data in expected.items():
         assert after[name] == data, name
+
+
+# A pickle that runs `touch ran` in a program that loads it.
+RUNS_CODE = b"\x80\x02cposix\nsystem\nX\x09\0\0\0touch ran\x85R."
+
+
+def put_pickle(folder: Path, pickled: bytes, zipped: bool = True) -> None:
+    """A pytorch_model.bin with a pickle of its own in place of a checkpoint's weights."""
+    for path in folder.glob("model*"):
+        path.unlink()
+    path = folder / "pytorch_model.bin"
+    if not zipped:
+        path.write_bytes(pickled)
+        return
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in {"data.pkl": pickled, "version": b"3\n", "byteorder": b"little"}.items():
+            archive.writestr(f"archive/{name}", data)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -6,18 +6,26 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import MISTRAL, assert_layers_come_from, tree, write_checkpoint
+from checkpoints import MISTRAL, assert_layers_come_from, mistral_shapes, tree, write_checkpoint
 from faults import scratch_folder
 from fuzz import fuzzed
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
+from sources import headers_only, tensors_in_order
 from test_header import mutated, mutations
 
+import solar_upscale as su
+from solar_upscale.architecture.families import COMPOSITE, COUNT_NAMES, COUNTED, MTP_FIELDS
+from solar_upscale.architecture.fields import EVERY_TYPE, ROWS
+from solar_upscale.checkpoint import open_checkpoint, parse_json
 from solar_upscale.cli import main
+from solar_upscale.errors import UpscaleError
+from solar_upscale.inspection import inspect_checkpoint, inspect_report
 
 resource = pytest.importorskip("resource", reason="memory is bounded by what the system counts")
 
@@ -138,10 +146,90 @@ RECORD_KEYS = [
 JOB_KEYS = ["layers", "stack", "init", "entry_scales", "max_shard_nbytes", "drop_mtp", "assume_uniform"]
 
 
+def names_in(value: Any) -> set[str]:
+    """Every word in a row of the tables: the fields that a model type's config may say something in."""
+    if isinstance(value, str):
+        return {value} if value.isidentifier() else set()
+    if is_dataclass(value):
+        value = [getattr(value, field.name) for field in fields(value)]
+    return {name for each in value for name in names_in(each)} if isinstance(value, list | tuple) else set()
+
+
+FIELDS = {**{name: [] for name in COUNTED}, **{name: sorted(names_in(row)) for name, row in ROWS.items()}}
+COMMON = [*COUNT_NAMES, *MTP_FIELDS, *sorted(names_in(EVERY_TYPE)), "text_config", "quantization_config"]
+HUGE = [10**9, -(10**9), 2**63, -(10**30), 1e308]
+SCALARS = st.none() | st.booleans() | st.integers(-3, 12) | st.sampled_from([0.5, 2.0, *HUGE, "", "x", "S*M-"])
+KINDS = st.sampled_from(
+    ["full_attention", "sliding_attention", "linear_attention", "sparse", "dense", 0, 1, True, None]
+)
+PIECES = ["re:", "-:", "model.layers.", "layers", "1", "7", ".mlp", "q_proj", "\\d", "9" * 5000, "(?i)", *"().*+?|[]^$"]
+QUANTISED = st.dictionaries(
+    st.sampled_from(["ignore", "exclude", "kept_layers_idx", "dynamic", "module_dtypes", "config_groups", "x"]),
+    st.recursive(
+        st.none() | st.integers(-1, 9) | st.lists(st.sampled_from(PIECES), max_size=9).map("".join),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from(["targets", "re:1", "-:.*1"]), inner, max_size=2)
+        ),
+        max_leaves=6,
+    ),
+    max_size=2,
+)
+VALUES = st.recursive(
+    SCALARS | st.lists(KINDS, min_size=8, max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=9) | st.dictionaries(st.sampled_from([*COMMON, "0", "7"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> dict[str, Any]:
+    """A config of any known model type with odd values in the fields that count for it."""
+    model_type = draw(st.sampled_from(sorted(FIELDS)))
+    own = st.sampled_from([*FIELDS[model_type], *COMMON])
+    config = {**MISTRAL, "model_type": model_type}
+    config |= draw(st.dictionaries(own | own | st.sampled_from(sorted(MISTRAL)), VALUES, max_size=4))
+    if draw(st.booleans()):
+        config["quantization_config"] = draw(QUANTISED)
+    around = draw(st.none() | st.sampled_from(sorted(COMPOSITE)))
+    return config if around is None else {"model_type": around, "text_config": config}
+
+
 # ---------------------------------------------------------------- properties
 
 
+def odd(model_type: str, **fields: Any) -> dict[str, Any]:
+    return {**MISTRAL, "model_type": model_type, **fields}
+
+
+@fuzzed(200)
+@example(config=odd("axk1", first_k_dense_replace=[]), init="copy")
+@example(config=odd("jamba", attn_layer_period=0), init="copy")
+@example(config=odd("gpt_neo", attention_types=[[[], 10**9]]), init="copy")
+@example(config=odd("gemma3n_text", num_kv_shared_layers=-(10**9)), init="copy")
+@example(config=odd("mistral", num_kv_shared_layers="x", layer_types=[]), init="identity")
+@example(config=odd("mistral", architectures=True), init="copy")
+@given(config=configs(), init=st.sampled_from(["copy", "identity", "split"]))
+def test_any_config_of_any_known_model_type_is_planned_or_refused(config: dict[str, Any], init: str) -> None:
+    tensors = tensors_in_order([(name, "F16", shape) for name, shape in mistral_shapes(8).items()])
+    started = time.process_time()
+    source = headers_only({"model.safetensors": tensors}, config)
+    try:
+        inspect_report(inspect_checkpoint(open_checkpoint(source)))
+        plan = su.plan_checkpoint(source, ["0:6", "2:8"], init=init)
+    except UpscaleError as error:
+        assert str(error).isprintable()  # noqa: PT017
+    else:
+        event("planned")
+        assert plan.after.layers == 12
+        assert parse_json(plan.documents["config.json"], "config.json").keys() >= config.keys()
+    assert time.process_time() - started < MAX_SECONDS
+
+
 @fuzzed(70)
+@example(changes=[("architectures", "set", "true")])
 @given(changes=edits(CONFIG_KEYS))
 def test_any_config_gives_a_right_result_or_one_line(world: Path, changes: list[tuple[str, str, str]]) -> None:
     config = json.loads((world / "s" / "config.json").read_text())

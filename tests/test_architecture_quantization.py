@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from architecture_names import DENSE, changed, names, solar
@@ -76,6 +77,23 @@ def test_a_quantisation_field_that_names_layers_otherwise_is_refused():
 def test_a_broken_regular_expression_is_refused():
     with pytest.raises(UnsupportedError, match="is no regular expression"):
         quantised("ignore", ["re:model.layers.(3"])
+
+
+@pytest.mark.parametrize("entry", ["layers.1." * 300_000 + "\n", "layers." * 300_000 + "1" * 100_000])
+def test_long_names_take_little_time(entry):
+    started = time.process_time()
+    quantised("ignore", [entry])
+    assert time.process_time() - started < 5
+
+
+def test_a_layer_number_of_any_length_is_one_that_is_not_there():
+    assert quantised("ignore", ["model.layers." + "1" * 5000, "lm_head"]) == ["lm_head"]
+
+
+def test_published_expressions_with_alternatives_and_look_ahead_are_followed():
+    layers = "|".join(map(str, range(11)))
+    rules = quantised("dynamic", {rf"-:^model\.layers\.({layers})\.(?!mlp)(?:self_)?attn\.(?:q|k|v)_proj.*": {}})
+    assert set(rules) == {rf"-:^model\.layers\.{target}\.self_attn\.q_proj$" for target in range(5)}
 
 
 def test_quantize_config_json_is_rewritten_where_it_names_layers():

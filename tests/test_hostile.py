@@ -4,21 +4,19 @@ The parts have tests of their own, which say more of each message. Here the whol
 what it takes, and that it leaves its source and all that is around it as they were.
 """
 
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import write_checkpoint
-from test_checkpoint import BAD
+from checkpoints import RUNS_CODE, put_pickle, write_checkpoint
+from test_checkpoint import BAD, in_config
 from test_header import REFUSED
 
 import solar_upscale as su
@@ -143,25 +141,9 @@ def header_of_tensors(count: int) -> Callable[[Path], object]:
 
 
 def torch_pickle(pickled: bytes, zipped: bool = True) -> Callable[[Path], object]:
-    """A pytorch_model.bin in place of the weights, with a pickle of its own."""
-
-    def spoil(folder: Path) -> None:
-        for path in (folder / "s").glob("model*"):
-            path.unlink()
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, data in {"data.pkl": pickled, "version": b"3\n", "byteorder": b"little"}.items():
-                archive.writestr(f"archive/{name}", data)
-        (folder / "s" / "pytorch_model.bin").write_bytes(file.getvalue() if zipped else pickled)
-
-    return spoil
+    return lambda folder: put_pickle(folder / "s", pickled, zipped)
 
 
-def word(text: str) -> bytes:
-    return b"X" + len(text).to_bytes(4, "little") + text.encode()
-
-
-RUNS_CODE = b"\x80\x02cposix\nsystem\n" + word("touch ran") + b"\x85R."
 BOMB = "a: &a [x, x]\n" + "".join(f"{y}: &{y} [*{x}, *{x}]\n" for x, y in pairwise("abcdefghijklmno"))
 
 
@@ -199,6 +181,24 @@ def provenance(text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "s" / "solar_upscale.json").write_text(text)
 
 
+# Expressions that make an engine which tries every way go on for ever, and what is no expression.
+QUANTISED: dict[str, Any] = {
+    "repeated group": {"ignore": [r"re:(\w+\.?)+1!"]},
+    "repeated group behind a set that looks open": {"ignore": [r"re:[\][](\w*)*1b]"]},
+    "repeated group behind a comment": {"ignore": ["re:(?#[)([a-z.0-9]+)+1!]"]},
+    "many optional characters": {"ignore": ["re:" + r"[\w.]?" * 60 + "1!"]},
+    "many repetitions": {"ignore": ["re:" + ".*" * 12 + "1!"]},
+    "many alternatives": {"dynamic": {"-:" + "(.|m|.)" * 40 + "1!": {}}},
+    "no expression": {"ignore": ["re:(1"]},
+    "deep expression": {"ignore": ["re:" + "(" * 900 + "1" + ")" * 900]},
+    "count beyond all bounds": {"ignore": ["re:a{1," + "9" * 30 + "}7"]},
+    "count without an end": {"ignore": ["re:{" + "1" * 1_000_000]},
+    "scheme for no list": {"config_groups": {"group_0": {"targets": 5}}},
+    "names without end": {"ignore": [f"1.q{number}" for number in range(300_000)]},
+}
+
+NUMBERED = {"deep": "[" * 100_000, "half a character": '{"ignore": ["\\ud800 1.q"]}', "list": "[]"}
+
 RECIPE = ("s", "out", "--config", "job.yaml")
 Case = tuple[Callable[[Path], object], tuple[str, ...]]
 HOSTILE: dict[str, Case] = {
@@ -208,6 +208,14 @@ HOSTILE: dict[str, Case] = {
     "header: 2**64 - 1 bytes": (header_of(2**64 - 1), JOB),
     "header: more than 250,000 tensors": (header_of_tensors(250_001), JOB),
     **{f"folder: {name}": (lambda f, spoil=spoil: spoil(f / "s"), JOB) for name, (spoil, _) in BAD.items()},
+    **{
+        f"quantisation: {name}": (lambda f, ignore=ignore: in_config(quantization_config=ignore)(f / "s"), JOB)
+        for name, ignore in QUANTISED.items()
+    },
+    **{
+        f"quantize_config.json: {name}": (lambda f, text=text: (f / "s" / "quantize_config.json").write_text(text), JOB)
+        for name, text in NUMBERED.items()
+    },
     "folder: config is a FIFO": (fifo_for_config, JOB),
     "pickle: runs code": (torch_pickle(RUNS_CODE), JOB),
     "pickle: runs code, legacy": (torch_pickle(RUNS_CODE, zipped=False), JOB),
@@ -263,6 +271,12 @@ def test_hostile_input_is_one_line_and_leaves_no_trace(
     assert err[:-1].isprintable(), err
     assert len(err) < 2200
     assert states(world) == before
+
+
+def test_pickle_that_is_refused_is_one_that_runs_code_elsewhere(tmp_path: Path) -> None:
+    load = [sys.executable, "-c", "import pickle, sys; pickle.loads(sys.stdin.buffer.read())"]
+    subprocess.run(load, input=RUNS_CODE, cwd=tmp_path, check=True)
+    assert (tmp_path / "ran").exists()
 
 
 def test_names_that_steer_a_terminal_are_shown_escaped(starter: "subprocess.Popen[str]", tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import assert_layers_come_from, read_tensors, tree, write_checkpoint
+from checkpoints import RUNS_CODE, assert_layers_come_from, put_pickle, read_tensors, tree, write_checkpoint
 from conftest_hub import TOKEN
 from hub_server import HubServer
-from test_hostile import RUNS_CODE, torch_pickle
 
 import solar_upscale as su
 from solar_upscale.cli import main
@@ -151,7 +150,7 @@ def test_promise_safe(hub: HubServer, tmp_path: Path, monkeypatch: pytest.Monkey
         su.plan_checkpoint(source, SOLAR)
     index.write_text(sound)
     shutil.copytree(source, tmp_path / "pickled" / "s")
-    torch_pickle(RUNS_CODE)(tmp_path / "pickled")
+    put_pickle(tmp_path / "pickled" / "s", RUNS_CODE)
     with pytest.raises(CheckpointError, match=r"posix\.system"):
         su.plan_checkpoint(tmp_path / "pickled" / "s", SOLAR)
     assert not (tmp_path / "ran").exists()

@@ -20,6 +20,7 @@ from solar_upscale.architecture.rules import Attribute, Row, Updates, Vector, Vi
 from solar_upscale.architecture.stacks import name_splitter, numbered, section_at
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
+from solar_upscale.checkpoint import parse_json
 from solar_upscale.errors import PatternError, UnsupportedError
 from solar_upscale.header import TensorInfo
 from solar_upscale.pattern import LayerPattern
@@ -117,12 +118,10 @@ def _set_counts(changes: _Changes, known: Known, stack: Stack, depth: int) -> No
     for name in known.counts:
         changes.set(name, depth, f"the number of layers: {stack.num_layers} become {depth}")
     for name in known.proportional:
-        value = known.view.get(name) * depth
-        if value % stack.num_layers:
-            raise UnsupportedError(
-                f"config.json: {name}: {known.view.get(name)} is no multiple of {stack.num_layers} layers"
-            )
-        changes.set(name, value // stack.num_layers, "in proportion to the number of layers")
+        value = known.view.get(name)
+        if type(value) is not int or value * depth % stack.num_layers:
+            raise UnsupportedError(f"config.json: {name}: {value!r:.60} is no multiple of {stack.num_layers} layers")
+        changes.set(name, value * depth // stack.num_layers, "in proportion to the number of layers")
     # T5's decoder count is the encoder's where it is absent: keep what it stood for.
     if stack.role == "encoder" and known.counts[:1] == ("num_layers",) and known.view.get("num_decoder_layers") is None:
         changes.set(
@@ -215,6 +214,8 @@ def _number(
     dropped = _drop_mtp_modules(tensors) if drop_mtp else {}
     for ending, interval_field in ((k, v) for row in known.rows for k, v in row.strided):
         interval = known.view.get(interval_field, 1)
+        if type(interval) is not int or interval < 1:
+            raise UnsupportedError(f"config.json: {interval_field}: expected a number of layers, got {interval!r:.60}")
         for prefix in indices:
             if f".{prefix}".endswith(f".{ending}"):
                 numbering[prefix] = tuple(sources[j] // interval for j in range(0, len(sources), interval))
@@ -271,12 +272,7 @@ def _rewrite_files(
 ) -> dict[str, bytes]:
     rewritten = {}
     for name, content in files.items():
-        try:
-            old = json.loads(content)
-        except ValueError as error:
-            raise UnsupportedError(f"{name}: is no JSON: {error}") from error
-        if not isinstance(old, dict):
-            continue
+        old = parse_json(content, name)
         new = rewrite_module_lists(old, module_names(tensors), tuple(numbering), numbering)
         if new == old:
             continue
@@ -296,7 +292,7 @@ def _stale(known: Known, view: View, sources: Sequence[int]) -> list[str]:
         vector = attribute.read(view, len(sources))
         for encoding in attribute.encodings:
             present = [name for name in encoding.fields if view.get(name) is not None]
-            said = encoding.read(view, len(sources)) if present else None
+            said = attribute.read_by(encoding, view, len(sources)) if present else None
             if vector is not None and said is not None and not all(map(same, said, vector)):
                 warnings.append(
                     f"config.json: {', '.join(present)}: no longer describes every layer; {attribute.name} does and "

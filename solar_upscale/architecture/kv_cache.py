@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from solar_upscale.architecture.stacks import section_at
 from solar_upscale.architecture.types import Stack
 from solar_upscale.header import TensorInfo
 
@@ -50,8 +51,7 @@ def kv_cache_nbytes(
 
 def _from_config(config: Mapping[str, Any], stack: Stack) -> int:
     """Bytes for one layer of a uniform decoder by its config, 0 where that does not say."""
-    for key in stack.config_path:
-        config = config.get(key, {})
+    config = section_at(config, stack.config_path)
     heads = config.get("num_attention_heads", config.get("n_head"))
     hidden = config.get("hidden_size", config.get("n_embd"))
     if not isinstance(heads, int) or not isinstance(hidden, int) or heads <= 0:

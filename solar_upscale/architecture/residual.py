@@ -187,11 +187,12 @@ def _shared_state_problems(part: Mapping[str, Any], layer: int) -> list[str]:
     if not shared:
         return []
     kinds, count = part.get("layer_types"), part.get("num_hidden_layers")
-    if not isinstance(kinds, list) or not isinstance(count, int):
+    if type(shared) is not int or type(count) is not int or not isinstance(kinds, list) or len(kinds) < count:
         return [
-            f"layer {layer}: layers share keys and values (num_kv_shared_layers {shared}), layer_types is not given"
+            f"layer {layer}: layers share keys and values (num_kv_shared_layers {shared!r:.60}), and layer_types does "
+            "not say the kind of each"
         ]
     own = count - shared
-    if layer < own and kinds[layer] not in kinds[layer + 1 : own]:
+    if layer < min(own, len(kinds)) and kinds[layer] not in kinds[layer + 1 : own]:
         return [f"layer {layer}: the last {shared} layers reuse its keys and values, which a repeat would replace"]
     return []

@@ -6,9 +6,12 @@ model type uses which encoding is data, in fields/; the encodings themselves are
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from solar_upscale.errors import CheckpointError
 
 __all__ = ["Attribute", "Encoding", "OneField", "Row", "Updates", "Vector", "View", "same"]
 
@@ -86,12 +89,28 @@ class Attribute:
         return tuple(dict.fromkeys(name for encoding in self.encodings for name in encoding.fields))
 
     def read(self, view: View, n: int) -> Vector | None:
-        """The value of each layer, from the first encoding that the config uses."""
+        """The value of each layer, from the first encoding that the config uses.
+
+        Raises:
+            CheckpointError: a field that enters has a value that cannot be computed with.
+        """
         for encoding in self.encodings:
-            vector = encoding.read(view, n)
+            vector = self.read_by(encoding, view, n)
             if vector is not None:
                 return vector
         return None
+
+    def read_by(self, encoding: Encoding, view: View, n: int) -> Vector | None:
+        """The value of each layer as one of the encodings says it, None if the config does not use it.
+
+        Raises:
+            CheckpointError: as ``read``.
+        """
+        with self._computing(encoding, view):
+            vector = encoding.read(view, n)
+            if self.pointer and vector and not all(each is None or -1 <= each < n for each in vector):
+                raise ValueError("not all are layers")
+            return vector
 
     def mismatches(self, wanted: Vector, view: View, sources: Sequence[int]) -> list[int]:
         """The target layers for which ``view`` does not say what ``wanted`` does."""
@@ -104,21 +123,41 @@ class Attribute:
 
     def express(self, source: View, view: View, wanted: Vector, sources: Sequence[int]) -> Updates | None:
         """The fewest fields that make ``view``, made from ``source``, say ``wanted``; None if nothing does."""
-        used = [encoding for encoding in self.encodings if encoding.read(source, source.num_layers) is not None]
+        used = [
+            encoding for encoding in self.encodings if self.read_by(encoding, source, source.num_layers) is not None
+        ]
         updates: Updates = {}
         for encoding in used:
-            written = encoding.write(view, wanted, sources)
-            if written:
-                updates |= written
+            updates |= self._write(encoding, view, wanted, sources)
         if not self.mismatches(wanted, view.updated(updates), sources):
             return updates
         for encoding in self.encodings:
             if encoding in used:
                 continue
-            written = encoding.write(view, wanted, sources)
+            written = self._write(encoding, view, wanted, sources)
             if written and not self.mismatches(wanted, view.updated(updates | written), sources):
                 return updates | written
         return None
+
+    def _write(self, encoding: Encoding, view: View, wanted: Vector, sources: Sequence[int]) -> Updates:
+        with self._computing(encoding, view):
+            return encoding.write(view, wanted, sources) or {}
+
+    @contextmanager
+    def _computing(self, encoding: Encoding, view: View) -> Iterator[None]:
+        """Encodings compute with what transformers would compute with; what that fails on is refused by name.
+
+        Raises:
+            CheckpointError: a field has a value of another kind, or one that a formula has no answer for.
+        """
+        try:
+            yield
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            said = [f"{name} {value!r:.60}" for name in encoding.fields if (value := view.get(name)) is not None]
+            raise CheckpointError(
+                f"config.json: {self.name} cannot be told from {', '.join(said) or 'the other fields'} ({error}); "
+                "expected values that the model's own code can compute with"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

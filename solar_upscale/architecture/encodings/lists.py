@@ -5,6 +5,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from solar_upscale.architecture.rules import OneField, Updates, Vector, View
@@ -160,8 +161,9 @@ class Repeated(OneField):
         value = view.get(self.field, self.default)
         if not value:
             return None
-        flat = [kind for kinds, times in value for _ in range(times) for kind in kinds]
-        return tuple(flat[:n]) if len(flat) >= n else None
+        groups = ((kinds, times) for kinds, times in value if kinds)  # none is repeated without end
+        flat = tuple(islice((kind for kinds, times in groups for _ in range(times) for kind in kinds), n))
+        return flat if len(flat) == n else None
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
         """One group, said once."""

@@ -142,6 +142,8 @@ class KvSuffix(OneField):
     def read(self, view: View, n: int) -> Vector | None:
         """The layer whose keys each layer reads; None for its own."""
         shared: int = min(view.get(self.field, self.default), n)
+        if shared < 0:
+            raise ValueError("fewer than none")
         kinds = self.kinds.read(view, n) or ("",) * n
         last = {kind: i for i, kind in enumerate(kinds[: n - shared])}
         # A kind that no earlier layer has cannot be read: -1 is no layer of any source.
