@@ -160,7 +160,9 @@ def open_checkpoint(source: Source) -> Checkpoint:
         source.local_path(file.name)  # a link that leads out of the folder is refused now, not while writing
     needed = [*filenames, *(file.name for file in sidecars), "config.json"]
     state = {name: files[name].state for name in needed}
-    readme = _read_small(source, files["README.md"], MAX_CONFIG_NBYTES) if "README.md" in files else None
+    # Only the front matter of a card is ever looked at, so one of any size is no reason to stop.
+    card = files.get("README.md")
+    readme = None if card is None else source.read(card.name, 0, min(card.nbytes, MAX_CONFIG_NBYTES))
     return Checkpoint(source, shards, config, sidecars, left_behind, state, readme, warnings)
 
 

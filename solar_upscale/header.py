@@ -51,6 +51,7 @@ Source: safetensors 0.8, ``Dtype::bitsize`` in safetensors/src/tensor.rs.
 MAX_HEADER_NBYTES = 25 * 2**20
 MAX_TENSORS = 250_000
 _FIRST_READ_NBYTES = 2**16
+_LEAST_READ_NBYTES = 2**12
 _BLOCK_NBYTES = 4096  # a clone needs source and target offsets to agree modulo this
 _TORCH_METADATA: Mapping[str, str] = MappingProxyType({"format": "pt"})  # what transformers writes, and asks for
 
@@ -98,12 +99,13 @@ def read_shard(filename: str, nbytes: int, read: Callable[[int, int], bytes]) ->
         filename: How messages and the result name the file.
         nbytes: The size of the whole file.
         read: Gives exactly the bytes [start, stop) of the file. It is called once, and a second time where the header
-            is longer than 64 KiB.
+            is longer than 64 KiB, or, in a file of less than 16 MiB, than a 256th of it and 4 KiB.
 
     Raises:
         CheckpointError: The file breaks the format, or its header is larger than 25 MiB or 250,000 tensors.
     """
-    first = read(0, min(nbytes, _FIRST_READ_NBYTES))
+    # Of a small file a small part: its bytes may have to come from far away, and should not come twice for nothing.
+    first = read(0, min(nbytes, max(_LEAST_READ_NBYTES, min(_FIRST_READ_NBYTES, nbytes // 256))))
     data_start = _data_start(filename, nbytes, first)
     header = first[:data_start] if data_start <= len(first) else first + read(len(first), data_start)
     if len(header) != data_start:

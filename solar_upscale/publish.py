@@ -1,6 +1,6 @@
 """From a plan or a folder to a model on the Hub: what is sent was proved right before, and shows in one commit.
 
-What a publication is made of is push.py, how shards are proved one by one is witness.py, whole outputs verify.py.
+What a publication is made of is push/, how shards are proved one by one is witness.py, whole outputs verify.py.
 """
 
 from collections.abc import Callable, Set
@@ -184,7 +184,8 @@ class _Depot:
             return
         if done.filename not in self.publication.sent:
             self.witness.check(self._shards[done.filename], done.path)
-            self.publication.send(done.path, done.filename)
+            if self.publication.send(done.path, done.filename) is None:
+                return
         done.path.unlink(missing_ok=True)
 
 
@@ -198,7 +199,8 @@ def _is_sent(plan: UpscalePlan, source: Source, output: Path, to: Destination) -
         return False
     if written != with_sidecars(plan.documents[PROVENANCE_NAME], sidecar_digests(plan, source)):
         return False
-    return to.open(output / RECORD_NAME).sent.keys() >= {shard.filename for shard in plan.shards}
+    sent = to.open(output / RECORD_NAME).sent
+    return all(shard.filename in sent or (output / shard.filename).is_file() for shard in plan.shards)
 
 
 def _cached_source(output: Path, how: dict[str, Any]) -> Source | None:

@@ -1,4 +1,4 @@
-"""Where a checkpoint's bytes come from: a folder here, the Hub in hub_source.py. Nothing is interpreted here."""
+"""Where a checkpoint's bytes come from: a folder here, the Hub in hub_source/. Nothing is interpreted here."""
 
 import os
 import re

@@ -46,6 +46,7 @@ WAYS = {
     "moved": "the repository has a new name, and the old one leads there",
     "no commit": "a new repository has no commit, and no tree",
     "no auth-check": "whether one may write cannot be asked",
+    "by size": "weights of less than a megabyte are kept as any other file",
     "lower case": "names of headers are written in lower case",
 }
 
@@ -271,11 +272,14 @@ class HubServer:
             return Blob(path, value.nbytes, sha256[:40], sha256)
         data = value if isinstance(value, bytes) else value.read_bytes()
         oid = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324 - git's
-        lfs = name.endswith(LFS_SUFFIXES)
+        lfs = self.is_large(name, len(data))
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.lfs / sha256 if lfs else self.root / "plain" / oid
         path.write_bytes(data)
         return Blob(path, len(data), sha256[:40] if lfs else oid, sha256 if lfs else None)
+
+    def is_large(self, name: str, nbytes: int) -> bool:
+        return name.endswith(LFS_SUFFIXES) and (self.way != "by size" or nbytes >= 10**6)
 
     def lfs_blob(self, sha256: str) -> Blob | None:
         """A large file that was uploaded, by LFS or through the Xet store."""
@@ -716,7 +720,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "files": [
                     {
                         "path": file["path"],
-                        "uploadMode": "lfs" if file["path"].endswith(LFS_SUFFIXES) else "regular",
+                        "uploadMode": "lfs" if self.hub.is_large(file["path"], file["size"]) else "regular",
                         "shouldIgnore": file["path"] in self.hub.ignored,
                         **({"oid": held[file["path"]].etag} if file["path"] in held else {}),
                     }

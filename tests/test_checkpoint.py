@@ -418,3 +418,20 @@ def test_any_config_is_planned_or_refused(changed: dict[str, Any]) -> None:
         assert str(error).isprintable()  # noqa: PT017
     else:
         assert plan.after.layers == 12
+
+
+def test_a_model_card_of_any_size_is_no_reason_to_stop(tmp_path):
+    folder = write_checkpoint(tmp_path / "source", shards=2)
+    (folder / "README.md").write_bytes(b"---\nlicense: mit\n---\n" + b"x" * 5_000_000)
+    checkpoint = open_checkpoint(FolderSource(folder))
+    assert checkpoint.readme is not None
+    assert checkpoint.readme.startswith(b"---\nlicense: mit\n---\n")
+    assert len(checkpoint.readme) < 5_000_000
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.fp16.json", "pytorch_model.bin.index.fp16.json"])
+def test_the_index_of_a_variant_stays_behind(tmp_path, name):
+    folder = write_checkpoint(tmp_path / "source", shards=2)
+    (folder / name).write_text("{}")
+    checkpoint = open_checkpoint(FolderSource(folder))
+    assert checkpoint.left_behind[name] == "weights that are not read"

@@ -194,9 +194,11 @@ def test_a_short_file_is_read_once_and_a_long_header_twice() -> None:
     short = build_header(laid_out(("a", "U8", (10,)))) + bytes(10)
     assert reads(short) == [(0, len(short))]
     big_data = build_header(laid_out(("a", "U8", (100_000,)))) + bytes(100_000)
-    assert reads(big_data) == [(0, 65536)]
+    assert reads(big_data) == [(0, 4096)]
+    bigger_data = build_header(laid_out(("a", "U8", (17_000_000,)))) + bytes(17_000_000)
+    assert reads(bigger_data) == [(0, 65536)]
     long = build_header(laid_out(*((f"model.layers.{i}.weight", "U8", (1,)) for i in range(2000)))) + bytes(2000)
-    assert reads(long) == [(0, 65536), (65536, len(long) - 2000)]
+    assert reads(long) == [(0, 4096), (4096, len(long) - 2000)]
 
 
 # Refusing.

@@ -70,7 +70,7 @@ def test_a_model_is_read_from_any_hub(hub: HubServer, tmp_path: Path) -> None:
     name = "old/model" if hub.way == "moved" else "org/model"
     streamed = opened(name, stream=True)
     assert {name: file.nbytes for name, file in streamed.files().items()} == {k: len(v) for k, v in files.items()}
-    assert {len(file.state) for file in streamed.files().values()} == {40, 64}
+    assert {len(file.state) for file in streamed.files().values()} <= {40, 64}
     data = files[SHARD]
     assert streamed.read(SHARD, 0, 4096) == data[:4096]
     start = 8 + int.from_bytes(data[:8], "little")
@@ -92,17 +92,20 @@ def test_a_folder_is_published_on_any_hub_and_a_second_time_nothing_is_sent(hub:
     assert (len(hub.repos["me/model"].commits), hub.received("PUT")) == (commits, sent)
 
 
-@pytest.mark.parametrize("hub", ["prefix", "gzip", "two hops"], indirect=True)
+@pytest.mark.parametrize("how", [[], ["--delete-local-shards"]])
+@pytest.mark.parametrize("hub", ["prefix", "gzip", "two hops", "by size", "no commit"], indirect=True)
 def test_the_sentence_works_on_other_hubs(
-    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: list[str]
 ) -> None:
     (tmp_path / "token").write_text(TOKEN)
     monkeypatch.chdir(tmp_path)
     source = write_checkpoint(tmp_path / "made", shards=2)
     hub.add_model("org/small", {path.name: path for path in source.iterdir()})
-    assert main(["org/small", "out", *LAYERS, "--stream", "--push-to-hub", "me/SOLAR", "--private"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"{hub.endpoint}/me/SOLAR"
-    assert hub.repos["me/SOLAR"].private
+    for _ in range(2):  # the second time there is nothing left to do
+        assert main(["org/small", "out", *LAYERS, "--stream", "--push-to-hub", "me/SOLAR", "--private", *how]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"{hub.endpoint}/me/SOLAR"
+        assert hub.repos["me/SOLAR"].private
+        assert len(hub.lines("/commit/")) == 1
     assert_layers_come_from(written(tmp_path / "published", hub.files("me/SOLAR")), source, [*range(6), *range(2, 8)])
 
 

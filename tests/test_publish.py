@@ -57,6 +57,12 @@ class User:
             with self.capsys.disabled():
                 print(text)
 
+    def shows_traffic(self, what: str) -> None:
+        """Print how many bytes went which way, by now."""
+        by = "Xet: new bytes stored" if self.hub.xet else "LFS: bytes uploaded"
+        sent = nbytes_below(self.hub.cas / "xet" / "xorbs") if self.hub.xet else self.hub.received("PUT")
+        self.shows(f"{what}: {self.hub.sent('cdn')} bytes of weights served; {by} {sent}")
+
     def says(self, *words: str, code: int = 0) -> str:
         """What the command prints to stdout, or to stderr where it fails; run in this process."""
         assert main(words) == code, self.capsys.readouterr()
@@ -171,7 +177,7 @@ def test_the_sentence_publishes_the_upscaled_model(any_user: User, how: list[str
     source = user.makes()
     out = user.says("org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR", *how)
     assert out.splitlines()[-1] == user.url
-    user.shows(f"{how}: {hub.sent('cdn')} bytes of weights served, {hub.received('PUT')} uploaded by LFS")
+    user.shows_traffic(" ".join(how) or "downloaded")
     assert_layers_come_from(user.published(), source, SOLAR_LAYERS)
     assert len(hub.repos["me/SOLAR"].commits) == 2
     held = {path.name for path in (user.home / "out").iterdir()}
@@ -192,6 +198,7 @@ def test_what_was_published_loads_and_computes_what_the_model_in_memory_does(any
     source = any_user.makes()
     any_user.says("org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR", "--private", "--stream")
     assert any_user.hub.repos["me/SOLAR"].private
+    any_user.shows_traffic("--stream --private")
     cache = any_user.home / "cache"
     model = AutoModelForCausalLM.from_pretrained("me/SOLAR", cache_dir=cache, token=TOKEN)
     in_memory = su.upscale_model(AutoModelForCausalLM.from_pretrained(source), ["range(0,6)", "range(2,8)"])
@@ -207,6 +214,7 @@ def test_a_pull_request_carries_the_model_and_leaves_main_alone(any_user: User) 
     words = ["--push-to-hub", "org/SOLAR", "--create-pr", "--commit-message", "Deeper"]
     out = any_user.says("org/small", "out", *SOLAR, *words)
     assert out.splitlines()[-1] == f"{any_user.hub.endpoint}/org/SOLAR/discussions/1"
+    any_user.shows_traffic("--create-pr")
     assert any_user.visible("org/SOLAR") == {"README.md"}
     assert_layers_come_from(any_user.published("org/SOLAR", "refs/pr/1"), source, SOLAR_LAYERS)
     found = any_user.hub.repos["org/SOLAR"].find("refs/pr/1")

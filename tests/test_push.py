@@ -253,6 +253,7 @@ def test_a_repository_that_takes_weights_as_text_is_refused_before_they_are_lost
     hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hub_server.LFS_SUFFIXES", ())
+    monkeypatch.setattr("solar_upscale.push.publication.LARGEST_IN_COMMIT", 1000)
     with pytest.raises(HubError, match="does not take it as a large file"):
         push_folder(folder, "me/model", token=TOKEN)
 

@@ -21,6 +21,9 @@ __all__ = ["WEIGHT_SUFFIXES", "Publication"]
 
 DEFAULT_MESSAGE = "Upload model with solar-upscale"
 
+LARGEST_IN_COMMIT = 10 << 20
+"""Bytes of a weight file that may be part of the commit itself, which is one text in memory."""
+
 _NOT_KNOWN = (404, 405, 501)
 """What a Hub that cannot be asked about rights may say to the question; the upload will tell."""
 
@@ -75,36 +78,43 @@ class Publication:
             self._parent, self._remote = patiently(repo_id, self._look)
         self.sent: dict[str, SentFile] = {} if record is None else load_record(record, self._endpoint, self.repo_id)
 
-    def send(self, path: Path, name: str) -> SentFile:
+    def send(self, path: Path, name: str) -> SentFile | None:
         """Upload a finished file ahead of the commit, unless the Hub has it already; return what it holds.
+
+        None is returned for a small file that the Hub wants in the commit itself: it must stay until then.
 
         Raises:
             HubError: the Hub refused or could not be reached.
         """
-        from huggingface_hub import CommitOperationAdd
-
+        nbytes = path.stat().st_size
         with hub_errors(self.repo_id, revision=self._revision, writes=True):
-            sha256 = self._remote_hash(path, name)
-            if sha256 is None:
-                operation = CommitOperationAdd(name, path)
-                patiently(
-                    name,
-                    lambda: self._api.preupload_lfs_files(
-                        self.repo_id, [operation], revision=self._revision, create_pr=self._create_pr
-                    ),
-                    tries=CLIENT_TRIES,
-                )
-                if operation.path_or_fileobj != b"":  # the client lets go of what it has uploaded
-                    raise HubError(
-                        f"{self.repo_id}: {name}: the repository does not take it as a large file; "
-                        "see its .gitattributes and .gitignore"
-                    )
-                self._operations[name] = operation
-                sha256 = operation.upload_info.sha256.hex()
-        self.sent[name] = SentFile(path.stat().st_size, sha256)
+            sha256 = self._remote_hash(path, name) or self._upload(path, name, nbytes)
+        if sha256 is not None:
+            self.sent[name] = SentFile(nbytes, sha256)
         if self._record is not None:
             save_record(self._record, self._endpoint, self.repo_id, self.sent)
-        return self.sent[name]
+        return self.sent[name] if sha256 is not None else None
+
+    def _upload(self, path: Path, name: str, nbytes: int) -> str | None:
+        from huggingface_hub import CommitOperationAdd
+
+        operation = CommitOperationAdd(name, path)
+        patiently(
+            name,
+            lambda: self._api.preupload_lfs_files(
+                self.repo_id, [operation], revision=self._revision, create_pr=self._create_pr
+            ),
+            tries=CLIENT_TRIES,
+        )
+        if operation.path_or_fileobj == b"":  # the client lets go of what it has uploaded
+            self._operations[name] = operation
+            return operation.upload_info.sha256.hex()
+        if nbytes <= LARGEST_IN_COMMIT and not getattr(operation, "_should_ignore", False):
+            return None
+        raise HubError(
+            f"{self.repo_id}: {name}: the repository does not take it as a large file; "
+            "see its .gitattributes and .gitignore"
+        )
 
     def finish(self, folder: Path, *, commit_message: str | None = None) -> str:
         """Make everything visible in one commit: what was sent, and every other file of ``folder``.
