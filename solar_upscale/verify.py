@@ -432,7 +432,7 @@ def _copy(
 ) -> Differences:
     """One tensor of a repeated layer against the same tensor of the layer's first use."""
     tensor = checkpoint.tensors[name]
-    rule = scaled.get(name)
+    rule = scaled.get(name) or scaled.get(first)  # only layers with a factor other than 1 have rules
     transform = None
     if rule is not None and factors[0] != factors[1]:
         transform = transform_for(factors[1], rule, tensor)

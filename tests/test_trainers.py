@@ -173,12 +173,27 @@ def test_five_thousand_repeats_stay_short_and_fast():
     assert time.perf_counter() - start < 5
 
 
-def test_peft_itself_chooses_the_layers():
+ENCODER_DECODER = [*names_of("decoder.block", 8, "mlp.down_proj"), *names_of("encoder.block", 8, "mlp.down_proj")]
+EXPERTS = names_of("model.layers", 48, *(f"mlp.experts.{expert}.down_proj" for expert in range(4)))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "layers", "modules"),
+    [
+        ("model.layers", repeats(SOLAR), names_of("model.layers", 48, "mlp.down_proj")),
+        ("model.layers", repeats(LLAMA_PRO), names_of("model.layers", 40, "mlp.down_proj")),
+        ("model.layers", (3, 25), EXPERTS),
+        ("decoder.block", (6, 7), ENCODER_DECODER),
+        ("encoder.block", (1, 3), ENCODER_DECODER),
+    ],
+    ids=["solar", "llama-pro", "experts", "decoder", "encoder"],
+)
+def test_peft_itself_chooses_the_layers(prefix, layers, modules):
     peft = pytest.importorskip("peft", reason="PEFT is not installed")
     from peft.tuners.tuners_utils import check_target_module_exists
 
-    settings = trainer_settings(LLAMA, repeats(SOLAR), 48, names_of("model.layers", 48))["peft"]
+    stack = Stack(prefix, (prefix,), 8)
+    settings = trainer_settings(stack, layers, 48, [f"{name}.weight" for name in modules])["peft"]
     config = peft.LoraConfig(target_modules=["down_proj"], **settings)
-    modules = names_of("model.layers", 48, "mlp.down_proj")
     chosen = {name for name in modules if check_target_module_exists(config, name)}
-    assert chosen == belonging_to("model.layers", range(24, 40), modules)
+    assert chosen == belonging_to(prefix, layers, modules)

@@ -45,7 +45,7 @@ def change_json(path: Path, change: Callable[[Any], object]) -> None:
 # ---------------------------------------------------------------- right
 
 
-@pytest.mark.parametrize("init", ["copy", "identity", "split", "scale=0.3"])
+@pytest.mark.parametrize("init", ["copy", "identity", "split", "scale=0.3", "scale=0,1", "scale=0.5,1,0.25"])
 def test_right_output_is_proved_with_and_without_its_source(init: str, tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "s", shards=2)
     plan = su.upscale_checkpoint(source, tmp_path / "out", SOLAR, init=init, entry_scales=None)

@@ -202,6 +202,8 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
     (Block(("self_attn.dense", "mlp.fc2")), "phi"),
     (Block(("attn.out_proj", "ffn.down_proj")), "mpt"),
     (Block(("self_attn.o_proj", "mlp.fc2")), "nanochat"),
+    (Block(("self_attn.o_proj|self_attn.to_out", "mlp.fc2|mlp.down_proj")), "cosmos3_edge_text"),
+    (Block(("self_attn.output_projection.o_proj", "mlp.down_proj")), "neomme"),
     (Block(("self_attn.o_proj.linear", "mlp.fc2")), "moshi"),
     (Block(("norm_attn_norm.attn.out_proj", "ffn.experts.mlp.w2")), "dbrx"),
     (Block(("mlstm_layer.out_proj", "ffn.proj_down")), "xlstm"),
