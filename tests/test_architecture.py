@@ -574,7 +574,7 @@ def test_quantize_config_json_is_rewritten_where_it_names_layers():
     config = {"model_type": "llama", "num_hidden_layers": 8, "quantization_config": {"quant_method": "gptq", "bits": 4}}
     change = changed(config, names(8, parts=parts), [*range(8), 7], files=files)
     rules = json.loads(change.files["quantize_config.json"])["dynamic"]
-    assert len(rules) == 2 * len(parts)
+    assert len([rule for rule in rules if "_proj" in rule]) == 2 * 3
     assert "-:^" + re.escape("model.layers.8.self_attn.q_proj") + "$" in rules
     assert any(c.path.startswith("quantize_config.json") for c in change.changes)
 

@@ -1,23 +1,40 @@
-"""Lists of module names in a quantised checkpoint's config, rewritten to the new layer numbers.
+"""What names modules in a quantised checkpoint's config, rewritten to the new layer numbers.
 
-Bytes follow their layers by themselves; what names a layer is here. A regular expression is matched against the real
-module names and replaced by the names it matched; it is never edited.
+Bytes follow their layers by themselves; what names a layer is here. A plain name gets its layer's new number. A regular
+expression, a glob or a part of a name is never edited: it stays where it says of every target module what it said of
+its source, and becomes the names of the modules that it matched where it does not.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from solar_upscale.errors import UnsupportedError
 
 __all__ = ["rewrite_module_lists"]
 
-# Lists of plain module names: the whole name, its beginning, or a part of it, as the libraries match them.
-_NAME_LISTS = (
-    "modules_to_not_convert", "ignore", "llm_int8_skip_modules", "ignored_layers", "exclude", "exclude_modules",
-    "modules_in_block_to_quantize_exclude", "kept_layers_idx",
+# Lists of module names, and dicts keyed by them, wherever in the config they stand.
+_NAME_LISTS = frozenset(
+    (
+        "modules_to_not_convert", "modules_to_convert", "ignore", "targets", "llm_int8_skip_modules", "ignored_layers",
+        "skip_modules", "exclude", "exclude_modules", "modules_in_block_to_quantize_exclude",
+    )
 )  # fmt: skip
-_NAME_DICTS = ("dynamic", "module_dtypes", "layer_quant_config", "extra_config")
+_NAME_DICTS = frozenset(
+    (
+        "dynamic", "module_dtypes", "layer_quant_config", "extra_config", "config_for_layers", "quantized_layers",
+        "tune_metadata", "module_quant_configs", "module_config_overrides",
+    )
+)  # fmt: skip
+_SEARCHED = frozenset(("extra_config", "module_quant_configs"))  # their expressions may match anywhere in a name
+_GLOBS = frozenset(("exclude", "exclude_modules", "layer_quant_config", "quantized_layers"))  # ModelOpt, Quark
+_PLAIN = re.compile(r"[\w.-]+")
+# The modules that serving engines make of several; they ask GPTQ's rules by these names too.
+_FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
+Asks = Callable[[str], bool]
 
 
 def rewrite_module_lists(
@@ -26,145 +43,187 @@ def rewrite_module_lists(
     prefixes: Sequence[str],
     sources: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
-    """The quantisation config with every list of module names saying the same of the target's layers.
+    """The quantisation config with all that names modules saying the same of the target's layers.
 
     ``modules`` are the names of the source's modules; ``sources`` is the numbering by prefix.
 
     Raises:
         UnsupportedError: a field names layers in a way that this function does not know.
     """
-    names = sorted(set(modules))
-    new = dict(quantization)
-    for key, value in quantization.items():
+    modules = tuple(sorted(set(modules)))
+    numbered = (re.match(r"(.+?)\.\d+(?:\.|$)", name) for name in modules)
+    known = frozenset((*prefixes, *(found[1] for found in numbered if found)))
+    names = _Names(modules, tuple(prefixes), sources, known)
+    method = str(quantization.get("quant_method", ""))
+    return _rewrite(quantization, names, globs=method.startswith(("modelopt", "quark")), substrings=method == "awq")
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The source's module names, the numbering, and every prefix in them that a number follows."""
+
+    modules: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    sources: Mapping[str, Sequence[int]]
+    numbered: frozenset[str]
+
+    def targets(self, name: str) -> list[str]:
+        """What becomes of a source module; a module outside the layers stays."""
+        for prefix in self.prefixes:
+            found = re.fullmatch(rf"{re.escape(prefix)}\.(\d+)(\..+|)", name)
+            if found:
+                return [f"{prefix}.{j}{found[2]}" for j in self.places(prefix, int(found[1]))]
+        return [name]
+
+    def places(self, prefix: str, layer: int) -> list[int]:
+        return [j for j, source in enumerate(self.sources[prefix]) if source == layer]
+
+    def owner(self, head: str) -> str | None:
+        """The numbered prefix that a list means by ``head``; None if it is of none or of several.
+
+        A list may leave out or add components at the front ("layers", "model.layers"), or put them in another order
+        ("language_model.model.layers", "model.language_model.layers").
+        """
+        if head in self.numbered:
+            return head
+        words = head.split(".")
+        ranked: dict[int, list[str]] = {}
+        for prefix in sorted(self.numbered):
+            parts = prefix.split(".")
+            shorter = min(len(parts), len(words))
+            if sorted(parts) == sorted(words):
+                ranked.setdefault(1000, []).append(prefix)
+            elif parts[-shorter:] == words[-shorter:]:
+                ranked.setdefault(shorter, []).append(prefix)
+        best = ranked[max(ranked)] if ranked else []
+        return best[0] if len(best) == 1 else None
+
+    def asked(self) -> "_Names":
+        """With the modules around these and those that serving engines make of several."""
+        known = set(self.modules)
+        more = {name[: dot.start()] for name in self.modules for dot in re.finditer(r"\.", name)}
+        parents = {name.rpartition(".")[0] for name in self.modules}
+        more |= {
+            f"{parent}.{fused}"
+            for parent in parents
+            for fused, parts in _FUSED.items()
+            if all(f"{parent}.{part}" in known for part in parts)
+        }
+        return replace(self, modules=tuple(sorted(known | more)))
+
+
+def _rewrite(section: Mapping[str, Any], names: _Names, *, globs: bool, substrings: bool) -> dict[str, Any]:
+    new: dict[str, Any] = {}
+    for key, value in section.items():
+        as_globs = key in _GLOBS or (globs and key != "targets")
         if key in _NAME_LISTS and isinstance(value, list | tuple):
-            new[key] = _rewrite_list(value, names, prefixes, sources)
+            new[key] = _rewrite_list(key, value, names, globs=as_globs, substrings=substrings)
+        elif key == "dynamic" and isinstance(value, Mapping):
+            new[key] = _rewrite_rules(value, names)
         elif key in _NAME_DICTS and isinstance(value, Mapping):
-            new[key] = _rewrite_dict(value, names, prefixes, sources, names_only=key != "dynamic")
-        elif key == "config_groups" and isinstance(value, Mapping):
-            new[key] = {
-                group: {
-                    **scheme,
-                    **(
-                        {"targets": _rewrite_list(scheme["targets"], names, prefixes, sources)}
-                        if scheme.get("targets")
-                        else {}
-                    ),
-                }
-                for group, scheme in value.items()
+            rewritten = {
+                name: setting
+                for entry, setting in value.items()
+                for name in _rewrite_entry(entry, names, globs=as_globs, searched=key in _SEARCHED)
             }
-        elif _names_layers(value, prefixes):
+            if any(_names_layers(setting, names.prefixes) for setting in value.values()):
+                raise UnsupportedError(f"quantization_config: {key}: names layers by number inside its settings")
+            new[key] = rewritten
+        elif isinstance(value, Mapping) and not any(_names_layers(name, names.prefixes) for name in value):
+            new[key] = _rewrite(value, names, globs=globs, substrings=substrings)
+        elif _names_layers(value, names.prefixes):
             raise UnsupportedError(
                 f"quantization_config: {key}: names layers by number in a way not known here: {value!r:.80}"
             )
+        else:
+            new[key] = value
     return new
 
 
 def _rewrite_list(
-    entries: Sequence[Any], modules: list[str], prefixes: Sequence[str], sources: Mapping[str, Sequence[int]]
+    key: str, entries: Sequence[Any], names: _Names, *, globs: bool, substrings: bool = False
 ) -> list[Any]:
     rewritten: list[Any] = []
     for entry in entries:
-        rewritten += _rewrite_entry(entry, modules, prefixes, sources) if isinstance(entry, str) else [entry]
+        if isinstance(entry, int) and not isinstance(entry, bool):
+            raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {entry}")
+        if isinstance(entry, str):
+            rewritten += _rewrite_entry(entry, names, globs=globs, substrings=substrings)
+        else:
+            rewritten.append(entry)
     return list(dict.fromkeys(rewritten))
 
 
-def _rewrite_dict(
-    rules: Mapping[str, Any],
-    modules: list[str],
-    prefixes: Sequence[str],
-    sources: Mapping[str, Sequence[int]],
-    *,
-    names_only: bool,
-) -> dict[str, Any]:
-    """GPTQModel's ``dynamic``: patterns with +: or -: in front, the first that matches wins, so order is kept.
-
-    Elsewhere (``names_only``) a plain dotted name is a module and not an expression.
-    """
+def _rewrite_rules(rules: Mapping[str, Any], names: _Names) -> dict[str, Any]:
+    """GPTQModel's ``dynamic``: patterns with +: or -: in front, the first that matches wins, so order is kept."""
     new: dict[str, Any] = {}
+    asked = names.asked()
     for rule, value in rules.items():
         sign = rule[:2] if rule[:2] in ("+:", "-:") else ""
-        pattern = rule.removeprefix(sign)
-        if not _says_number(pattern):
-            new.setdefault(rule, value)
-            continue
-        if names_only and re.fullmatch(r"[\w.-]+", rule):
-            new |= {name: value for name in _rewrite_entry(rule, modules, prefixes, sources) if name not in new}
-            continue
-        matched = [name for name in modules if _matches(pattern, name)]
-        for name in _spread(matched, prefixes, sources):
-            new.setdefault(f"{sign}^{re.escape(name)}$", value)
+        moved = _moved(_expression(rule.removeprefix(sign), rule), asked)
+        for entry in [rule] if moved is None else [f"{sign}^{re.escape(name)}$" for name in moved]:
+            new.setdefault(entry, value)
     return new
 
 
 def _rewrite_entry(
-    entry: str, modules: list[str], prefixes: Sequence[str], sources: Mapping[str, Sequence[int]]
+    entry: str, names: _Names, *, globs: bool, searched: bool = False, substrings: bool = False
 ) -> list[str]:
     if entry.startswith("re:"):
-        pattern = entry.removeprefix("re:")
-        if not _says_number(pattern):
+        moved = _moved(_expression(entry.removeprefix("re:"), entry), names)
+        return [entry] if moved is None else moved
+    numbered = re.fullmatch(r"([A-Za-z_][\w.-]*?)\.(\d+)(\..+|)", entry)
+    plain = _PLAIN.fullmatch(entry) is not None and not entry.endswith(".")
+    if plain and numbered and not (substrings and not numbered[3]):
+        owner = names.owner(numbered[1])
+        if owner in names.prefixes:
+            return [f"{numbered[1]}.{j}{numbered[3]}" for j in names.places(owner, int(numbered[2]))]
+        if owner is not None:
             return [entry]
-        return _spread([name for name in modules if _matches(pattern, name)], prefixes, sources)
-    for prefix in prefixes:
-        found = re.fullmatch(rf"(.*?{_tail(prefix)})\.(\d+)(\..+|)", entry)
-        if found:
-            numbering = sources[prefix]
-            return [f"{found[1]}.{j}{found[3]}" for j, source in enumerate(numbering) if source == int(found[2])]
-    if re.search(r"\d", entry) and _meets(entry, modules, prefixes):
-        matched = [name for name in modules if entry in name]
-        return _spread(matched, prefixes, sources)
-    return [entry]
+    if plain and not re.search(r"\d", entry):
+        return [entry]
+    moved = _moved(_asks(entry, plain=plain or substrings, globs=globs, searched=searched), names)
+    return [entry] if moved is None else moved
 
 
-def _spread(names: Iterable[str], prefixes: Sequence[str], sources: Mapping[str, Sequence[int]]) -> list[str]:
-    """The target's names of these source modules."""
-    spread = []
-    for name in names:
-        for prefix in prefixes:
-            found = re.fullmatch(rf"{re.escape(prefix)}\.(\d+)(\..+|)", name)
-            if found:
-                spread += [f"{prefix}.{j}{found[2]}" for j, s in enumerate(sources[prefix]) if s == int(found[1])]
-                break
-        else:
-            spread.append(name)
-    return spread
+def _asks(entry: str, *, plain: bool, globs: bool, searched: bool) -> Asks:
+    """How the libraries match an entry that is no plain name: a part of a name, a glob, or an expression."""
+    if plain:
+        return lambda name: entry in name
+    if globs or entry.startswith("*"):
+        return lambda name: fnmatchcase(name, entry)
+    if searched:
+        return _expression(f".*(?:{entry})", entry)
+    # As transformers does: from the start up to the end of a component, or literally at the end.
+    matches = _expression(rf"(?:{entry})(?:(?<=\.)|(?=\.|$))", entry)
+    return lambda name: matches(name) or name.endswith(entry)
 
 
-def _tail(prefix: str) -> str:
-    """The prefix as a list may write it: with or without its first components ("model.layers" or "layers")."""
-    parts = prefix.split(".")
-    return "(?:" + "|".join(re.escape(".".join(parts[i:])) for i in range(len(parts))) + ")"
+def _moved(asks: Asks, names: _Names) -> list[str] | None:
+    """The target's names of the modules that an entry matches; None if it matches just those as it stands."""
+    wrong = False
+    moved: list[str] = []
+    for name in names.modules:
+        matched = asks(name)
+        targets = names.targets(name)
+        wrong = wrong or any(asks(target) != matched for target in targets)
+        if matched:
+            moved += targets
+    return list(dict.fromkeys(moved)) if wrong else None
 
 
-def _says_number(pattern: str) -> bool:
-    """Whether a regular expression may say which layers: a digit other than a class or a count of repetitions."""
-    return bool(re.search(r"\d", re.sub(r"\\d|\[0-9\]|\{\d*,?\d*\}", "", pattern)))
-
-
-def _matches(pattern: str, name: str) -> bool:
+def _expression(pattern: str, entry: str) -> Asks:
     try:
-        return re.match(pattern, name) is not None
+        compiled = re.compile(pattern)
     except re.error as error:
-        raise UnsupportedError(f"quantization_config: {pattern!r} is no regular expression: {error}") from error
-
-
-def _meets(entry: str, modules: list[str], prefixes: Sequence[str]) -> bool:
-    """Whether the text overlaps a layer's number somewhere ("layers.1", ".11.mlp")."""
-    return any(entry in name and _touches_index(entry, name, prefixes) for name in modules)
-
-
-def _touches_index(entry: str, name: str, prefixes: Sequence[str]) -> bool:
-    start = name.find(entry)
-    for prefix in prefixes:
-        found = re.match(rf"{re.escape(prefix)}\.(\d+)(?:\.|$)", name)
-        if found and start < found.end(1) and start + len(entry) > found.start(1):
-            return True
-    return False
+        raise UnsupportedError(f"quantization_config: {entry!r} is no regular expression: {error}") from error
+    return lambda name: compiled.match(name) is not None
 
 
 def _names_layers(value: Any, prefixes: Sequence[str]) -> bool:
-    """Whether any string in ``value`` holds a layer's prefix with a number behind it."""
+    """Whether any string in ``value`` holds a layer's prefix, or the end of one, with a number behind it."""
     if isinstance(value, str):
-        return any(re.search(rf"{_tail(prefix)}\.\d", value) for prefix in prefixes)
+        return any(re.search(rf"(?:^|[^\w]){re.escape(prefix.split('.')[-1])}\.\d", value) for prefix in prefixes)
     if isinstance(value, Mapping):
         return any(_names_layers(item, prefixes) for pair in value.items() for item in pair)
     return isinstance(value, list | tuple) and any(_names_layers(item, prefixes) for item in value)
