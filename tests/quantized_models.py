@@ -47,7 +47,9 @@ def read(folder: Path) -> dict[str, Any]:
 
 def write(folder: Path, tensors: dict[str, Any], **config: Any) -> None:
     """Replace the weights, and set fields of config.json."""
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
     settings = json.loads((folder / "config.json").read_text()) | config
     (folder / "config.json").write_text(json.dumps(settings, indent=2))
 

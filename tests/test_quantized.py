@@ -44,7 +44,8 @@ def deepseek(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deepseek") / "source"
     model = tiny.random_model(
         "deepseek_v3", hidden_size=256, intermediate_size=256, moe_intermediate_size=128, num_attention_heads=2,
-        num_key_value_heads=2, q_lora_rank=128, kv_lora_rank=96, qk_rope_head_dim=32, qk_nope_head_dim=32, v_head_dim=32,
+        num_key_value_heads=2, q_lora_rank=128, kv_lora_rank=96, qk_rope_head_dim=32, qk_nope_head_dim=32,
+        v_head_dim=32,
         n_routed_experts=4, num_experts_per_tok=2, n_group=2, topk_group=1, n_shared_experts=1, first_k_dense_replace=1,
     )  # fmt: skip
     model.save_pretrained(folder)
@@ -54,7 +55,11 @@ def deepseek(tmp_path_factory):
     tensors |= {f"model.layers.6.{name}.weight": torch.ones(256) for name in ("enorm", "hnorm", "shared_head.norm")}
     tensors |= {"model.layers.6.eh_proj.weight": torch.ones(256, 512)}
     for name, tensor in list(tensors.items()):
-        if name.startswith("model.layers.") and tensor.ndim == 2 and not name.endswith(("mlp.gate.weight", "eh_proj.weight")):
+        if (
+            name.startswith("model.layers.")
+            and tensor.ndim == 2
+            and not name.endswith(("mlp.gate.weight", "eh_proj.weight"))
+        ):
             tensors[name], tensors[f"{name}_scale_inv"] = tiny.fp8(tensor)
     tiny.write(
         folder,
@@ -69,7 +74,7 @@ def deepseek(tmp_path_factory):
 
 
 def test_fp8_weights_and_their_scales_follow_their_layers(deepseek, tmp_path):
-    before, after = check_surgery(deepseek, tmp_path / "out")
+    _, after = check_surgery(deepseek, tmp_path / "out")
     tensors = tiny.read(deepseek)
     name = "model.layers.3.self_attn.q_a_proj.weight"
     scale = tensors[f"{name}_scale_inv"].repeat_interleave(128, 0).repeat_interleave(128, 1)
@@ -148,7 +153,7 @@ def test_an_identity_start_of_mxfp4_layers_is_one(gpt_oss, tmp_path):
 
 
 def test_a_factor_on_mxfp4_is_refused(gpt_oss, tmp_path):
-    with pytest.raises(UnsupportedError, match="_blocks: factor 0.5 cannot be put on this layer, only 0 can"):
+    with pytest.raises(UnsupportedError, match=r"_blocks: factor 0\.5 cannot be put on this layer, only 0 can"):
         su.upscale_checkpoint(gpt_oss, tmp_path / "out", ["0:6", "3:6"], init="split")
 
 
