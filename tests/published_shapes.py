@@ -88,7 +88,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "Nemotron-H": {
         **_BASE, "architectures": ["NemotronHForCausalLM"], "model_type": "nemotron_h", "head_dim": 8,
         "auto_map": {"AutoConfig": "configuration_nemotron_h.NemotronHConfig"}, "attention_head_dim": 8,
-        "hybrid_override_pattern": "M-M-M*-M", "num_hidden_layers": 8, "mamba_head_dim": 16, "mamba_num_heads": 4,
+        "hybrid_override_pattern": "M-M-M-*M", "num_hidden_layers": 8, "mamba_head_dim": 16, "mamba_num_heads": 4,
         "mamba_hidden_act": "silu", "mlp_hidden_act": "relu2", "n_groups": 1, "ssm_state_size": 8, "conv_kernel": 4,
         "chunk_size": 8, "expand": 2, "use_conv_bias": True, "torch_dtype": "float32",
     },

@@ -16,8 +16,9 @@ import tiny_models  # noqa: E402
 from published_shapes import MINIMAX_TEXT_01, PUBLISHED  # noqa: E402
 
 import solar_upscale as su  # noqa: E402
-from solar_upscale.architecture import choose_stack, find_stacks  # noqa: E402
+from solar_upscale.architecture import change_depth, choose_stack, find_stacks  # noqa: E402
 from solar_upscale.errors import UnsupportedError  # noqa: E402
+from solar_upscale.pattern import LayerPattern  # noqa: E402
 
 # By how many layers the second run is shifted against the first: no multiple of any period of the family, and one.
 # An order that Jamba's two periods cannot say is refused.
@@ -88,3 +89,47 @@ def test_minimax_text_01_whose_code_is_its_own_is_refused(tmp_path):
     (tmp_path / "source" / "config.json").write_text(json.dumps(MINIMAX_TEXT_01))
     with pytest.raises(UnsupportedError, match="minimax_text_01"):
         su.upscale_checkpoint(tmp_path / "source", tmp_path / "out", [*range(8), 7])
+
+
+# --- a hybrid without its attention ------------------------------------------------------------------------------
+
+# For each, a pattern that keeps no attention, the layers that have it, and how many from the front keep some.
+LOST = {
+    "Qwen3-Next": ([0, 1, 2], "3, 7, 11", 8),
+    "Kimi-Linear": ([0, 1, 2], "3, 7, 8", 8),
+    "Nemotron-H": ([0, 2, 3], "6", 8),
+    "MiniMax-Text-01-hf": ([0, 1, 2], "3, 7", 4),
+    "Jamba": ([0, 1, 2], "4, 12", 8),
+}
+
+
+@pytest.mark.parametrize("built", list(LOST), indirect=True)
+def test_a_hybrid_left_without_attention_is_warned_of_and_one_that_keeps_some_is_not(built):
+    name, built = built
+    lost, attention, front = LOST[name]
+    said = [w for w in su.plan_checkpoint(built.folder, lost).warnings if "leaves no attention layer" in w]
+    assert len(said) == 1
+    assert said[0].endswith(f"keep one of source layers {attention}")
+    assert not [w for w in su.plan_checkpoint(built.folder, [*range(front)]).warnings if "attention layer" in w]
+
+
+@pytest.mark.parametrize("built", ["Qwen3-Next"], indirect=True)
+def test_transformers_cannot_generate_from_a_hybrid_without_attention(built, tmp_path):
+    _, built = built
+    su.upscale_checkpoint(built.folder, tmp_path / "out", [0, 1, 2])
+    model, _ = sweep.load(type(built.model), tmp_path / "out")
+    assert sweep.logits_of(model) is not None
+    with pytest.raises(ValueError, match="can only be called on Attention layers"):
+        model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=2, do_sample=False)
+
+
+@pytest.mark.parametrize(("left", "kind"), [([0, 1, 2], "full_attention"), ([3, 3], "linear_attention")])
+def test_a_hybrid_whose_config_demands_a_kind_is_refused_without_it(left, kind):
+    kinds = (["linear_attention"] * 3 + ["full_attention"]) * 2
+    config = {"model_type": "olmo_hybrid", "num_hidden_layers": 8, "layer_types": kinds}
+    names = [f"model.layers.{i}.{part}.weight" for i in range(8) for part in ("mlp.up_proj", "norm")]
+    stack = choose_stack(find_stacks(names, config), None)
+    with pytest.raises(UnsupportedError, match=f"leaves no {kind} layer"):
+        change_depth(config, names, stack, LayerPattern(tuple(left), 8))
+    with pytest.raises(Exception, match="expects at least one"):
+        transformers.OlmoHybridConfig(num_hidden_layers=len(left), layer_types=[kinds[source] for source in left])

@@ -13,6 +13,7 @@ from solar_upscale.architecture.encodings import Listed
 from solar_upscale.architecture.families import COUNT_NAMES, MTP_FIELDS
 from solar_upscale.architecture.fields import Row
 from solar_upscale.architecture.findings import unexplained
+from solar_upscale.architecture.hybrid import lost_kinds
 from solar_upscale.architecture.known import Known, explained_fields, what_is_known
 from solar_upscale.architecture.nearest import nearest_pattern, runs
 from solar_upscale.architecture.quantization import rewrite_module_lists
@@ -72,7 +73,7 @@ def change_depth(
         check_shared_module(tensors, stack, sources, shared)
     numbering, dropped, warnings = _number(changes, tensors, stack, known, sources, drop_mtp=drop_mtp)
     _set_quantization(changes, tensors, numbering)
-    warnings += _stale(known, view, sources)
+    warnings += [*_stale(known, view, sources), *lost_kinds(known, sources)]
     rewritten = _rewrite_files(files or {}, tensors, numbering, changes)
     return DepthChange(
         config=changes.config,
