@@ -1,4 +1,4 @@
-"""Models that mix attention with recurrent layers: what a pattern must leave of them.
+"""Models that mix kinds of layers: what a pattern must leave of them.
 
 Each layer keeping its own kind is depth.py; here is only what the layers must hold together.
 """
@@ -13,7 +13,10 @@ __all__ = ["lost_kinds"]
 _RECURRENT = frozenset(("linear_attention", "conv", "recurrent", "mamba", "mamba2"))
 _ATTENTION = frozenset(("full_attention", "sliding_attention", "attention", "hybrid", "indexed_attention"))
 # Types whose config class refuses to be without one of these kinds.
-_DEMANDED: Mapping[str, tuple[str, ...]] = {"olmo_hybrid": ("linear_attention", "full_attention")}
+_DEMANDED: Mapping[str, tuple[str, ...]] = {
+    "neomme": ("full_attention",),
+    "olmo_hybrid": ("linear_attention", "full_attention"),
+}
 
 
 def lost_kinds(known: Known, sources: Sequence[int]) -> list[str]:
@@ -27,17 +30,17 @@ def lost_kinds(known: Known, sources: Sequence[int]) -> list[str]:
         UnsupportedError: the type's own config class accepts no model without a kind that the pattern drops.
     """
     for attribute in known.attributes:
-        kinds = attribute.read(known.view, known.view.num_layers) or ()
-        if not any(isinstance(kind, str) and kind in _RECURRENT for kind in kinds):
+        kinds = attribute.read(known.view, known.view.num_layers)
+        if kinds is None or not all(isinstance(kind, str) for kind in kinds):
             continue
         left = {kinds[source] for source in sources}
         for kind in _DEMANDED.get(known.model_type, ()):
-            if kind not in left:
+            if kind in kinds and kind not in left:
                 raise UnsupportedError(
                     f"{known.model_type}: the pattern leaves no {kind} layer, and transformers refuses such a config; "
                     f"keep one of source layers {_listed(kinds, {kind})}"
                 )
-        if not left & _ATTENTION and _ATTENTION.intersection(kinds):
+        if _RECURRENT.intersection(kinds) and _ATTENTION.intersection(kinds) and not left & _ATTENTION:
             return [
                 "the pattern leaves no attention layer: transformers cannot generate with a cache from such a model; "
                 f"keep one of source layers {_listed(kinds, _ATTENTION)}"
