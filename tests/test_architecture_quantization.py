@@ -82,12 +82,13 @@ def test_a_broken_regular_expression_is_refused():
 @pytest.mark.parametrize("entry", ["layers.1." * 300_000 + "\n", "layers." * 300_000 + "1" * 100_000])
 def test_long_names_take_little_time(entry):
     started = time.process_time()
-    quantised("ignore", [entry])
+    with pytest.raises(UnsupportedError, match="over 1,000 characters"):
+        quantised("ignore", [entry])
     assert time.process_time() - started < 5
 
 
-def test_a_layer_number_of_any_length_is_one_that_is_not_there():
-    assert quantised("ignore", ["model.layers." + "1" * 5000, "lm_head"]) == ["lm_head"]
+def test_a_long_layer_number_is_one_that_is_not_there():
+    assert quantised("ignore", ["model.layers." + "1" * 900, "lm_head"]) == ["lm_head"]
 
 
 def test_published_expressions_with_alternatives_and_look_ahead_are_followed():
@@ -102,7 +103,7 @@ def test_quantize_config_json_is_rewritten_where_it_names_layers():
     config = {"model_type": "llama", "num_hidden_layers": 8, "quantization_config": {"quant_method": "gptq", "bits": 4}}
     change = changed(config, names(8, parts=parts), [*range(8), 7], files=files)
     rules = json.loads(change.files["quantize_config.json"])["dynamic"]
-    assert len(rules) == 2 * len(parts)
+    assert len([rule for rule in rules if "_proj" in rule]) == 2 * 3
     assert "-:^" + re.escape("model.layers.8.self_attn.q_proj") + "$" in rules
     assert any(c.path.startswith("quantize_config.json") for c in change.changes)
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from solar_upscale.architecture.encodings import Listed
 from solar_upscale.architecture.families import MTP_FIELDS
+from solar_upscale.architecture.hybrid import lost_kinds
 from solar_upscale.architecture.known import Known, what_is_known
 from solar_upscale.architecture.nearest import nearest_pattern, runs
 from solar_upscale.architecture.quantization import rewrite_module_lists
@@ -70,7 +71,7 @@ def change_depth(
         check_shared_module(tensors, stack, sources, shared)
     numbering, dropped, warnings = _number(changes, tensors, stack, known, sources, drop_mtp=drop_mtp)
     _set_quantization(changes, tensors, numbering)
-    warnings += _stale(known, view, sources)
+    warnings += [*_stale(known, view, sources), *lost_kinds(known, sources)]
     rewritten = _rewrite_files(files or {}, tensors, numbering, changes)
     return DepthChange(
         config=changes.config,

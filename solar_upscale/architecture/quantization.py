@@ -1,13 +1,16 @@
-"""Lists of module names in a quantised checkpoint's config, rewritten to the new layer numbers.
+"""What names modules in a quantised checkpoint's config, rewritten to the new layer numbers.
 
-Bytes follow their layers by themselves; what names a layer is here. A regular expression is matched against the real
-module names and replaced by the names it matched; it is never edited.
+Bytes follow their layers by themselves; what names a layer is here. A plain name gets its layer's new number. A regular
+expression, a glob or a part of a name is never edited: it stays where it says of every target module what it said of
+its source, and becomes the names of the modules that it matched where it does not.
 """
 
 import re
+import time
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from math import comb, prod
 from typing import Any
 
@@ -15,17 +18,31 @@ from solar_upscale.errors import UnsupportedError
 
 __all__ = ["rewrite_module_lists"]
 
-# Lists of plain module names: the whole name, its beginning, or a part of it, as the libraries match them.
-_NAME_LISTS = (
-    "modules_to_not_convert", "ignore", "llm_int8_skip_modules", "ignored_layers", "exclude", "exclude_modules",
-    "modules_in_block_to_quantize_exclude", "kept_layers_idx",
+# Lists of module names, and dicts keyed by them, wherever in the config they stand.
+_NAME_LISTS = frozenset(
+    (
+        "modules_to_not_convert", "modules_to_convert", "ignore", "targets", "llm_int8_skip_modules", "ignored_layers",
+        "skip_modules", "exclude", "exclude_modules", "modules_in_block_to_quantize_exclude",
+    )
 )  # fmt: skip
-_NAME_DICTS = ("dynamic", "module_dtypes", "layer_quant_config", "extra_config")
+_NAME_DICTS = frozenset(
+    (
+        "dynamic", "module_dtypes", "layer_quant_config", "extra_config", "config_for_layers", "quantized_layers",
+        "tune_metadata", "module_quant_configs", "module_config_overrides",
+    )
+)  # fmt: skip
+_SEARCHED = frozenset(("extra_config", "module_quant_configs"))  # their expressions may match anywhere in a name
+_GLOBS = frozenset(("exclude", "exclude_modules", "layer_quant_config", "quantized_layers"))  # ModelOpt, Quark
+_PLAIN = re.compile(r"[\w.-]+")
+# The modules that serving engines make of several; they ask GPTQ's rules by these names too.
+_FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
-# Steps of a search, counted before it is made; about three seconds. A search for a part of a name counts as several.
-MAX_WORK = 300_000_000
-_SEARCH_WORK = 20
-_MAX_PATTERN = 1000
+Asks = Callable[[str], bool]
+
+# A config may bring any regular expression and any number of names. Published ones take milliseconds.
+_MAX_SECONDS = 3.0  # of CPU, for all questions together
+_MAX_PATHS = 2_000_000  # ways through one name, tried in some hundredths of a second
+_MAX_ENTRY = 1000  # characters
 _MAX_DIGITS = 9
 
 
@@ -35,81 +52,214 @@ def rewrite_module_lists(
     prefixes: Sequence[str],
     sources: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
-    """The quantisation config with every list of module names saying the same of the target's layers.
+    """The quantisation config with all that names modules saying the same of the target's layers.
 
     ``modules`` are the names of the source's modules; ``sources`` is the numbering by prefix.
 
     Raises:
         UnsupportedError: a field names layers in a way that this function does not know.
     """
-    found = _Modules(modules, prefixes, sources)
-    new = dict(quantization)
-    for key, value in quantization.items():
+    names = _Names(modules, prefixes, sources)
+    method = str(quantization.get("quant_method", ""))
+    return _rewrite(quantization, names, globs=method.startswith(("modelopt", "quark")), substrings=method == "awq")
+
+
+class _Names:
+    """The source's module names, what becomes of each, and every prefix in them that a number follows."""
+
+    def __init__(self, modules: Iterable[str], prefixes: Sequence[str], sources: Mapping[str, Sequence[int]]) -> None:
+        self.prefixes = frozenset(prefixes)
+        self._sources = sources
+        self._places: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for prefix in prefixes:
+            for target, source in enumerate(sources[prefix]):
+                self._places[prefix, source].append(target)
+        self.moves = {name: self._targets(name) for name in sorted(set(modules))}
+        numbered = (re.match(r"(.+?)\.\d+(?:\.|$)", name) for name in self.moves)
+        self.numbered = self.prefixes.union(found[1] for found in numbered if found)
+        self._deadline = time.process_time() + _MAX_SECONDS
+
+    def places(self, prefix: str, number: str) -> list[int]:
+        """The target layers that come from a source layer."""
+        return self._places.get((prefix, int(number)), []) if len(number) <= _MAX_DIGITS else []
+
+    def check_time(self, entry: str) -> None:
+        """Stop where entries, each of them bounded, are too many.
+
+        Raises:
+            UnsupportedError: all together have taken too long.
+        """
+        if time.process_time() > self._deadline:
+            raise UnsupportedError(
+                f"quantization_config: {entry!r:.80}: finding the layers that all entries name takes too long; "
+                "expected fewer entries, or plain names"
+            )
+
+    def _targets(self, name: str) -> list[str]:
+        """What becomes of a source module; a module outside the layers stays."""
+        for prefix in self.prefixes:
+            found = re.fullmatch(rf"{re.escape(prefix)}\.(\d{{1,{_MAX_DIGITS}}})(\..+|)", name, re.DOTALL)
+            if found:
+                return [f"{prefix}.{j}{found[2]}" for j in self._places.get((prefix, int(found[1])), [])]
+        return [name]
+
+    def owner(self, head: str) -> str | None:
+        """The numbered prefix that a list means by ``head``; None if it is of none or of several.
+
+        A list may leave out or add components at the front ("layers", "model.layers"), or put them in another order
+        ("language_model.model.layers", "model.language_model.layers").
+        """
+        if head in self.numbered:
+            return head
+        words = head.split(".")
+        ranked: dict[int, list[str]] = {}
+        for prefix in sorted(self.numbered):
+            parts = prefix.split(".")
+            shorter = min(len(parts), len(words))
+            if sorted(parts) == sorted(words):
+                ranked.setdefault(1000, []).append(prefix)
+            elif parts[-shorter:] == words[-shorter:]:
+                ranked.setdefault(shorter, []).append(prefix)
+        best = ranked[max(ranked)] if ranked else []
+        return best[0] if len(best) == 1 else None
+
+    def asked(self) -> "_Names":
+        """With the modules around these and those that serving engines make of several."""
+        more = {name[: dot.start()] for name in self.moves for dot in re.finditer(r"\.", name)}
+        parents = {name.rpartition(".")[0] for name in self.moves}
+        more |= {
+            f"{parent}.{fused}"
+            for parent in parents
+            for fused, parts in _FUSED.items()
+            if all(f"{parent}.{part}" in self.moves for part in parts)
+        }
+        return _Names({*self.moves, *more}, sorted(self.prefixes), self._sources)
+
+
+def _rewrite(section: Mapping[str, Any], names: _Names, *, globs: bool, substrings: bool) -> dict[str, Any]:
+    new: dict[str, Any] = {}
+    for key, value in section.items():
+        as_globs = key in _GLOBS or (globs and key != "targets")
         if key in _NAME_LISTS and isinstance(value, list | tuple):
-            new[key] = _rewrite_list(value, found)
+            new[key] = _rewrite_list(key, value, names, globs=as_globs, substrings=substrings)
+        elif key in _NAME_LISTS and isinstance(value, int | float) and not isinstance(value, bool):
+            raise UnsupportedError(f"quantization_config: {key}: expected a list of names of modules, got {value!r:.80}")
+        elif key == "dynamic" and isinstance(value, Mapping):
+            new[key] = _rewrite_rules(value, names)
         elif key in _NAME_DICTS and isinstance(value, Mapping):
-            new[key] = _rewrite_dict(value, found, names_only=key != "dynamic")
-        elif key == "config_groups" and isinstance(value, Mapping):
-            new[key] = {group: _rewrite_scheme(scheme, found) for group, scheme in value.items()}
-        elif _names_layers(value, prefixes):
+            rewritten = {
+                name: setting
+                for entry, setting in value.items()
+                for name in _rewrite_entry(entry, names, globs=as_globs, searched=key in _SEARCHED)
+            }
+            if any(_names_layers(setting, names.prefixes) for setting in value.values()):
+                raise UnsupportedError(f"quantization_config: {key}: names layers by number inside its settings")
+            new[key] = rewritten
+        elif isinstance(value, Mapping) and not any(_names_layers(name, names.prefixes) for name in value):
+            new[key] = _rewrite(value, names, globs=globs, substrings=substrings)
+        elif _names_layers(value, names.prefixes):
             raise UnsupportedError(
                 f"quantization_config: {key}: names layers by number in a way not known here: {value!r:.80}"
             )
+        else:
+            new[key] = value
     return new
 
 
-class _Modules:
-    """The source's modules and where each layer goes, searched for a bounded amount of work in all.
+def _rewrite_list(
+    key: str, entries: Sequence[Any], names: _Names, *, globs: bool, substrings: bool = False
+) -> list[Any]:
+    rewritten: list[Any] = []
+    for entry in entries:
+        if isinstance(entry, int) and not isinstance(entry, bool):
+            raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {entry}")
+        if isinstance(entry, str):
+            rewritten += _rewrite_entry(entry, names, globs=globs, substrings=substrings)
+        else:
+            rewritten.append(entry)
+    return list(dict.fromkeys(rewritten))
 
-    A config may bring any regular expression and any number of names, so the work is counted before it is done.
-    """
 
-    def __init__(self, modules: Iterable[str], prefixes: Sequence[str], sources: Mapping[str, Sequence[int]]) -> None:
-        self.names = sorted(set(modules))
-        self.prefixes = prefixes
-        self._lengths = Counter(map(len, self.names))
-        self._targets: dict[tuple[str, int], list[int]] = defaultdict(list)
-        for prefix in prefixes:
-            for target, source in enumerate(sources[prefix]):
-                self._targets[prefix, source].append(target)
-        self._left = MAX_WORK
+def _rewrite_rules(rules: Mapping[str, Any], names: _Names) -> dict[str, Any]:
+    """GPTQModel's ``dynamic``: patterns with +: or -: in front, the first that matches wins, so order is kept."""
+    new: dict[str, Any] = {}
+    asked = names.asked()
+    for rule, value in rules.items():
+        sign = rule[:2] if rule[:2] in ("+:", "-:") else ""
+        moved = _moved(_expression(rule.removeprefix(sign), rule), rule, asked)
+        for entry in [rule] if moved is None else [f"{sign}^{re.escape(name)}$" for name in moved]:
+            new.setdefault(entry, value)
+    return new
 
-    def matching(self, pattern: str) -> list[str]:
-        """The names that a regular expression matches from their beginning."""
-        self._spend(sum(count * _paths(pattern, length) for length, count in self._lengths.items()), pattern)
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                compiled = re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise UnsupportedError(f"quantization_config: {pattern!r:.80} is no regular expression: {error}") from error
-        return [name for name in self.names if compiled.match(name)]
 
-    def holding(self, text: str) -> list[str]:
-        """The names that a text is part of."""
-        self._spend(_SEARCH_WORK * (len(self.names) + 50), text)
-        return [name for name in self.names if text in name]
+def _rewrite_entry(
+    entry: str, names: _Names, *, globs: bool, searched: bool = False, substrings: bool = False
+) -> list[str]:
+    if len(entry) > _MAX_ENTRY:
+        raise UnsupportedError(f"quantization_config: {entry!r:.80}: has over {_MAX_ENTRY:,} characters")
+    if entry.startswith("re:"):
+        moved = _moved(_expression(entry.removeprefix("re:"), entry), entry, names)
+        return [entry] if moved is None else moved
+    numbered = re.fullmatch(r"([A-Za-z_][\w.-]*?)\.(\d+)(\..+|)", entry)
+    plain = _PLAIN.fullmatch(entry) is not None and not entry.endswith(".")
+    if plain and numbered and not (substrings and not numbered[3]):
+        owner = names.owner(numbered[1])
+        if owner in names.prefixes:
+            return [f"{numbered[1]}.{j}{numbered[3]}" for j in names.places(owner, numbered[2])]
+        if owner is not None:
+            return [entry]
+    if plain and not re.search(r"\d", entry):
+        return [entry]
+    moved = _moved(_asks(entry, plain=plain or substrings, globs=globs, searched=searched), entry, names)
+    return [entry] if moved is None else moved
 
-    def targets(self, prefix: str, number: str) -> list[int]:
-        """The target layers that come from a source layer."""
-        found = self._targets.get((prefix, int(number)), []) if len(number) <= _MAX_DIGITS else []
-        self._spend(_SEARCH_WORK * (1 + len(found)), number)
-        return found
 
-    def _spend(self, work: int, what: str) -> None:
-        self._left -= work
-        if self._left < 0:
-            raise UnsupportedError(
-                f"quantization_config: {what!r:.80}: finding the layers that it names could take too long; expected a "
-                "few names, or expressions without repeated groups"
-            )
+def _asks(entry: str, *, plain: bool, globs: bool, searched: bool) -> Asks:
+    """How the libraries match an entry that is no plain name: a part of a name, a glob, or an expression."""
+    if plain:
+        return lambda name: entry in name
+    if globs or entry.startswith("*"):
+        return lambda name: fnmatchcase(name, entry)
+    if searched:
+        return _expression(f".*(?:{entry})", entry)
+    # As transformers does: from the start up to the end of a component, or literally at the end.
+    matches = _expression(rf"(?:{entry})(?:(?<=\.)|(?=\.|$))", entry)
+    return lambda name: matches(name) or name.endswith(entry)
+
+
+def _moved(asks: Asks, entry: str, names: _Names) -> list[str] | None:
+    """The target's names of the modules that an entry matches; None if it matches just those as it stands."""
+    wrong = False
+    moved: list[str] = []
+    for name, targets in names.moves.items():
+        names.check_time(entry)
+        matched = asks(name)
+        wrong = wrong or any(asks(target) != matched for target in targets)
+        if matched:
+            moved += targets
+    return list(dict.fromkeys(moved)) if wrong else None
+
+
+def _expression(pattern: str, entry: str) -> Asks:
+    if len(entry) > _MAX_ENTRY or _paths(pattern, 80) > _MAX_PATHS:
+        raise UnsupportedError(
+            f"quantization_config: {entry!r:.80}: trying this expression could take too long; expected at most "
+            f"{_MAX_ENTRY:,} characters, and few repeats, none of them of a group"
+        )
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compiled = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UnsupportedError(f"quantization_config: {entry!r:.80} is no regular expression: {error}") from error
+    return lambda name: compiled.match(name) is not None
 
 
 def _paths(pattern: str, length: int) -> int:
     """At most how many ways an engine that tries them all can go through a text of this length."""
     plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^]\\])*\]", "x", pattern, flags=re.DOTALL)
     # A comment could hide the end of a set from the line above; no published expression has one.
-    if len(pattern) > _MAX_PATTERN or re.search(r"\)[*+{]", plain) or re.search(r"\(\?(#|[a-zA-Z-]*x)", pattern):
-        return MAX_WORK + 1
+    if re.search(r"\)[*+{]", plain) or re.search(r"\(\?(#|[a-zA-Z-]*x)", pattern):
+        return _MAX_PATHS + 1
     repeats = len(re.findall(r"[*+{]", plain))
     ways: int = 2 ** len(re.findall(r"(?<![(*+?}])\?", plain))
     open_groups = [1]
@@ -120,107 +270,13 @@ def _paths(pattern: str, length: int) -> int:
             open_groups[-1] += 1
         elif char == ")" and len(open_groups) > 1:
             ways *= open_groups.pop()
-    return min(ways * prod(open_groups) * comb(length + repeats, repeats), MAX_WORK + 1)
+    return ways * prod(open_groups) * comb(length + repeats, repeats)
 
 
-def _rewrite_scheme(scheme: Any, modules: _Modules) -> Any:
-    if not isinstance(scheme, Mapping) or not scheme.get("targets"):
-        return scheme
-    if not isinstance(scheme["targets"], list | tuple):
-        raise UnsupportedError(
-            f"quantization_config: config_groups: targets: expected a list of names, got {scheme['targets']!r:.80}"
-        )
-    return {**scheme, "targets": _rewrite_list(scheme["targets"], modules)}
-
-
-def _rewrite_list(entries: Sequence[Any], modules: _Modules) -> list[Any]:
-    rewritten: list[Any] = []
-    for entry in entries:
-        rewritten += _rewrite_entry(entry, modules) if isinstance(entry, str) else [entry]
-    once: list[Any] = []
-    seen: set[str] = set()
-    for each in rewritten:
-        if not isinstance(each, str):
-            once.append(each)
-        elif each not in seen:
-            seen.add(each)
-            once.append(each)
-    return once
-
-
-def _rewrite_dict(rules: Mapping[str, Any], modules: _Modules, *, names_only: bool) -> dict[str, Any]:
-    """GPTQModel's ``dynamic``: patterns with +: or -: in front, the first that matches wins, so order is kept.
-
-    Elsewhere (``names_only``) a plain dotted name is a module and not an expression.
-    """
-    new: dict[str, Any] = {}
-    for rule, value in rules.items():
-        sign = rule[:2] if rule[:2] in ("+:", "-:") else ""
-        pattern = rule.removeprefix(sign)
-        if not _says_number(pattern):
-            new.setdefault(rule, value)
-            continue
-        if names_only and re.fullmatch(r"[\w.-]+", rule):
-            new |= {name: value for name in _rewrite_entry(rule, modules) if name not in new}
-            continue
-        for name in _spread(modules.matching(pattern), modules):
-            new.setdefault(f"{sign}^{re.escape(name)}$", value)
-    return new
-
-
-def _rewrite_entry(entry: str, modules: _Modules) -> list[str]:
-    if entry.startswith("re:"):
-        pattern = entry.removeprefix("re:")
-        return _spread(modules.matching(pattern), modules) if _says_number(pattern) else [entry]
-    for prefix in modules.prefixes:
-        found = re.fullmatch(rf"(.*?{_tail(prefix)})\.(\d+)(\..+|)", entry, re.DOTALL)
-        if found:
-            return [f"{found[1]}.{target}{found[3]}" for target in modules.targets(prefix, found[2])]
-    if re.search(r"\d", entry):
-        matched = modules.holding(entry)
-        if any(_touches_index(entry, name, modules.prefixes) for name in matched):
-            return _spread(matched, modules)
-    return [entry]
-
-
-def _spread(names: Iterable[str], modules: _Modules) -> list[str]:
-    """The target's names of these source modules."""
-    spread = []
-    for name in names:
-        for prefix in modules.prefixes:
-            found = re.fullmatch(rf"{re.escape(prefix)}\.(\d+)(\..+|)", name, re.DOTALL)
-            if found:
-                spread += [f"{prefix}.{target}{found[2]}" for target in modules.targets(prefix, found[1])]
-                break
-        else:
-            spread.append(name)
-    return spread
-
-
-def _tail(prefix: str) -> str:
-    """The prefix as a list may write it: with or without its first components ("model.layers" or "layers")."""
-    parts = prefix.split(".")
-    return "(?:" + "|".join(re.escape(".".join(parts[i:])) for i in range(len(parts))) + ")"
-
-
-def _says_number(pattern: str) -> bool:
-    """Whether an expression may say which layers: a digit other than a class or a count, or it is too long to tell."""
-    return len(pattern) > _MAX_PATTERN or bool(re.search(r"\d", re.sub(r"\\d|\[0-9\]|\{\d*,?\d*\}", "", pattern)))
-
-
-def _touches_index(entry: str, name: str, prefixes: Sequence[str]) -> bool:
-    start = name.find(entry)
-    for prefix in prefixes:
-        found = re.match(rf"{re.escape(prefix)}\.(\d+)(?:\.|$)", name)
-        if found and start < found.end(1) and start + len(entry) > found.start(1):
-            return True
-    return False
-
-
-def _names_layers(value: Any, prefixes: Sequence[str]) -> bool:
-    """Whether any string in ``value`` holds a layer's prefix with a number behind it."""
+def _names_layers(value: Any, prefixes: Iterable[str]) -> bool:
+    """Whether any string in ``value`` holds a layer's prefix, or the end of one, with a number behind it."""
     if isinstance(value, str):
-        return any(re.search(rf"{_tail(prefix)}\.\d", value) for prefix in prefixes)
+        return any(re.search(rf"(?:^|[^\w]){re.escape(prefix.split('.')[-1])}\.\d", value) for prefix in prefixes)
     if isinstance(value, Mapping):
         return any(_names_layers(item, prefixes) for pair in value.items() for item in pair)
     return isinstance(value, list | tuple) and any(_names_layers(item, prefixes) for item in value)
