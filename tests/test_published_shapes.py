@@ -11,9 +11,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
-import test_architecture_sweep as sweep  # noqa: E402 - after the skips
+import architecture_judge as judge  # noqa: E402 - after the skips
+import architecture_surgery as surgery  # noqa: E402
 import tiny_models  # noqa: E402
 from published_shapes import MINIMAX_TEXT_01, PUBLISHED  # noqa: E402
+from test_architecture_sweep import add_next_token_layer  # noqa: E402
 
 import solar_upscale as su  # noqa: E402
 from solar_upscale.architecture import change_depth, choose_stack, find_stacks  # noqa: E402
@@ -52,9 +54,9 @@ def built(request, tmp_path_factory):
         model.save_pretrained(folder)
         (folder / "config.json").write_text(content)
         if PUBLISHED[request.param].get("num_nextn_predict_layers"):
-            sweep.add_next_token_layer(folder, config.num_hidden_layers)
-        built = sweep.read_built(tiny_models.Pair(auto.__name__, config.model_type), folder, type(model))
-        assert torch.equal(built.logits, sweep.logits_of(model)), "the published shape is not the same model"
+            add_next_token_layer(folder, config.num_hidden_layers)
+        built = surgery.read_built(tiny_models.Pair(auto.__name__, config.model_type), folder, type(model))
+        assert torch.equal(built.logits, surgery.logits_of(model)), "the published shape is not the same model"
     return request.param, built
 
 
@@ -71,12 +73,12 @@ def test_a_published_shape_is_right_or_truly_refused(built, which, tmp_path):
         if (name, shift) in REFUSED:
             with pytest.raises(UnsupportedError, match=REFUSED[name, shift]) as refusal:
                 su.upscale_checkpoint(built.folder, tmp_path / "out", sources)
-            assert sweep.proof_of_refusal(built, stack, sources, str(refusal.value))
+            assert judge.proof_of_refusal(built, stack, sources, str(refusal.value))
             return
         su.upscale_checkpoint(built.folder, tmp_path / "out", sources)
-        model, info = sweep.load(type(built.model), tmp_path / "out")
-        verdict = sweep.compare(built, stack, sources, model, info)
-    assert verdict == (sweep.RIGHT, "")
+        model, info = surgery.load(type(built.model), tmp_path / "out")
+        verdict = judge.compare(built, stack, sources, model, info)
+    assert verdict == (judge.RIGHT, "")
     before, after = (json.loads((f / "config.json").read_text()) for f in (built.folder, tmp_path / "out"))
     assert set(before) <= set(after)
     assert list(after)[: len(before)] == list(before)
@@ -85,7 +87,7 @@ def test_a_published_shape_is_right_or_truly_refused(built, which, tmp_path):
 def test_minimax_text_01_whose_code_is_its_own_is_refused(tmp_path):
     (tmp_path / "source").mkdir()
     tensors = {f"model.layers.{i}.{part}.weight": torch.ones(2, 2) for i in range(8) for part in ("a.q", "b.w", "norm")}
-    sweep.save_file(tensors, tmp_path / "source" / "model.safetensors")
+    judge.save_file(tensors, tmp_path / "source" / "model.safetensors")
     (tmp_path / "source" / "config.json").write_text(json.dumps(MINIMAX_TEXT_01))
     with pytest.raises(UnsupportedError, match="minimax_text_01"):
         su.upscale_checkpoint(tmp_path / "source", tmp_path / "out", [*range(8), 7])
@@ -117,8 +119,8 @@ def test_a_hybrid_left_without_attention_is_warned_of_and_one_that_keeps_some_is
 def test_transformers_cannot_generate_from_a_hybrid_without_attention(built, tmp_path):
     _, built = built
     su.upscale_checkpoint(built.folder, tmp_path / "out", [0, 1, 2])
-    model, _ = sweep.load(type(built.model), tmp_path / "out")
-    assert sweep.logits_of(model) is not None
+    model, _ = surgery.load(type(built.model), tmp_path / "out")
+    assert surgery.logits_of(model) is not None
     with pytest.raises(ValueError, match="can only be called on Attention layers"):
         model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=2, do_sample=False)
 

@@ -213,11 +213,13 @@ def spread_sparse(field: str) -> Callable[[View, int, int], bool]:
     return compute
 
 
-def offset_period(period: str, offset: str, defaults: tuple[int, int]) -> Callable[[View, int, int], bool]:
-    """Jamba: the layers that stand at an offset within a period."""
+def offset_period(
+    period: str, offset: str, defaults: tuple[int, int], inside: str, outside: str
+) -> Callable[[View, int, int], str]:
+    """Jamba: the layers that stand at an offset within a period, and the others."""
 
-    def compute(view: View, i: int, n: int) -> bool:
-        return bool(i % view.get(period, defaults[0]) == view.get(offset, defaults[1]))
+    def compute(view: View, i: int, n: int) -> str:
+        return inside if i % view.get(period, defaults[0]) == view.get(offset, defaults[1]) else outside
 
     return compute
 
@@ -241,8 +243,8 @@ def moe_spans(view: View, vector: Sequence[bool]) -> list[tuple[int, int, int]]:
     return [(a, b, step) for step in (interval, *range(1, len(vector) + 1)) for a in starts for b in ends]
 
 
-def offset_periods(vector: Sequence[bool]) -> list[tuple[int, int]]:
+def offset_periods(vector: Sequence[str], inside: str) -> list[tuple[int, int]]:
     """Periods and offsets whose first hit is the vector's; without a hit one that lies behind the last layer."""
     n = len(vector)
-    first = next((i for i, inside in enumerate(vector) if inside), n)
+    first = next((i for i, kind in enumerate(vector) if kind == inside), n)
     return [(period, first) for period in range(first + 1, n + 2)]

@@ -143,7 +143,7 @@ def _rewrite(section: Mapping[str, Any], names: _Names, *, globs: bool, substrin
         if key in _NAME_LISTS and isinstance(value, list | tuple):
             new[key] = _rewrite_list(key, value, names, globs=as_globs, substrings=substrings)
         elif key in _NAME_LISTS and isinstance(value, int | float) and not isinstance(value, bool):
-            raise UnsupportedError(f"quantization_config: {key}: expected a list of names of modules, got {value!r:.80}")
+            raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {value!r:.60}")
         elif key == "dynamic" and isinstance(value, Mapping):
             new[key] = _rewrite_rules(value, names)
         elif key in _NAME_DICTS and isinstance(value, Mapping):

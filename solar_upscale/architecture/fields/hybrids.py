@@ -18,8 +18,10 @@ from solar_upscale.architecture.attributes import (
 )
 from solar_upscale.architecture.encodings import Cycle, Formula, Indices, Listed, Text
 from solar_upscale.architecture.formulas import (
+    DENSE,
     FULL,
     LINEAR,
+    SPARSE,
     hybrid_rank,
     kimi_linear,
     lfm3,
@@ -56,14 +58,14 @@ HYBRIDS: Mapping[str, Row] = {
         (
             searched(
                 ("attn_layer_period", "attn_layer_offset"),
-                offset_period("attn_layer_period", "attn_layer_offset", (8, 4)),
-                lambda view, vector: offset_periods(vector),
+                offset_period("attn_layer_period", "attn_layer_offset", (8, 4), "attention", "mamba"),
+                lambda view, vector: offset_periods(vector, "attention"),
                 "this model says only a period and an offset for its attention layers",
             ),
             searched(
                 ("expert_layer_period", "expert_layer_offset"),
-                offset_period("expert_layer_period", "expert_layer_offset", (2, 1)),
-                lambda view, vector: offset_periods(vector),
+                offset_period("expert_layer_period", "expert_layer_offset", (2, 1), SPARSE, DENSE),
+                lambda view, vector: offset_periods(vector, SPARSE),
                 "this model says only a period and an offset for its expert layers",
             ),
         )
