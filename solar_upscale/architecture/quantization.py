@@ -6,9 +6,13 @@ its source, and becomes the names of the modules that it matched where it does n
 """
 
 import re
+import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cache
+from math import comb, prod
 from typing import Any
 
 from solar_upscale.errors import UnsupportedError
@@ -34,7 +38,10 @@ _PLAIN = re.compile(r"[\w.-]+")
 # The modules that serving engines make of several; they ask GPTQ's rules by these names too.
 _FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
-Asks = Callable[[str], bool]
+# Steps of a search, counted before it is made; about three seconds. A search for a part of a name counts as several.
+MAX_WORK = 300_000_000
+_SEARCH_WORK = 20
+_MAX_PATTERN = 1000
 
 
 def rewrite_module_lists(
@@ -53,30 +60,60 @@ def rewrite_module_lists(
     modules = tuple(sorted(set(modules)))
     numbered = (re.match(r"(.+?)\.\d+(?:\.|$)", name) for name in modules)
     known = frozenset((*prefixes, *(found[1] for found in numbered if found)))
-    names = _Names(modules, tuple(prefixes), sources, known)
+    places: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for prefix in prefixes:
+        for target, source in enumerate(sources[prefix]):
+            places[prefix, source].append(target)
+    names = _Names(modules, tuple(prefixes), places, known, _Budget())
     method = str(quantization.get("quant_method", ""))
     return _rewrite(quantization, names, globs=method.startswith(("modelopt", "quark")), substrings=method == "awq")
 
 
+class _Budget:
+    """What is left of the work that one config may cause: it may bring any expression and any number of names."""
+
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+
+    def spend(self, work: int, what: str) -> None:
+        self.left -= work
+        if self.left < 0:
+            raise UnsupportedError(
+                f"quantization_config: {what!r:.80}: finding the layers that it names could take too long; expected a "
+                "few names, or expressions without repeated groups"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """An entry as a question to a name, and at most how much work the answer is for a name of some length."""
+
+    entry: str
+    asks: Callable[[str], bool]
+    work: Callable[[int], int] = lambda length: _SEARCH_WORK
+
+
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """The source's module names, the numbering, and every prefix in them that a number follows."""
+    """The source's module names, where each layer goes, and every prefix in the names that a number follows."""
 
     modules: tuple[str, ...]
     prefixes: tuple[str, ...]
-    sources: Mapping[str, Sequence[int]]
+    places: Mapping[tuple[str, int], Sequence[int]]
     numbered: frozenset[str]
+    budget: _Budget
 
     def targets(self, name: str) -> list[str]:
         """What becomes of a source module; a module outside the layers stays."""
         for prefix in self.prefixes:
-            found = re.fullmatch(rf"{re.escape(prefix)}\.(\d+)(\..+|)", name)
+            found = re.fullmatch(rf"{re.escape(prefix)}\.([0-9]{{1,9}})(\..+|)", name, re.DOTALL)
             if found:
-                return [f"{prefix}.{j}{found[2]}" for j in self.places(prefix, int(found[1]))]
+                return [f"{prefix}.{j}{found[2]}" for j in self.at(prefix, int(found[1]))]
         return [name]
 
-    def places(self, prefix: str, layer: int) -> list[int]:
-        return [j for j, source in enumerate(self.sources[prefix]) if source == layer]
+    def at(self, prefix: str, layer: int) -> Sequence[int]:
+        """The target layers that come from a source layer."""
+        return self.places.get((prefix, layer), ())
 
     def owner(self, head: str) -> str | None:
         """The numbered prefix that a list means by ``head``; None if it is of none or of several.
@@ -84,6 +121,7 @@ class _Names:
         A list may leave out or add components at the front ("layers", "model.layers"), or put them in another order
         ("language_model.model.layers", "model.language_model.layers").
         """
+        self.budget.spend(_SEARCH_WORK * len(self.numbered), head)
         if head in self.numbered:
             return head
         words = head.split(".")
@@ -172,52 +210,80 @@ def _rewrite_entry(
     if entry.startswith("re:"):
         moved = _moved(_expression(entry.removeprefix("re:"), entry), names)
         return [entry] if moved is None else moved
-    numbered = re.fullmatch(r"([A-Za-z_][\w.-]*?)\.(\d+)(\..+|)", entry)
+    numbered = re.fullmatch(r"([A-Za-z_][\w.-]*?)\.([0-9]{1,9})(\..+|)", entry)
     plain = _PLAIN.fullmatch(entry) is not None and not entry.endswith(".")
     if plain and numbered and not (substrings and not numbered[3]):
         owner = names.owner(numbered[1])
         if owner in names.prefixes:
-            return [f"{numbered[1]}.{j}{numbered[3]}" for j in names.places(owner, int(numbered[2]))]
+            targets = names.at(owner, int(numbered[2]))
+            names.budget.spend(_SEARCH_WORK * (1 + len(targets)), entry)
+            return [f"{numbered[1]}.{j}{numbered[3]}" for j in targets]
         if owner is not None:
             return [entry]
     if plain and not re.search(r"\d", entry):
         return [entry]
-    moved = _moved(_asks(entry, plain=plain or substrings, globs=globs, searched=searched), names)
+    moved = _moved(_question(entry, plain=plain or substrings, globs=globs, searched=searched), names)
     return [entry] if moved is None else moved
 
 
-def _asks(entry: str, *, plain: bool, globs: bool, searched: bool) -> Asks:
+def _question(entry: str, *, plain: bool, globs: bool, searched: bool) -> _Question:
     """How the libraries match an entry that is no plain name: a part of a name, a glob, or an expression."""
     if plain:
-        return lambda name: entry in name
+        return _Question(entry, lambda name: entry in name)
     if globs or entry.startswith("*"):
-        return lambda name: fnmatchcase(name, entry)
+        stars = min(entry.count("*"), 50)
+        return _Question(entry, lambda name: fnmatchcase(name, entry), lambda length: comb(length + stars, stars))
     if searched:
-        return _expression(f".*(?:{entry})", entry)
+        return _expression(f".*(?:{entry})", entry, shown=rf".*{entry}")
     # As transformers does: from the start up to the end of a component, or literally at the end.
-    matches = _expression(rf"(?:{entry})(?:(?<=\.)|(?=\.|$))", entry)
-    return lambda name: matches(name) or name.endswith(entry)
+    inner = _expression(rf"(?:{entry})(?:(?<=\.)|(?=\.|$))", entry, shown=entry)
+    return _Question(entry, lambda name: inner.asks(name) or name.endswith(entry), inner.work)
 
 
-def _moved(asks: Asks, names: _Names) -> list[str] | None:
+def _moved(question: _Question, names: _Names) -> list[str] | None:
     """The target's names of the modules that an entry matches; None if it matches just those as it stands."""
     wrong = False
     moved: list[str] = []
     for name in names.modules:
-        matched = asks(name)
         targets = names.targets(name)
-        wrong = wrong or any(asks(target) != matched for target in targets)
+        names.budget.spend((1 + len(targets)) * question.work(len(name) + 3), question.entry)
+        matched = question.asks(name)
+        wrong = wrong or any(question.asks(target) != matched for target in targets)
         if matched:
             moved += targets
     return list(dict.fromkeys(moved)) if wrong else None
 
 
-def _expression(pattern: str, entry: str) -> Asks:
+def _expression(pattern: str, entry: str, shown: str | None = None) -> _Question:
+    """A regular expression from the start of a name; its work is counted on what the config ``shown`` brought."""
+    own = pattern if shown is None else shown
+    if _paths(own, 1) > MAX_WORK:
+        _Budget().spend(MAX_WORK + 1, entry)
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise UnsupportedError(f"quantization_config: {entry!r} is no regular expression: {error}") from error
-    return lambda name: compiled.match(name) is not None
+        with warnings.catch_warnings(action="ignore"):
+            compiled = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UnsupportedError(f"quantization_config: {entry!r:.80} is no regular expression: {error}") from error
+    return _Question(entry, lambda name: compiled.match(name) is not None, cache(lambda length: _paths(own, length)))
+
+
+def _paths(pattern: str, length: int) -> int:
+    """At most how many ways an engine that tries them all can go through a text of this length."""
+    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^]\\])*\]", "x", pattern, flags=re.DOTALL)
+    # A comment could hide the end of a set from the line above; no published expression has one.
+    if len(pattern) > _MAX_PATTERN or re.search(r"\)[*+{]", plain) or re.search(r"\(\?(#|[a-zA-Z-]*x)", pattern):
+        return MAX_WORK + 1
+    repeats = len(re.findall(r"[*+{]", plain))
+    ways: int = 2 ** len(re.findall(r"(?<![(*+?}])\?", plain))
+    open_groups = [1]
+    for char in plain:
+        if char == "(":
+            open_groups.append(1)
+        elif char == "|":
+            open_groups[-1] += 1
+        elif char == ")" and len(open_groups) > 1:
+            ways *= open_groups.pop()
+    return min(ways * prod(open_groups) * comb(length + repeats, repeats), MAX_WORK + 1)
 
 
 def _names_layers(value: Any, prefixes: Sequence[str]) -> bool:
