@@ -22,8 +22,9 @@ __all__ = ["Checkpoint", "open_checkpoint", "parse_json"]
 # Bounds on small files, in bytes. The largest published index is under 20 MB, the largest config under 1 MB.
 MAX_CONFIG_NBYTES = 4 * 2**20
 MAX_INDEX_NBYTES = 25 * 2**20
-# Bounds on what their JSON may hold: lists and objects cost far more memory than text, and nothing real is deep.
+# Bounds on what their JSON may hold: values cost far more memory than text, and nothing real is deep.
 MAX_JSON_CONTAINERS = 200_000
+MAX_JSON_VALUES = 500_000
 MAX_JSON_DEPTH = 64
 # Headers that are asked for side by side.
 HEADERS_AT_ONCE = 8
@@ -174,6 +175,8 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
     """
     if text.count(b"{") + text.count(b"[") > MAX_JSON_CONTAINERS:
         raise CheckpointError(f"{where}: holds more than {MAX_JSON_CONTAINERS} lists and objects; that is the limit")
+    if text.count(b",") > MAX_JSON_VALUES:
+        raise CheckpointError(f"{where}: holds more than {MAX_JSON_VALUES} values; that is the limit")
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique_keys)
         if b"\\u" in text:

@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,9 +38,9 @@ def main(length: str) -> int:
     examples = rounds = 0
     while time.monotonic() < stop:
         seed = random.getrandbits(32)
-        result = subprocess.run(
-            [*ROUND, f"--hypothesis-seed={seed}"], check=False, cwd=ROOT, capture_output=True, text=True
-        )
+        with tempfile.TemporaryDirectory() as folder:  # pytest's own is shared with every other run of this user
+            words = [*ROUND, f"--hypothesis-seed={seed}", f"--basetemp={folder}/pytest"]
+            result = subprocess.run(words, check=False, cwd=ROOT, capture_output=True, text=True)
         counts = [int(count) for count in re.findall(r"(\d+) passing,", result.stdout)]
         rounds, examples = rounds + 1, examples + sum(counts)
         told = f"{examples:,} examples in {rounds} rounds of {len(counts)} properties, {time.monotonic() - began:.0f} s"

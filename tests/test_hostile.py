@@ -147,6 +147,14 @@ def torch_pickle(pickled: bytes, zipped: bool = True) -> Callable[[Path], object
 BOMB = "a: &a [x, x]\n" + "".join(f"{y}: &{y} [*{x}, *{x}]\n" for x, y in pairwise("abcdefghijklmno"))
 
 
+def index_of_files(count: int) -> Callable[[Path], object]:
+    def spoil(folder: Path) -> None:
+        text = '{"weight_map":{' + ",".join(f'"{number}":"{number}"' for number in range(count)) + "}}"
+        (folder / "s" / "model.safetensors.index.json").write_text(text)
+
+    return spoil
+
+
 def recipe(text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "job.yaml").write_text(text)
 
@@ -177,8 +185,8 @@ def as_it_is(folder: Path) -> None:
     pass
 
 
-def provenance(text: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / "s" / "solar_upscale.json").write_text(text)
+def provenance(text: str, piece: str = "", count: int = 0, end: str = "") -> Callable[[Path], object]:
+    return lambda folder: (folder / "s" / "solar_upscale.json").write_text(text + piece * count + end)
 
 
 # Expressions that make an engine which tries every way go on for ever, and what is no expression.
@@ -216,6 +224,7 @@ HOSTILE: dict[str, Case] = {
         f"quantize_config.json: {name}": (lambda f, text=text: (f / "s" / "quantize_config.json").write_text(text), JOB)
         for name, text in NUMBERED.items()
     },
+    "folder: index of a million files": (index_of_files(1_000_000), JOB),
     "folder: config is a FIFO": (fifo_for_config, JOB),
     "pickle: runs code": (torch_pickle(RUNS_CODE), JOB),
     "pickle: runs code, legacy": (torch_pickle(RUNS_CODE, zipped=False), JOB),
@@ -245,6 +254,8 @@ HOSTILE: dict[str, Case] = {
     "place: OUT is a FIFO": (fifo_for_out, (*JOB, "--overwrite")),
     "output: no provenance": (as_it_is, ("verify", "s")),
     "output: provenance is deep": (provenance("[" * 100_000), ("verify", "s")),
+    "output: provenance of millions of numbers": (provenance('{"x": [', "0.1,", 16_000_000, "1]}"), ("verify", "s")),
+    "output: provenance of one long text": (provenance('{"x": "', "y", 67_000_000, '"}'), ("verify", "s")),
     "output: provenance of another job": (provenance('{"format": 1, "job": {}}'), ("verify", "s")),
 }
 
