@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from solar_upscale.architecture import ResidualRule, Stack, find_stacks, name_splitter
+from solar_upscale.architecture.residual import written_rules
 from solar_upscale.checkpoint import Checkpoint, open_checkpoint, parse_json
 from solar_upscale.errors import CheckpointError, printable
 from solar_upscale.execute import planned_bytes
 from solar_upscale.hub_source import open_source
 from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan import Job, ShardPlan, UpscalePlan, json_bytes
-from solar_upscale.planner import factor_rules, layer_factors, make_plan
+from solar_upscale.planner import layer_factors, make_plan
 from solar_upscale.provenance import PROVENANCE_NAME, job_from_provenance, with_sidecars
 from solar_upscale.push import RECORD_NAME
 from solar_upscale.report import nbytes_text
@@ -365,8 +366,9 @@ def _against_itself(
     if rows != list(zip(pattern.sources, factors, strict=True)):
         yield f"{PROVENANCE_NAME}: layers are not those of its job"
     layers = _tensors_of_each_layer(checkpoint, stack)
-    own = LayerPattern(tuple(range(len(pattern))), len(pattern))
-    scaled = factor_rules(checkpoint.config, checkpoint.tensors, stack, own, factors)
+    changed = [target for target, factor in enumerate(factors) if factor != 1]
+    rules = written_rules(checkpoint.config, checkpoint.tensors, stack, changed) if changed else {}
+    scaled = {name: rule for each in rules.values() for name, rule in each.items()}
     first_of: dict[int, int] = {}
     for target, source in enumerate(pattern.sources):
         first = first_of.setdefault(source, target)

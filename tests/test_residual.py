@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from solar_upscale.architecture.residual import residual_writers
+from solar_upscale.architecture.residual import residual_writers, written_rules
 from solar_upscale.architecture.residual_table import BLOCKS, READERS, REFUSED
 from solar_upscale.architecture.types import ResidualRule, Stack
 from solar_upscale.errors import UnsupportedError
@@ -180,6 +180,18 @@ def test_a_layer_whose_keys_later_layers_reuse_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="layer 1: the last 1 layers reuse its keys and values"):
         writers(config, layer, index=1)
     assert writers(config, layer, index=2)
+
+
+def test_a_layer_that_was_repeated_already_is_not_asked_whose_keys_it_replaces() -> None:
+    layer = LLAMA | {"post_feedforward_layernorm.weight": (8,)}
+    config = {
+        "model_type": "gemma4_text",
+        "num_hidden_layers": 3,
+        "num_kv_shared_layers": 1,
+        "layer_types": ["full_attention"] * 3,
+    }
+    stack = Stack("main", ("model.layers",), 3)
+    assert set(written_rules(config, tensors(layer, layer, layer), stack, [1])) == {1}
 
 
 def test_the_config_of_the_stack_says_what_its_blocks_are() -> None:

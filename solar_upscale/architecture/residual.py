@@ -5,7 +5,7 @@ the bytes is transform.py; which occurrence gets which factor is ``--init``.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from solar_upscale.architecture.types import ResidualRule, Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.header import TensorInfo
 
-__all__ = ["block_model_type", "residual_writers"]
+__all__ = ["block_model_type", "residual_writers", "written_rules"]
 
 # What may follow a writer's module path and is multiplied with it.
 _MULTIPLIED = ("", ".weight", ".bias", "_bias")
@@ -39,6 +39,21 @@ def residual_writers(
             matrix that the table does not account for. The candidates are named.
     """
     wanted = sorted(set(layers))
+    found = written_rules(config, tensors, stack, wanted)
+    model_type, part = block_model_type(config, stack)
+    _refuse(model_type, [problem for layer in wanted for problem in _shared_state_problems(part, layer)])
+    return found
+
+
+def written_rules(
+    config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], stack: Stack, layers: Iterable[int]
+) -> dict[int, dict[str, ResidualRule]]:
+    """As ``residual_writers``, for layers that have their factors already: nothing is asked of what a repeat would do.
+
+    Raises:
+        UnsupportedError: as ``residual_writers``.
+    """
+    wanted = sorted(set(layers))
     by_place = _tensors_by_place(tensors, stack)
     model_type, part = block_model_type(config, stack)
     block = _block(model_type, stack.role, part, by_place)
@@ -46,7 +61,6 @@ def residual_writers(
     problems: list[str] = []
     for layer in wanted:
         rules: dict[str, ResidualRule] = {}
-        problems += _shared_state_problems(part, layer)
         for (prefix, number), names in by_place.items():
             if number == layer:
                 found, layer_problems = _layer_writers(block, f"{prefix}.{number}.", names)
@@ -55,10 +69,14 @@ def residual_writers(
         if not rules and not problems:
             problems.append(f"layer {layer}: has no tensors")
         result[layer] = rules
+    _refuse(model_type, problems)
+    return result
+
+
+def _refuse(model_type: str, problems: Sequence[str]) -> None:
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise UnsupportedError(f"model_type {model_type}: {'; '.join(problems[:3])}{more}; use --init copy")
-    return result
 
 
 def block_model_type(config: Mapping[str, Any], stack: Stack) -> tuple[str, Mapping[str, Any]]:
