@@ -34,7 +34,7 @@ _NAME_DICTS = frozenset(
 )  # fmt: skip
 _SEARCHED = frozenset(("extra_config", "module_quant_configs"))  # their expressions may match anywhere in a name
 _GLOBS = frozenset(("exclude", "exclude_modules", "layer_quant_config", "quantized_layers"))  # ModelOpt, Quark
-_PLAIN = re.compile(r"[\w.-]+")
+_PLAIN = re.compile(r"[^*+?()\[\]{}|\\^$]+")  # no glob and no expression
 # The modules that serving engines make of several; they ask GPTQ's rules by these names too.
 _FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
@@ -58,8 +58,8 @@ def rewrite_module_lists(
         UnsupportedError: a field names layers in a way that this function does not know.
     """
     modules = tuple(sorted(set(modules)))
-    numbered = (re.match(r"(.+?)\.\d+(?:\.|$)", name) for name in modules)
-    known = frozenset((*prefixes, *(found[1] for found in numbered if found)))
+    numbered = map(_at_number, modules)
+    known = frozenset((*prefixes, *(found[0] for found in numbered if found)))
     places: dict[tuple[str, int], list[int]] = defaultdict(list)
     for prefix in prefixes:
         for target, source in enumerate(sources[prefix]):
@@ -210,20 +210,30 @@ def _rewrite_entry(
     if entry.startswith("re:"):
         moved = _moved(_expression(entry.removeprefix("re:"), entry), names)
         return [entry] if moved is None else moved
-    numbered = re.fullmatch(r"([A-Za-z_][\w.-]*?)\.([0-9]{1,9})(\..+|)", entry)
+    numbered = _at_number(entry)
     plain = _PLAIN.fullmatch(entry) is not None and not entry.endswith(".")
-    if plain and numbered and not (substrings and not numbered[3]):
-        owner = names.owner(numbered[1])
+    if plain and numbered and not (substrings and not numbered[2]):
+        owner = names.owner(numbered[0])
         if owner in names.prefixes:
-            targets = names.at(owner, int(numbered[2]))
+            targets = names.at(owner, numbered[1])
             names.budget.spend(_SEARCH_WORK * (1 + len(targets)), entry)
-            return [f"{numbered[1]}.{j}{numbered[3]}" for j in targets]
+            return [f"{numbered[0]}.{j}{numbered[2]}" for j in targets]
         if owner is not None:
             return [entry]
     if plain and not re.search(r"\d", entry):
         return [entry]
     moved = _moved(_question(entry, plain=plain or substrings, globs=globs, searched=searched), names)
     return [entry] if moved is None else moved
+
+
+def _at_number(name: str) -> tuple[str, int, str] | None:
+    """A name parted at its first number: what stands before it, the number, and the rest from its dot on."""
+    parts = name.split(".")
+    for place, part in enumerate(parts):
+        if place and part.isascii() and part.isdigit():
+            number = int(part) if len(part) < 10 else -1  # no layer has that number
+            return ".".join(parts[:place]), number, "".join(f".{each}" for each in parts[place + 1 :])
+    return None
 
 
 def _question(entry: str, *, plain: bool, globs: bool, searched: bool) -> _Question:
