@@ -9,7 +9,7 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from math import comb, prod
@@ -40,7 +40,7 @@ _FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_pro
 
 # Steps of a search, counted before it is made; about three seconds. A search for a part of a name counts as several.
 MAX_WORK = 300_000_000
-_SEARCH_WORK = 20
+_SEARCH_WORK = 60
 _MAX_PATTERN = 1000
 
 
@@ -91,6 +91,7 @@ class _Question:
     entry: str
     asks: Callable[[str], bool]
     work: Callable[[int], int] = lambda length: _SEARCH_WORK
+    alike: bool = False  # whether its text shows that it asks nothing of a layer's number
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,15 @@ class _Names:
     places: Mapping[tuple[str, int], Sequence[int]]
     numbered: frozenset[str]
     budget: _Budget
+    known_targets: dict[str, list[str]] = field(default_factory=dict)
 
     def targets(self, name: str) -> list[str]:
         """What becomes of a source module; a module outside the layers stays."""
+        if name not in self.known_targets:
+            self.known_targets[name] = self._find_targets(name)
+        return self.known_targets[name]
+
+    def _find_targets(self, name: str) -> list[str]:
         for prefix in self.prefixes:
             found = re.fullmatch(rf"{re.escape(prefix)}\.([0-9]{{1,9}})(\..+|)", name, re.DOTALL)
             if found:
@@ -156,6 +163,8 @@ def _rewrite(section: Mapping[str, Any], names: _Names, *, globs: bool, substrin
         as_globs = key in _GLOBS or (globs and key != "targets")
         if key in _NAME_LISTS and isinstance(value, list | tuple):
             new[key] = _rewrite_list(key, value, names, globs=as_globs, substrings=substrings)
+        elif key in _NAME_LISTS and value is not None:
+            raise UnsupportedError(f"quantization_config: {key}: expected a list of names, got {value!r:.80}")
         elif key == "dynamic" and isinstance(value, Mapping):
             new[key] = _rewrite_rules(value, names)
         elif key in _NAME_DICTS and isinstance(value, Mapping):
@@ -187,6 +196,7 @@ def _rewrite_list(
             raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {entry}")
         if isinstance(entry, str):
             rewritten += _rewrite_entry(entry, names, globs=globs, substrings=substrings)
+            names.budget.spend(_SEARCH_WORK, entry)
         else:
             rewritten.append(entry)
     return list(dict.fromkeys(rewritten))
@@ -247,13 +257,15 @@ def _question(entry: str, *, plain: bool, globs: bool, searched: bool) -> _Quest
         return _expression(f".*(?:{entry})", entry, shown=rf".*{entry}")
     # As transformers does: from the start up to the end of a component, or literally at the end.
     inner = _expression(rf"(?:{entry})(?:(?<=\.)|(?=\.|$))", entry, shown=entry)
-    return _Question(entry, lambda name: inner.asks(name) or name.endswith(entry), inner.work)
+    return _Question(entry, lambda name: inner.asks(name) or name.endswith(entry), inner.work, inner.alike)
 
 
 def _moved(question: _Question, names: _Names) -> list[str] | None:
     """The target's names of the modules that an entry matches; None if it matches just those as it stands."""
     wrong = False
     moved: list[str] = []
+    if question.alike:
+        return None
     for name in names.modules:
         targets = names.targets(name)
         names.budget.spend((1 + len(targets)) * question.work(len(name) + 3), question.entry)
@@ -274,7 +286,15 @@ def _expression(pattern: str, entry: str, shown: str | None = None) -> _Question
             compiled = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise UnsupportedError(f"quantization_config: {entry!r:.80} is no regular expression: {error}") from error
-    return _Question(entry, lambda name: compiled.match(name) is not None, cache(lambda length: _paths(own, length)))
+    return _Question(
+        entry, lambda name: compiled.match(name) is not None, cache(lambda length: _paths(own, length)), _alike(own)
+    )
+
+
+def _alike(pattern: str) -> bool:
+    """Whether an expression can say nothing of a number: any number, or none, and no single characters in a row."""
+    rest = re.sub(r"\\d\+|\[0-9\]\+|\.[*+]", "", pattern).replace("\\.", ".")
+    return len(pattern) <= _MAX_PATTERN and not re.search(r"\d|\\|\[|\{|\.\.|\(\?", rest)
 
 
 def _paths(pattern: str, length: int) -> int:
