@@ -16,11 +16,11 @@ import torch
 
 import solar_upscale as su
 from benchmarks.chart import line_chart
+from benchmarks.marked import write_marked
 from solar_upscale.pattern import parse_layers
 from tests.real_model import perplexity, real_model, text_tokens
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-BEGIN, END = "<!-- measured by make quality-heal -->", "<!-- end of healing -->"
 HELD_OUT = 512
 IN_PLACE = ("0:5", "[i for i in range(5,19) for _ in range(2)]", "19:30")
 
@@ -54,10 +54,7 @@ def main() -> None:
     model = real_model()
     curves = {run.name: curve(model, run, ids, options) for run in RUNS}
     steps = range(0, options.steps + 1, options.every)
-    page = DOCS / "starts.md"
-    head, _, rest = page.read_text("utf-8").partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    page.write_text(f"{head}{BEGIN}\n\n{table(curves, steps)}\n\n{END}{tail}", "utf-8")
+    write_marked(DOCS / "starts.md", "quality-heal", table(curves, steps))
     title = f"Held-out perplexity in continued training, {options.tokens} tokens a step"
     values = [value for points in curves.values() for _, value in points]
     ticks = range(int(min(values)), int(max(values)) + 2, max(1, round((max(values) - min(values)) / 8)))

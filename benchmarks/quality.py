@@ -18,11 +18,11 @@ from typing import Any
 
 import solar_upscale as su
 from benchmarks.chart import line_chart
+from benchmarks.marked import write_marked
 from solar_upscale.cli import main as solar_upscale
 from tests.real_model import perplexity, real_checkpoint, real_model, text_tokens
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-BEGIN, END = "<!-- measured by make quality -->", "<!-- end -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +147,7 @@ def prove(ids: Any) -> None:
 
 def write_page(measured: list[tuple[Row, int, float]], before: float, tokens: int) -> None:
     """Put the table between the markers of docs/starts.md."""
-    page = DOCS / "starts.md"
-    head, _, rest = page.read_text("utf-8").partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    table = "\n".join(_table(measured, before, tokens))
-    page.write_text(f"{head}{BEGIN}\n\n{table}\n{END}{tail}", "utf-8")
+    write_marked(DOCS / "starts.md", "quality", "\n".join(_table(measured, before, tokens)))
 
 
 def _table(measured: list[tuple[Row, int, float]], before: float, tokens: int) -> Iterator[str]:

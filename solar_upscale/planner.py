@@ -22,6 +22,7 @@ from solar_upscale.architecture import (
     find_stacks,
     name_splitter,
 )
+from solar_upscale.architecture.files import NUMBERED_FILES
 from solar_upscale.architecture.kv_cache import kv_cache_nbytes
 from solar_upscale.architecture.residual import residual_writers
 from solar_upscale.card import model_card
@@ -43,9 +44,6 @@ _WHERE = "(SmolLM2-135M, docs/starts.md)"
 
 # Tensors of the output; ten times those of the largest published checkpoint.
 MAX_TARGET_TENSORS = 1_000_000
-
-# Small files beside the weights that may name layers by number.
-_NUMBERED_FILES = ("quantize_config.json", "quantization_config.json", "hf_quant_config.json")
 
 
 def make_plan(  # noqa: PLR0913 - what a job may say, one keyword each
@@ -80,7 +78,7 @@ def make_plan(  # noqa: PLR0913 - what a job may say, one keyword each
         checkpoint.tensors,
         chosen,
         pattern,
-        files=checkpoint.small_files(*_NUMBERED_FILES),
+        files=checkpoint.small_files(*NUMBERED_FILES),
         drop_mtp=drop_mtp,
         assume_uniform=assume_uniform,
     )

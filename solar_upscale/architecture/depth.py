@@ -5,13 +5,13 @@ config says of its source. That is checked after writing, for all attributes, wh
 """
 
 import copy
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from solar_upscale.architecture.encodings import Listed
 from solar_upscale.architecture.families import MTP_FIELDS
+from solar_upscale.architecture.files import rewrite_files
 from solar_upscale.architecture.hybrid import lost_kinds
 from solar_upscale.architecture.known import Known, what_is_known
 from solar_upscale.architecture.nearest import nearest_pattern, runs
@@ -21,7 +21,6 @@ from solar_upscale.architecture.rules import Attribute, Row, Updates, Vector, Vi
 from solar_upscale.architecture.stacks import name_splitter, numbered, section_at
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
-from solar_upscale.checkpoint import parse_json
 from solar_upscale.errors import PatternError, UnsupportedError
 from solar_upscale.header import TensorInfo
 from solar_upscale.pattern import LayerPattern
@@ -72,7 +71,8 @@ def change_depth(
     numbering, dropped, warnings = _number(changes, tensors, stack, known, sources, drop_mtp=drop_mtp)
     _set_quantization(changes, tensors, numbering)
     warnings += [*_stale(known, view, sources), *lost_kinds(known, sources)]
-    rewritten = _rewrite_files(files or {}, tensors, numbering, changes)
+    rewritten, made = rewrite_files(files or {}, module_names(tensors), stack, numbering)
+    changes.made += made
     return DepthChange(
         config=changes.config,
         changes=tuple(changes.made),
@@ -266,24 +266,6 @@ def _set_quantization(changes: _Changes, tensors: Tensors, numbering: Mapping[st
             new = rewrite_module_lists(section, module_names(tensors), tuple(numbering), numbering)
             for key, value in new.items():
                 changes.set_at((*path, key), value, "names layers by number")
-
-
-def _rewrite_files(
-    files: Mapping[str, bytes], tensors: Tensors, numbering: Mapping[str, Sequence[int]], changes: _Changes
-) -> dict[str, bytes]:
-    rewritten = {}
-    for name, content in files.items():
-        old = parse_json(content, name)
-        new = rewrite_module_lists(old, module_names(tensors), tuple(numbering), numbering)
-        if new == old:
-            continue
-        rewritten[name] = (json.dumps(new, indent=2, ensure_ascii=False) + "\n").encode()
-        changes.made += [
-            FieldChange(f"{name}: {key}", old[key], new[key], "names layers by number")
-            for key in new
-            if new[key] != old[key]
-        ]
-    return rewritten
 
 
 def _stale(known: Known, view: View, sources: Sequence[int]) -> list[str]:

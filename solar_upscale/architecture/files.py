@@ -1,0 +1,69 @@
+"""Small JSON files beside the weights that name layers by number, rewritten to the new numbers."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from solar_upscale.architecture.quantization import rewrite_module_lists
+from solar_upscale.architecture.types import FieldChange, Stack
+from solar_upscale.checkpoint import parse_json
+from solar_upscale.errors import UnsupportedError
+
+__all__ = ["NUMBERED_FILES", "rewrite_files"]
+
+_GENERATION = "generation_config.json"
+_HEADS = "alignment_heads"
+
+NUMBERED_FILES = ("quantize_config.json", "quantization_config.json", "hf_quant_config.json", _GENERATION)
+
+
+def rewrite_files(
+    files: Mapping[str, bytes], modules: Iterable[str], stack: Stack, numbering: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, bytes], list[FieldChange]]:
+    """Those of the files that must change, as they must read, and what was changed in them.
+
+    ``modules`` are the names of the source's modules; ``numbering`` says by prefix which source layer each layer is.
+
+    Raises:
+        CheckpointError: a file is no JSON object.
+        UnsupportedError: a file names layers in a way that is not known.
+    """
+    rewritten: dict[str, bytes] = {}
+    changes: list[FieldChange] = []
+    for name, content in files.items():
+        if name == _GENERATION and _HEADS.encode() not in content:
+            continue
+        old = parse_json(content, name)
+        if name == _GENERATION:
+            new = _follow_heads(old, stack, numbering[stack.prefixes[0]])
+        else:
+            new = rewrite_module_lists(old, modules, tuple(numbering), numbering)
+        if new != old:
+            rewritten[name] = (json.dumps(new, indent=2, ensure_ascii=False) + "\n").encode()
+            changes += [
+                FieldChange(f"{name}: {key}", value, new.get(key), "names layers by number")
+                for key, value in old.items()
+                if new.get(key) != value
+            ]
+    return rewritten, changes
+
+
+def _follow_heads(generation: Mapping[str, Any], stack: Stack, sources: Sequence[int]) -> dict[str, Any]:
+    """Whisper tells when a word was said by pairs of a decoder layer and one of its heads: each follows its layer.
+
+    Where no such layer is left the field goes, and transformers then says that it cannot tell.
+    """
+    pairs = generation.get(_HEADS)
+    if stack.role != "decoder" or pairs is None:
+        return dict(generation)
+    layers = range(stack.num_layers)
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int and pair[0] in layers for pair in pairs
+    ):
+        raise UnsupportedError(
+            f"{_GENERATION}: {_HEADS}: expected pairs of a decoder layer (0 to {layers[-1]}) and a head, "
+            f"got {pairs!r:.80}"
+        )
+    heads = [[target, head] for target, source in enumerate(sources) for layer, head in pairs if layer == source]
+    rest = {key: value for key, value in generation.items() if key != _HEADS}
+    return {key: heads if key == _HEADS else value for key, value in generation.items()} if heads else rest
