@@ -9,7 +9,7 @@ from solar_upscale.architecture import Stack, depth_fields, find_stacks, name_sp
 from solar_upscale.architecture.residual import residual_writers
 from solar_upscale.checkpoint import Checkpoint
 from solar_upscale.errors import UnsupportedError, printable
-from solar_upscale.report import count_text, nbytes_text, rows_text, value_text
+from solar_upscale.report import count_text, counted, nbytes_text, rows_text, value_text
 
 __all__ = ["inspect_checkpoint", "inspect_report"]
 
@@ -46,21 +46,21 @@ def inspect_report(found: Mapping[str, Any]) -> str:
         rows_text(
             [
                 ("parameters", count_text(found["parameters"])),
-                ("weights", f"{nbytes_text(found['nbytes'])} in {_counted(found['shards'], 'shard')}: {dtypes}"),
+                ("weights", f"{nbytes_text(found['nbytes'])} in {counted(found['shards'], 'shard')}: {dtypes}"),
                 ("revision", found["revision"] or "a folder"),
             ]
         ),
     ]
     for position, stack in enumerate(found["stacks"]):
         default = " (default)" if position == 0 and len(found["stacks"]) > 1 else ""
-        lines.append(f"stack {stack['name']}{default}: {_counted(stack['layers'], 'layer')}, {stack['role']}")
+        lines.append(f"stack {stack['name']}{default}: {counted(stack['layers'], 'layer')}, {stack['role']}")
         rows = [
             ("a layer", f"{nbytes_text(low)}" if low == high else f"{nbytes_text(low)} to {nbytes_text(high)}")
             for low, high in [(min(stack["layer_nbytes"]), max(stack["layer_nbytes"]))]
         ]
         rows += [(field["path"], f"{value_text(field['value'])}  ({field['treatment']})") for field in stack["fields"]]
         writers = stack["residual_writers"]
-        rows.append(("writes to residual", ", ".join(writers) if writers else stack["residual_refusal"]))
+        rows.append(("writes to residual", ", ".join(writers) if writers else "not known here: --init copy only"))
         lines.append(rows_text(rows))
     lines += [f"warning: {warning}" for warning in found["warnings"]]
     return "\n".join(printable(line) for text in lines for line in text.split("\n")) + "\n"
@@ -97,7 +97,3 @@ def _writers(checkpoint: Checkpoint, stack: Stack) -> tuple[list[str], str | Non
         return [], str(error)
     places = (split(name) for rules in found.values() for name in rules)
     return sorted({place[2].lstrip(".") for place in places if place is not None}), None
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "count_text",
+    "counted",
     "nbytes_text",
     "plan_report",
     "recipes_json",
@@ -70,7 +71,7 @@ def written_report(
     rows = [
         ("layers", f"{before.layers} -> {after.layers}"),
         ("parameters", f"{count_text(before.parameters)} -> {count_text(after.parameters)}"),
-        ("weights", f"{nbytes_text(plan.total_size)} in {len(plan.shards)} files: {ways}"),
+        ("weights", f"{nbytes_text(plan.total_size)} in {counted(len(plan.shards), 'file')}: {ways}"),
         ("written to", where),
     ]
     picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip(
@@ -123,6 +124,11 @@ def rows_text(rows: Iterable[Sequence[str]], *, indent: str = "  ", most: int | 
     if len(table) > len(shown):
         lines.append(f"{indent}... and {len(table) - len(shown)} more")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def counted(count: int, what: str) -> str:
+    """A number with its noun: "1 shard", "2 shards"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def nbytes_text(nbytes: int) -> str:

@@ -24,6 +24,11 @@ def freeze_originals(model: "nn.Module", layers: Collection[int], *, stack: str 
         PatternError: ``layers`` is empty or names a layer that the model does not have.
         UnsupportedError: the module list cannot be told, or the layers have nothing of their own that can be trained.
     """
+    if any(type(layer) is not int for layer in layers):
+        raise PatternError(
+            "freeze_originals: layers: expected numbers of layers of the deeper model (trainers.layers of "
+            f"solar_upscale.json), got {list(layers)!r:.60}"
+        )
     path, modules = _module_list(model, stack)
     missing = sorted(layer for layer in layers if not 0 <= layer < len(modules))
     if missing or not layers:

@@ -23,7 +23,7 @@ from solar_upscale.plan import Job, ShardPlan, UpscalePlan, json_bytes
 from solar_upscale.planner import layer_factors, make_plan
 from solar_upscale.provenance import PROVENANCE_NAME, job_from_provenance, with_sidecars
 from solar_upscale.push import RECORD_NAME
-from solar_upscale.report import nbytes_text
+from solar_upscale.report import counted, nbytes_text
 from solar_upscale.source import FolderSource, Source
 from solar_upscale.transform import Zero, parse_init, transform_chunks, transform_for
 
@@ -122,7 +122,8 @@ def verify_report(report: VerifyReport) -> str:
         f"byte for byte against {report.source}" if report.source else "by itself; --source SOURCE proves the rest"
     )
     lines = [
-        f"{report.output}: right: {report.layers} layers, {report.tensors} tensors in {report.shards} shards, "
+        f"{report.output}: right: {report.layers} layers, {report.tensors} tensors in "
+        f"{counted(report.shards, 'shard')}, "
         f"{nbytes_text(report.nbytes)}, {against}",
         *(f"note: {printable(remark)}" for remark in report.remarks),
     ]

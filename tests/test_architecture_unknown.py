@@ -3,7 +3,7 @@
 import pytest
 from architecture_names import changed, layers, names, solar
 
-from solar_upscale.architecture import Stack, change_depth
+from solar_upscale.architecture import Stack, change_depth, choose_stack, find_stacks
 from solar_upscale.errors import PatternError, UnsupportedError
 from solar_upscale.header import TensorInfo
 from solar_upscale.pattern import LayerPattern
@@ -111,3 +111,24 @@ def test_a_pattern_for_another_depth_is_refused():
             Stack("model.layers", ("model.layers",), 8),
             LayerPattern((0,), 9),
         )
+
+
+def tower_names():
+    blocks = [f"visual.blocks.{i}.{part}.weight" for i in range(3) for part in ("attn.proj", "mlp.fc1", "norm1")]
+    return [*names(8), *blocks]
+
+
+def test_a_tower_is_counted_in_its_own_section():
+    config = {"model_type": "qwen2_vl", "text_config": {"num_hidden_layers": 8}, "vision_config": {"depth": 3}}
+    stack = choose_stack(find_stacks(tower_names(), config), "visual.blocks")
+    assert stack.config_path == ("vision_config",)
+    change = change_depth(config, tower_names(), stack, LayerPattern((0, 1, 1, 2), 3), assume_uniform=True)
+    assert change.config == {**config, "vision_config": {"depth": 4}}
+
+
+@pytest.mark.parametrize("more", [{}, {"num_hidden_layers": 3}])
+def test_a_tower_without_a_section_that_counts_it_is_refused_even_if_assumed_uniform(more):
+    config = {"model_type": "qwen2_vl", "text_config": {"num_hidden_layers": 8}, "vision_config": {"blocks": 3}, **more}
+    stack = choose_stack(find_stacks(tower_names(), config), "visual.blocks")
+    with pytest.raises(UnsupportedError, match=r"no section counts the 3 layers|holds fields that speak of layers"):
+        change_depth(config, tower_names(), stack, LayerPattern((0, 1, 1, 2), 3), assume_uniform=True)

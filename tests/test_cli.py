@@ -307,6 +307,22 @@ def test_warnings_go_to_stderr_and_quiet_silences_them(home: Path) -> None:
     assert quiet.returncode == loud.returncode == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes it")
+@pytest.mark.parametrize("words", ["plan s --layers 0:8", "s out --layers 0:8", "inspect s", "recipes"])
+def test_closed_stdout_is_no_traceback(words: str, home: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m solar_upscale {words} >&-', sys.executable],
+        cwd=home, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (home / "out").exists() == ("out" in words.split())
+
+
+def test_a_folder_is_not_streamed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(["s", "out", "--layers", "0:6", "--stream"]) == 1
+    assert capsys.readouterr().err == "solar-upscale: s: a folder is not streamed; leave --stream out\n"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")
 @pytest.mark.parametrize(
     ("line", "reader", "read"),

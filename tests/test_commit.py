@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -562,6 +563,26 @@ def test_current_and_home_folder_are_never_replaced(
     with pytest.raises(OutputError, match="never replaced"):
         run(tmp_path, overwrite=True)
     assert tree(tmp_path / "out") == OLD
+
+
+def test_empty_current_folder_is_not_taken_from_under_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    with pytest.raises(OutputError, match="never replaced"):
+        run(tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps no rights of this kind")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_output_keeps_the_rights_that_its_folder_had(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "out").mkdir(mode=0o700)
+    if overwrite:
+        (tmp_path / "out" / "old").touch()
+    run(tmp_path, overwrite=overwrite)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
 
 
 def test_output_that_appears_while_the_work_is_done_is_not_replaced(tmp_path: Path) -> None:

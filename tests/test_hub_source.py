@@ -411,7 +411,10 @@ def test_a_repository_without_config_is_not_a_checkpoint(hub: HubServer) -> None
 
 def test_a_hub_out_of_reach_is_one_line(hub: HubServer) -> None:
     hub.stop()
-    with pytest.raises(HubError, match=r"^org/model: cannot reach http://127.0.0.1:\d+ \(.*\); check the connection$"):
+    with pytest.raises(
+        HubError,
+        match=r"^org/model: cannot reach http://127.0.0.1:\d+ \(.*\); check the connection; there is no folder",
+    ):
         opened()
 
 

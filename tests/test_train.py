@@ -62,6 +62,11 @@ def test_a_layer_that_does_not_exist_is_named():
         freeze_originals(tiny_llama(), [2, 6])
 
 
+def test_a_pattern_in_place_of_layer_numbers_is_refused():
+    with pytest.raises(PatternError, match=r"expected numbers of layers.*got \['0:6', '2:8'\]"):
+        freeze_originals(torch.nn.ModuleList([torch.nn.Linear(2, 2)]), ["0:6", "2:8"])
+
+
 def test_no_layer_at_all_is_refused():
     with pytest.raises(PatternError, match="no layer to train"):
         freeze_originals(tiny_llama(), [])

@@ -14,6 +14,7 @@ __all__ = [
     "MTP_FIELDS",
     "PARALLEL",
     "TEXT_SECTIONS",
+    "count_names",
 ]
 
 # Layers are alike but for their weights; a new depth changes a count and nothing else.
@@ -87,6 +88,13 @@ COUNT_FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "kosmos_2_text_model": {"decoder": ("layers",)},
     "kosmos_2_5_text_model": {"decoder": ("layers",)},
 }  # fmt: skip
+
+
+def count_names(model_type: str, role: str) -> tuple[str, ...]:
+    """The names under which a section of this type may count a stack of this role, the one to write first."""
+    own = COUNT_FIELDS.get(model_type, {}).get(role)
+    return own or (COUNT_NAMES if role in ("decoder", "encoder") else (*COUNT_NAMES, "depth"))
+
 
 # Modules beside each other that share one numbering, by the endings of their prefixes.
 PARALLEL: Mapping[str, tuple[str, ...]] = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from solar_upscale.architecture.families import COMPOSITE, COUNT_FIELDS, COUNT_NAMES, COUNTED, MTP_FIELDS
+from solar_upscale.architecture.families import COMPOSITE, COUNT_NAMES, COUNTED, MTP_FIELDS, count_names
 from solar_upscale.architecture.fields import EVERY_TYPE, ROOT_ROWS, ROWS
 from solar_upscale.architecture.findings import unexplained
 from solar_upscale.architecture.rules import Attribute, Row, View
@@ -50,7 +50,8 @@ def depth_fields(config: Mapping[str, Any], stack: Stack) -> tuple[DepthField, .
         treatment = attribute.why or "each layer keeps its own value"
         for name in attribute.fields:
             value = known.view.get(name)
-            if value is not None or (name == attribute.name and not attribute.why):
+            derived = name == attribute.name and not attribute.why and attribute not in EVERY_TYPE
+            if value is not None or derived:
                 fields.append(DepthField(prefix + name, value, treatment))
         if not attribute.fields:
             fields.append(DepthField(prefix + attribute.name, None, treatment))
@@ -85,8 +86,7 @@ def what_is_known(config: Mapping[str, Any], stack: Stack) -> Known:
     is_known = text and in_family and (row is not None or model_type in COUNTED)
     if is_known:
         attributes += tuple(attribute for attribute in EVERY_TYPE if attribute.name not in taken)
-    own_counts = COUNT_FIELDS.get(model_type, {}).get(stack.role)
-    names = own_counts or COUNT_NAMES
+    names = count_names(model_type, stack.role)
     counts = tuple(name for name in names if section.get(name) == stack.num_layers and section.get(name) is not True)
     if not counts and not any(isinstance(section.get(name), int) for name in names):
         # Left to the default of the model's own config class, which must be what the tensors show.

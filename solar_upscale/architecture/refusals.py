@@ -28,6 +28,7 @@ def refuse_unknown(
     for row in known.rows:
         if row.refusal:
             raise UnsupportedError(f"{where}: the depth cannot be changed: {row.refusal}")
+    _refuse_lost_tower(config, stack)
     found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known), is_known=known.is_known)
     if not known.counts and "layers_block_type" not in known.view.section and not known.proportional:
         section = known.view.section
@@ -55,12 +56,20 @@ def refuse_unknown(
                     f"{where}: config.json: {encoding.fields[0]}: one entry a layer is needed; expected "
                     f"{stack.num_layers}, got {len(value)}"
                 )
-    if known.is_known:
-        return
+    if not known.is_known:
+        _refuse_unless_uniform(config, tensors, stack, known, where, assume_uniform=assume_uniform)
+
+
+def _refuse_unless_uniform(
+    config: Mapping[str, Any], tensors: Tensors, stack: Stack, known: Known, where: str, *, assume_uniform: bool
+) -> None:
+    """Refuse a stack that no table covers, unless it may be assumed uniform and its file agrees."""
     if not assume_uniform:
         counted = ", ".join(f"{name} {stack.num_layers}" for name in known.counts if name in known.view.section)
         root = str(config.get("model_type") or "")
         which = "this model type" if root in ("", known.model_type) else f"the model around it ({root})"
+        if stack.role not in ("decoder", "encoder"):
+            which = f"this stack ({stack.role})"
         raise UnsupportedError(
             f"{where}: {which} is not in the tables; found: {stack.num_layers} layers, counted by "
             f"{counted or 'no field'}, and no other field that speaks of layers; no file proves that its code treats "
@@ -72,6 +81,19 @@ def refuse_unknown(
         raise UnsupportedError(
             f"{where}: --assume-uniform needs exactly one field that counts the layers; expected 1, got {len(written)}"
             f" ({', '.join(written) or 'none'})"
+        )
+
+
+def _refuse_lost_tower(config: Mapping[str, Any], stack: Stack) -> None:
+    """Refuse a tower in a model made of models where no section is its own: a count elsewhere is another's."""
+    made_of_models = any(
+        isinstance(value, Mapping) and name.endswith("_config") and name != "quantization_config"
+        for name, value in config.items()
+    )
+    if stack.role not in ("decoder", "encoder") and not stack.config_path and made_of_models:
+        raise UnsupportedError(
+            f"{stack.name} ({stack.role}): config.json: no section counts the {stack.num_layers} layers of this stack, "
+            "so its depth cannot be rewritten truthfully"
         )
 
 

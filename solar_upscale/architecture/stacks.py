@@ -11,11 +11,11 @@ from typing import Any
 
 from solar_upscale.architecture.families import (
     COUNT_FIELDS,
-    COUNT_NAMES,
     DEFAULT_TEXT_TYPE,
     MTP_FIELDS,
     PARALLEL,
     TEXT_SECTIONS,
+    count_names,
 )
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
@@ -201,8 +201,7 @@ def _sections(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tup
 
 def _counts(config: Mapping[str, Any], path: tuple[str, ...], role: str) -> dict[str, int]:
     section = section_at(config, path)
-    names = COUNT_FIELDS.get(section_type(config, path), {}).get(role, COUNT_NAMES)
-    values = {name: section.get(name) for name in names}
+    values = {name: section.get(name) for name in count_names(section_type(config, path), role)}
     return {name: value for name, value in values.items() if isinstance(value, int) and not isinstance(value, bool)}
 
 

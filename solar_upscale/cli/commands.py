@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from solar_upscale.cli.executors import passes_executor
 from solar_upscale.cli.terminal import PROGRAM, after_warnings, print_report, progress, settle_hub, terminal_look
+from solar_upscale.errors import CheckpointError
 
 if TYPE_CHECKING:
     from solar_upscale.execute import ShardDone
@@ -119,6 +120,8 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
     from solar_upscale.verify import verify_checkpoint, verify_report
 
     how = _hub_options(options)
+    if not all(Path(place).is_dir() for place in (options.output, options.source) if place is not None):
+        settle_hub(options)
     with progress(None, options) as on_bytes:
         report = verify_checkpoint(options.output, options.source, on_bytes=on_bytes, **how)
     print_report(options, lambda: asdict(report), lambda: verify_report(report))
@@ -235,4 +238,6 @@ def _open(text: str, options: argparse.Namespace, *, headers_only: bool, stream:
 
     if not Path(text).is_dir():
         settle_hub(options)
+    elif stream:
+        raise CheckpointError(f"{text}: a folder is not streamed; leave --stream out")
     return open_source(text, headers_only=headers_only, stream=stream, **_hub_options(options))

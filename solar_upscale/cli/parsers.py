@@ -66,7 +66,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-shard-size",
         metavar="SIZE",
-        help='shards in model order, at most this large: "5GB" (default: as the source)',
+        help='shards in model order, with at most this much of tensors each: "5GB" (default: as the source)',
     )
     group.add_argument(
         "--drop-mtp", action="store_true", help="leave out next-token heads numbered after the last layer"

@@ -15,14 +15,14 @@ from solar_upscale.cli.parsers import PARSERS
 from solar_upscale.cli.terminal import PROGRAM
 from solar_upscale.errors import UpscaleError, printable
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 # Objects made between two garbage collections: a plan holds a million live ones, and Python would visit them in vain.
 GC_THRESHOLD = 200_000
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code: 0 done, 1 a problem, 2 usage, 130 and 143 stopped."""
+def run(argv: Sequence[str] | None = None) -> int:
+    """What ``solar_upscale.cli.main`` returns."""
     words = list(sys.argv[1:] if argv is None else argv)
     gc.set_threshold(GC_THRESHOLD)
     logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING, stream=sys.stderr)

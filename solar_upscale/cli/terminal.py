@@ -24,6 +24,8 @@ def print_report(options: argparse.Namespace, value: Callable[[], Any], text: Ca
 
 def terminal_look() -> dict[str, Any]:
     """Width and colour of stdout."""
+    if sys.stdout is None:  # closed by whoever started the program
+        return {"width": 80, "colour": False, "encoding": "utf-8"}
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
     return {"width": max(40, min(width, 120)), "colour": colour, "encoding": sys.stdout.encoding}
@@ -68,7 +70,7 @@ def settle_hub(options: argparse.Namespace) -> None:
 
 
 def _shows_progress(options: argparse.Namespace) -> bool:
-    return not options.quiet and sys.stderr.isatty()
+    return not options.quiet and sys.stderr is not None and sys.stderr.isatty()
 
 
 def _advance(bar: Any, nbytes: int) -> None:

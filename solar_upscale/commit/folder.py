@@ -179,16 +179,18 @@ def _refuse_occupied(output: Path, overwrite: bool) -> None:
             "another output folder, or give --overwrite to replace it"
         )
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() fails for a user without one
-    if held and any(path.resolve().is_relative_to(output.resolve()) for path in (Path.cwd(), home)):
+    if any(path.resolve().is_relative_to(output.resolve()) for path in (Path.cwd(), home)):
         raise OutputError(f"{output}: is or holds the current or the home folder, which is never replaced")
 
 
 def _take_name(folder: Path, output: Path) -> None:
-    """Give the work folder OUT's name; what had it before ends up beside the work, in the container."""
+    """Give the work folder OUT's name and rights; what had it before ends up beside the work, in the container."""
     container = folder.parent
     if not os.path.lexists(output):
         folder.rename(output)
         return
+    if output.is_dir():
+        folder.chmod(stat.S_IMODE(output.stat().st_mode))
     if output.is_dir() and not names_in(output):
         if os.name == "nt":
             output.rmdir()

@@ -50,9 +50,13 @@ def open_source(
         raise CheckpointError(f"{text}: no such folder; expected a folder with a checkpoint, or a model id USER/NAME")
     mode: Mode = "headers" if headers_only else "stream" if stream else "download"
     cache = Path(cache_dir).expanduser() if cache_dir is not None else None
+    try:
+        with hub_errors(text, revision=revision):
+            check_token(token)
+            config = _find_config(text, revision, token, cache, local_files_only=local_files_only)
+    except HubError as error:
+        raise HubError(f"{error}; there is no folder of that name either") from error.__cause__
     with hub_errors(text, revision=revision):
-        check_token(token)
-        config = _find_config(text, revision, token, cache, local_files_only=local_files_only)
         commit = config.parent.name
         if not _COMMIT.fullmatch(commit):
             raise HubError(f"{text}: the Hub names a commit that is none: {commit}")
