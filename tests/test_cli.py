@@ -422,12 +422,21 @@ def test_help_is_there_for_every_command(command: list[str], flag: str, capsys: 
     assert shown.err == ""
 
 
+@pytest.mark.parametrize("command", [*parsers.PARSERS])
+def test_help_fits_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert ends([command, "--help"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
 def test_examples_in_the_help_are_jobs_that_parse(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is typed as it stands, on a model of 32 layers that stands in for the one that it names."""
     examples = [
         line.split("solar-upscale ", 1)[1]
-        for line in parsers._MAIN_EXAMPLES.splitlines()
-        if line.startswith("    solar-upscale ") and "out/" in line and not line.endswith("\\")
+        for line in parsers._MAIN_EXAMPLES.replace("\\\n", "").splitlines()
+        if line.startswith("    solar-upscale ") and "--push-to-hub" not in line
     ]
     assert len(examples) >= 4
     write_checkpoint(home / "big", layers=32, hidden=8, inner=8, vocab=8)

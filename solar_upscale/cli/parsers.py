@@ -12,29 +12,31 @@ __all__ = ["PARSERS"]
 _MAIN_HELP = """\
 Change the depth of a Hugging Face checkpoint without loading the model.
 
-  solar-upscale SOURCE OUT --layers PATTERN [PATTERN ...]    upscale
-  solar-upscale plan SOURCE --layers ...                     what would be written, from headers alone
-  solar-upscale inspect SOURCE                               stacks, layers, sizes, fields tied to depth
-  solar-upscale verify OUT [--source SOURCE]                 prove an output right, byte by byte
-  solar-upscale push OUT USER/NAME                           publish on the Hub
-  solar-upscale recipes                                      the recipes that ship with the program
+  solar-upscale SOURCE OUT --layers PATTERN ...     upscale
+  solar-upscale plan SOURCE --layers PATTERN ...    what would be written
+  solar-upscale inspect SOURCE                      stacks, layers, fields
+  solar-upscale verify OUT [--source SOURCE]        prove an output right
+  solar-upscale push OUT USER/NAME                  publish on the Hub
+  solar-upscale recipes                             the recipes that ship
 """
 
 _MAIN_EXAMPLES = """\
 examples:
   SOLAR 10.7B, 48 layers from 32:
-    solar-upscale mistralai/Mistral-7B-v0.1 out/ --layers "range(0,24)" "range(8,32)"
+    solar-upscale mistralai/Mistral-7B-v0.1 out/ \\
+      --layers "range(0,24)" "range(8,32)"
   the same without shell quoting, from a folder:
     solar-upscale ./mistral out/ --layers 0:24 8:32
-  every layer of 8 to 23 twice in place, the second use silent (LLaMA-Pro):
-    solar-upscale ./llama out/ --layers 0:8 "[i for i in range(8,24) for _ in range(2)]" 24: --init identity
+  each layer of 8 to 23 twice in place, the second use silent (LLaMA-Pro):
+    solar-upscale ./llama out/ --init identity \\
+      --layers 0:8 "[i for i in range(8,24) for _ in range(2)]" 24:
   a published recipe:
     solar-upscale out/ --config solar-10.7b
-  from an id to a published model, with the shards of one source shard on the disk at a time:
+  from an id to a published model, a source shard's shards on disk at a time:
     solar-upscale mistralai/Mistral-7B-v0.1 out/ --layers 0:24 8:32 \\
       --stream --delete-local-shards --push-to-hub me/SOLAR
 
-A SOURCE is a folder or a Hub repo id. `solar-upscale COMMAND --help` tells about one command.
+A SOURCE is a folder or a Hub repo id. COMMAND --help tells about one command.
 """
 
 
@@ -140,14 +142,14 @@ def _plan_parser() -> argparse.ArgumentParser:
 
 
 def _inspect_parser() -> argparse.ArgumentParser:
-    parser = _parser("inspect", "Print a checkpoint's stacks, layers, dtypes, sizes and config fields tied to depth.")
+    parser = _parser("inspect", "Print a checkpoint's stacks, layers, dtypes, sizes and fields tied to depth.")
     parser.add_argument("source", metavar="SOURCE", help="a folder or Hub repo id")
     _add_source(parser)
     return parser
 
 
 def _verify_parser() -> argparse.ArgumentParser:
-    parser = _parser("verify", "Prove an output right, byte by byte; without --source, all that it alone can prove.")
+    parser = _parser("verify", "Prove an output right, byte by byte; without --source, what it alone can prove.")
     parser.add_argument(
         "output", metavar="OUT", help="a folder that solar-upscale wrote, or a model published from one"
     )
