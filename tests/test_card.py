@@ -114,7 +114,7 @@ def test_identity_that_drops_a_layer_claims_nothing():
 def test_the_call_that_trains_the_new_layers_names_an_encoder(role, words):
     stack = Stack("model.layers", ("model.layers",), 4, role=role)
     card = model_card(make_plan((0, 1, 1, 2, 3), 4, stack=stack), source_readme=None).decode()
-    assert f"`solar_upscale.freeze_originals(model, layers{words})` freezes all else" in card
+    assert f"`solar_upscale.freeze_originals(model, layers{words})`, given those numbers, freezes all else" in card
 
 
 def test_pruned_model_is_called_pruned_and_cites_nothing():

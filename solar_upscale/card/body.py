@@ -114,9 +114,9 @@ def _expect(plan: UpscalePlan) -> str:
     repeats = plan.pattern.repeats
     stack = f', stack="{_shown(plan.stack.name)}"' if plan.stack.role == "encoder" else ""  # else the decoder is meant
     only_new = (
-        "To train only the new layers: `solar_upscale.json` holds their numbers, and settings for axolotl, ms-swift, "
-        "PEFT and, where its options can say it, LLaMA-Factory under `trainers`; in PyTorch, "
-        f"`solar_upscale.freeze_originals(model, layers{stack})` freezes all else."
+        "To train only the new layers: `solar_upscale.json` holds their numbers (`trainers.layers`), and settings for "
+        "axolotl, ms-swift, PEFT and, where its options can say it, LLaMA-Factory; in PyTorch, "
+        f"`solar_upscale.freeze_originals(model, layers{stack})`, given those numbers, freezes all else."
     )
     if repeats and is_identity(plan):
         return (
