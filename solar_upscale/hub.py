@@ -234,13 +234,16 @@ def _told_by_status(error: Any, *, writes: bool) -> str:
     sent_token = bool(_sent_token(error))
     asked = _asked_to_wait(error)
     when = f"in {asked} s" if asked else "later"
+    log_in = "" if sent_token else f", and {_LOG_IN} for a higher one"
+    if status == 403 and re.search(r"storage|quota|upgrade|billing", said, re.IGNORECASE):
+        return f"the Hub takes no more{because}"
     known = {
         401: f"{'the token is invalid or has expired' if sent_token else 'not logged in'}; {_LOG_IN}",
         403: f"no right to write there{because}; use a token that may" if writes else f"access is denied{because}",
         409: f"something else is there or under way{because}; run the same command again",
         412: "the branch moved meanwhile, and nothing was changed; run the same command again",
         413: f"too large for the Hub{because}",
-        429: f"rate limit reached; run the same command again {when}, and {_LOG_IN} for a higher one",
+        429: f"rate limit reached; run the same command again {when}{log_in}",
     }
     if status >= 500:
         return f"the Hub has a problem of its own (status {status}); run the same command again later"

@@ -45,7 +45,6 @@ def provenance(plan: UpscalePlan, version: str) -> dict[str, Any]:
         "config_changes": [asdict(change) for change in plan.change.changes],
         "assumed_uniform": plan.change.assumed_uniform,
         "dropped_tensors": dict(sorted(plan.dropped.items())),
-        "left_behind": dict(sorted(plan.left_behind.items())),
         "warnings": list(plan.warnings),
         "source_shards": [_shard_row(each.filename, each.nbytes, each.header_digest) for each in plan.source_shards],
         "shards": [_shard_row(each.filename, each.nbytes, _sha256(each.header)) for each in plan.shards],

@@ -134,6 +134,8 @@ def upscale_and_push(
     """
     if isinstance(source, FolderSource):
         refuse_overlap(source.path, output)
+    if source.revision is not None and source.name == to.repo_id:
+        raise OutputError(f"{to.repo_id}: is the source; publish the result under another name")
     if delete_local_shards and _is_sent(plan, source, output, to):
         return Pushed(to.open(output / RECORD_NAME).finish(output, commit_message=to.commit_message))
     if is_finished(output, plan, source, on_bytes):

@@ -101,7 +101,8 @@ class User:
         folder = write_checkpoint(self.home / "made" / name, **{"shards": 2, **shape})
         (folder / "README.md").write_text("---\nlicense: mit\nlanguage: [en]\n---\n# Small\n")
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        self.hub.add_model(name, files, private=private)
+        beside = {".gitattributes": b"*.safetensors filter=lfs\n", "consolidated.safetensors": b"other weights"}
+        self.hub.add_model(name, files | beside, private=private)  # as on a real Hub; neither comes along
         return folder
 
     @property
@@ -231,6 +232,48 @@ def test_a_finished_folder_is_pushed_to_a_branch(user: User) -> None:
     assert user.visible() == set()
     assert_layers_come_from(user.published(revision="v1"), source, SOLAR_LAYERS)
     assert json.loads(user.says("push", "out", "me/SOLAR", "--json"))["url"] == user.url
+
+
+def test_where_the_source_lies_does_not_matter_to_what_is_proved(user: User) -> None:
+    """Online, in the cache and in a folder: what the program left behind there differs, the output does not."""
+    made = user.makes()
+    user.says("org/small", "out", *SOLAR)
+    for words in (["org/small"], ["org/small", "--local-files-only"], [str(made)]):
+        assert "byte for byte" in user.says("verify", "out", "--source", *words)
+    user.says("org/small", "out", *SOLAR, "--local-files-only")  # the same job: done already
+    user.says("push", "out", "me/SOLAR", "--source", str(made))
+
+
+def test_weights_that_somebody_else_put_there_give_way_with_a_warning(
+    user: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    user.makes()
+    user.hub.add_model("me/SOLAR", {"pytorch_model.bin": b"mine", "config.json": b"{}", "notes.txt": b"mine"})
+    user.says("org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR")
+    said = "me/SOLAR: holds pytorch_model.bin, which no push of this program put there; the new model takes their place"
+    assert said in caplog.messages
+    assert "notes.txt" in user.visible()
+    assert "pytorch_model.bin" not in user.visible()
+    caplog.clear()
+    user.says("push", "out", "me/SOLAR")
+    assert said not in caplog.messages
+
+
+def test_the_source_is_never_the_destination(user: User) -> None:
+    user.makes("me/SOLAR")
+    before = user.hub.repos["me/SOLAR"].find("main").sha
+    said = user.says("me/SOLAR", "out", *SOLAR, "--push-to-hub", "me/SOLAR", code=1)
+    assert "me/SOLAR: is the source; publish the result under another name" in said
+    assert user.hub.repos["me/SOLAR"].find("main").sha == before
+
+
+def test_a_full_account_is_not_taken_for_missing_rights(user: User) -> None:
+    user.makes()
+    message = "Private repository storage limit reached, please upgrade your plan"
+    user.hub.fault("POST .*preupload", status=403, message=message, times=50)
+    said = user.says("org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR", code=1)
+    assert "the Hub takes no more" in said
+    assert "no right" not in said
 
 
 def test_a_published_model_is_verified_by_its_id(user: User) -> None:
@@ -549,6 +592,7 @@ def test_control_c_while_the_line_is_dead_ends_at_once(user: User, words: list[s
         ),
         (["plan", "./nowhere"], r"\./nowhere: no such folder; expected a folder with a checkpoint, or a model id"),
         (["plan", "a/b/c"], "a/b/c: no such folder"),
+        (["plan", "https://me:hf_secret@hub.org/me/x"], "SOURCE: a web address is no source; expected a folder"),
     ],
 )
 def test_refusals_are_one_line_in_the_users_words(user: User, words: list[str], says: str) -> None:

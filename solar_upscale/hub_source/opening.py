@@ -46,8 +46,12 @@ def open_source(
         if revision is not None:
             raise CheckpointError(f"{text}: a folder has no revisions; leave --revision out")
         return FolderSource(folder)
+    if "://" in text:  # not repeated: it may hold a token
+        raise CheckpointError("SOURCE: a web address is no source; expected a folder, or a model id USER/NAME")
     if text.startswith((".", "/", "~")) or not text or text.count("/") > 1 or "\\" in text or folder.exists():
         raise CheckpointError(f"{text}: no such folder; expected a folder with a checkpoint, or a model id USER/NAME")
+    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+
     mode: Mode = "headers" if headers_only else "stream" if stream else "download"
     cache = Path(cache_dir).expanduser() if cache_dir is not None else None
     try:
@@ -55,6 +59,8 @@ def open_source(
             check_token(token)
             config = _find_config(text, revision, token, cache, local_files_only=local_files_only)
     except HubError as error:
+        if isinstance(error.__cause__, GatedRepoError | RevisionNotFoundError):
+            raise
         raise HubError(f"{error}; there is no folder of that name either") from error.__cause__
     with hub_errors(text, revision=revision):
         commit = config.parent.name

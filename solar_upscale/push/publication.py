@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solar_upscale import __version__
-from solar_upscale.errors import HubError, OutputError
+from solar_upscale.errors import HubError, OutputError, printable
 from solar_upscale.hub import CLIENT_TRIES, LIBRARY, check_token, hub_errors, patiently, public
+from solar_upscale.provenance import PROVENANCE_NAME
 from solar_upscale.push.record import SentFile, load_record, save_record
 from solar_upscale.source import FolderSource
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 __all__ = ["WEIGHT_SUFFIXES", "Publication"]
+
+_log = logging.getLogger("solar_upscale")
 
 DEFAULT_MESSAGE = "Upload model with solar-upscale"
 
@@ -76,6 +80,7 @@ class Publication:
             check_token(token)
             self.repo_id = self._make_repository(private=private)
             self._parent, self._remote = patiently(repo_id, self._look)
+        self._tell_foreign()
         self.sent: dict[str, SentFile] = {} if record is None else load_record(record, self._endpoint, self.repo_id)
 
     def send(self, path: Path, name: str) -> SentFile | None:
@@ -165,6 +170,16 @@ class Publication:
         """The page of the branch."""
         page = f"{self._endpoint}/{self.repo_id}"
         return page if self._revision is None else f"{page}/tree/{self._revision}"
+
+    def _tell_foreign(self) -> None:
+        """Warn where weights that this program did not put there give way; the repository's history keeps them."""
+        weights = sorted(name for name in self._remote if _OUR_WEIGHTS.fullmatch(name))
+        if weights and PROVENANCE_NAME not in self._remote:
+            _log.warning(
+                "%s: holds %s, which no push of this program put there; the new model takes their place",
+                printable(self.repo_id),
+                printable(", ".join(weights[:3]) + (" and more" if len(weights) > 3 else "")),
+            )
 
     def _make_repository(self, *, private: bool) -> str:
         visibility: dict[str, Any] = {"private": True} if private else {}
