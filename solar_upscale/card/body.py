@@ -126,7 +126,7 @@ def _expect(plan: UpscalePlan) -> str:
     if plan.pattern.sources == tuple(range(plan.pattern.num_source_layers)):
         return "The layers are the source's in the source's order; how they were scaled, if they were, is told below."
     change = (
-        "It repeats layers as they were trained, in places that they were not trained for."
+        "It repeats layers in places that they were not trained for."
         if repeats
         else "Layers that the others were trained with are gone or stand elsewhere."
     )

@@ -62,7 +62,8 @@ def _write(
 
 
 def _where(output: Path, options: argparse.Namespace) -> str:
-    return f"{output} (all but the shards, which are on the Hub)" if options.delete_local_shards else str(output)
+    away = options.delete_local_shards and not any(output.glob("*.safetensors"))
+    return f"{output} (all but the shards, which are on the Hub)" if away else str(output)
 
 
 def _check_publishing(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
