@@ -87,6 +87,12 @@ def test_long_names_take_little_time(entry):
     assert time.process_time() - started < 5
 
 
+@pytest.mark.parametrize("entry", [[], {}, None, True, 3, 1.5])
+def test_what_is_no_name_is_refused(entry):
+    with pytest.raises(UnsupportedError, match="ignore: expected names of modules, got"):
+        quantised("ignore", ["lm_head", entry])
+
+
 def test_a_long_layer_number_is_one_that_is_not_there():
     assert quantised("ignore", ["model.layers." + "1" * 900, "lm_head"]) == ["lm_head"]
 

@@ -171,12 +171,9 @@ def _rewrite_list(
 ) -> list[Any]:
     rewritten: list[Any] = []
     for entry in entries:
-        if isinstance(entry, int) and not isinstance(entry, bool):
-            raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {entry}")
-        if isinstance(entry, str):
-            rewritten += _rewrite_entry(entry, names, globs=globs, substrings=substrings)
-        else:
-            rewritten.append(entry)
+        if not isinstance(entry, str):
+            raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {entry!r:.60}")
+        rewritten += _rewrite_entry(entry, names, globs=globs, substrings=substrings)
     return list(dict.fromkeys(rewritten))
 
 
