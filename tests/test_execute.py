@@ -525,6 +525,18 @@ def kill_and_resume(source: Path, output: Path, expected: dict[str, bytes], dela
     return process.returncode == -signal.SIGKILL
 
 
+def seconds_of_writing(source: Path, output: Path) -> float:
+    """How long a run that nobody stops goes on after its first write."""
+    with subprocess.Popen(
+        [sys.executable, "-c", KILL_JOB, str(source), str(output)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = time.monotonic()
+        process.stdout.read()
+    return time.monotonic() - started
+
+
 @pytest.fixture(scope="module")
 def killable(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
     folder = tmp_path_factory.mktemp("killable")
@@ -546,7 +558,8 @@ def test_two_hundred_kills_are_resumed_to_the_same_bytes(
     killable: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
     source, expected = killable
-    killed = [kill_and_resume(source, tmp_path / str(n) / "out", expected, n * 0.0004) for n in range(200)]
+    whole = sorted(seconds_of_writing(source, tmp_path / f"whole{n}" / "out") for n in range(5))[2]
+    killed = [kill_and_resume(source, tmp_path / str(n) / "out", expected, n / 200 * whole) for n in range(200)]
     print(f"{sum(killed)} of {len(killed)} runs were killed before their end")
     assert sum(killed) >= 100
 
