@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from fuzz import fuzzed
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from solar_upscale.errors import CheckpointError
@@ -488,6 +488,7 @@ BASES = {
     ),
     st.booleans(),
 )
+@example(True, [("set", 1850, b"\x81")], False)
 def test_a_mutated_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, zipped: bool, changes: list[tuple[str, int, bytes]], in_pickle: bool
 ) -> None:

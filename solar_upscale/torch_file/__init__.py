@@ -59,6 +59,8 @@ class _BoundedFile(io.FileIO):
         return super().read(size) or b""
 
     def read_range(self, start: int, stop: int) -> bytes:
+        if not 0 <= start <= stop < 2**63:
+            raise ValueError(f"says that something lies at byte {start}, which is no place in a file")
         self.seek(start)
         data = self.read(stop - start)
         if len(data) != stop - start:
