@@ -85,7 +85,7 @@ def logits_of(model: Any) -> Any:
         try:
             with torch.no_grad():
                 output = model(**kwargs, **extra_inputs(model))
-        except Exception:
+        except Exception:  # a model may fail in any way; then its weights are compared
             return None
     logits = output.get("logits") if hasattr(output, "get") else output[0]
     return logits if torch.is_tensor(logits) and torch.isfinite(logits).all() else None

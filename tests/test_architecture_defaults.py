@@ -106,7 +106,7 @@ def accepted(cls: Any, config: dict[str, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return cls(**{name: value for name, value in config.items() if name != "model_type"})
-    except Exception:
+    except Exception:  # what transformers cannot build has no defaults to compare
         return None
 
 

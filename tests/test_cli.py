@@ -331,7 +331,7 @@ def test_a_folder_is_not_streamed(home: Path, capsys: pytest.CaptureFixture[str]
 def test_reader_that_goes_away_is_no_traceback(line: str, reader: str, read: str, home: Path) -> None:
     command = f"{shlex.quote(sys.executable)} -m solar_upscale {line} | {reader}"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=env)  # noqa: S602
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=env)  # noqa: S602 - a shell's pipe is what is tried
     assert (result.stdout, result.stderr) == (read, "")
 
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 import solar_upscale as su  # noqa: E402 - after the skips
-from solar_upscale.cli import main  # noqa: E402
+from solar_upscale.cli import main  # noqa: E402 - after the skips
 
 LAYERS = 4
 WORDS, SOURCES = ["0:3", "1:4", "2"], [0, 1, 2, 1, 2, 3, 2]  # layer 1 twice, layer 2 three times

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 from torch import nn  # noqa: E402 - after the skips
-from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM  # noqa: E402
+from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM  # noqa: E402 - after the skips
 
 import solar_upscale as su  # noqa: E402
 from solar_upscale import DepthUpscalingAlgorithm, PatternError, UnsupportedError, upscale_layers, upscale_model  # noqa: E402

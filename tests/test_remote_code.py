@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 from safetensors.torch import load_file, save_file  # noqa: E402 - after the skips
 
-from solar_upscale.cli import main  # noqa: E402
+from solar_upscale.cli import main  # noqa: E402 - after the skips
 
 CONFIGURATION = """
 from transformers import PreTrainedConfig
