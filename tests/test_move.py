@@ -34,9 +34,10 @@ class Files:
     """A source with known bytes and an empty target, both open."""
 
     def __init__(self, folder: Path, source: bytes = SOURCE) -> None:
-        (folder / "source").write_bytes(source)
+        self.source = folder / "source"
+        self.source.write_bytes(source)
         self.target = folder / "target"
-        self.source_fd = os.open(folder / "source", os.O_RDONLY)
+        self.source_fd = os.open(self.source, os.O_RDONLY)
         self.target_fd = os.open(self.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
     def move(self, mover: Mover, source_start: int, target_start: int, nbytes: int) -> tuple[Moved, list[int]]:
@@ -405,18 +406,20 @@ class TestWriteBehind:
         self, files: Files, calls: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(move, "_memory_nbytes", lambda: 4 * MIB)
+        monkeypatch.setattr(move, "_BACKLOG_NBYTES", 16 * MIB)
         behind = WriteBehind(files.target_fd, 2 * MIB)
         os.ftruncate(files.target_fd, 200 * MIB)
-        for stop in (10, 63, 64, 150, 192):
+        for stop in (1, 7, 8, 25, 32):
             behind.written(stop * MIB)
         assert calls == [
-            ("start", 0, 64),
-            ("start", 64, 64),
-            ("wait", 0, 64),
-            ("drop", 0, 64),
-            ("start", 128, 64),
-            ("wait", 64, 64),
-            ("drop", 64, 64),
+            ("start", 0, 8),
+            ("start", 8, 8),
+            ("start", 16, 8),
+            ("wait", 0, 8),
+            ("drop", 0, 8),
+            ("start", 24, 8),
+            ("wait", 8, 8),
+            ("drop", 8, 8),
         ]
 
     @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system does not have the calls")
@@ -424,9 +427,16 @@ class TestWriteBehind:
         self, files: Files, calls: list[tuple[str, int, int]]
     ) -> None:
         behind = WriteBehind(files.target_fd, MIB)
-        for stop in (63, 64, 150):
+        for stop in (7, 8, 150):
             behind.written(stop * MIB)
-        assert calls == [("start", 0, 64), ("start", 64, 64)]
+        assert calls == [("start", start, 8) for start in range(0, 144, 8)]
+
+    @pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system does not have the call")
+    def test_copies_are_no_larger_than_a_window_so_that_the_disk_starts_early(self, files: Files) -> None:
+        os.truncate(files.source, 40 * MIB)
+        _moved, heard = files.move(Mover(), 8, 9, 40 * MIB - 8)
+        assert max(heard) <= move.WINDOW_NBYTES
+        assert files.target.read_bytes()[9:] == files.source.read_bytes()[8:]
 
     @pytest.mark.parametrize(("number", "told"), [(errno.EIO, True), (errno.ENOSPC, True), (errno.EINVAL, False)])
     def test_failed_writing_out_is_told_because_fsync_will_not(
@@ -442,9 +452,9 @@ class TestWriteBehind:
         behind = WriteBehind(files.target_fd, 1 << 40)
         if told:
             with pytest.raises(OSError, match=r"^\[Errno"):
-                behind.written(move.CALL_NBYTES)
+                behind.written(move.WINDOW_NBYTES)
         else:
-            behind.written(move.CALL_NBYTES)
+            behind.written(move.WINDOW_NBYTES)
 
 
 class TestCanClone:
