@@ -134,7 +134,7 @@ def write_pass(
     if all(source.local_path(name) is not None for name in filenames):
         mover = Mover()
         return [_write_shard(shard, source, folder, mover, output_nbytes, heard) for shard in each.shards]
-    return _write_streamed(each, source, folder, heard)
+    return _write_streamed(each, source, folder, output_nbytes, heard)
 
 
 def planned_bytes(source: Source, move: Move) -> Iterable[bytes | memoryview]:
@@ -317,7 +317,7 @@ def _write_stream(target_fd: int, start: int, chunks: Iterable[bytes | memoryvie
 # ---------------------------------------------------------------- streamed passes
 
 
-def _write_streamed(each: Pass, source: Source, folder: Path, on_bytes: OnBytes) -> list[ShardDone]:
+def _write_streamed(each: Pass, source: Source, folder: Path, output_nbytes: int, on_bytes: OnBytes) -> list[ShardDone]:
     """A pass's shards together, from a source that gives ranges: every needed byte is read once, for all its targets.
 
     What is changed on the way needs its tensor more than once or out of order; such a tensor is kept in a scratch file
@@ -329,7 +329,7 @@ def _write_streamed(each: Pass, source: Source, folder: Path, on_bytes: OnBytes)
             target_fd = opened.enter_context(write_file(folder, shard.filename, shard.nbytes))
             write_all(target_fd, 0, shard.header, on_bytes=lambda nbytes: None)
             os.ftruncate(target_fd, shard.nbytes)  # what is not written below is zero
-            files.append((shard, target_fd))
+            files.append((shard, target_fd, WriteBehind(target_fd, output_nbytes)))
         for filename, start, stop, uses in _spans(files):
             _fan_out(source, filename, start, stop, uses, folder, on_bytes)
     return [
@@ -344,6 +344,7 @@ class _Use:
 
     move: Move
     target_fd: int
+    behind: WriteBehind
 
     @property
     def start(self) -> int:
@@ -354,9 +355,14 @@ class _Use:
         return self.move.source_start + self.move.source_nbytes
 
 
-def _spans(files: Iterable[tuple[ShardPlan, int]]) -> Iterator[tuple[str, int, int, list[_Use]]]:
+def _spans(files: Iterable[tuple[ShardPlan, int, WriteBehind]]) -> Iterator[tuple[str, int, int, list[_Use]]]:
     """The source ranges that a pass needs, each once, without gaps, with all uses of each in source order."""
-    uses = [_Use(move, fd) for shard, fd in files for move in shard.moves() if not isinstance(move.transform, Zero)]
+    uses = [
+        _Use(move, target_fd, behind)
+        for shard, target_fd, behind in files
+        for move in shard.moves()
+        if not isinstance(move.transform, Zero)
+    ]
     uses.sort(key=lambda use: (use.move.filename, use.start, use.stop))
     span: list[_Use] = []
     stop = 0
@@ -393,6 +399,7 @@ def _fan_out(
                     part = _overlap(chunk, start, use.start, use.stop)
                     place = use.move.target_start + max(start, use.start) - use.start
                     write_all(use.target_fd, place, part, on_bytes=on_bytes)
+                    use.behind.written(place + len(part))
                 elif use.stop <= end:
                     _write_changed(use, kept[use.start, use.stop], on_bytes)
             active = [use for use in active if use.stop > end]
@@ -416,3 +423,4 @@ def _write_changed(use: _Use, scratch: BinaryIO, on_bytes: OnBytes) -> None:
     move = use.move
     chunks = transform_chunks(move.transform, move.dtype, move.source_nbytes, read)
     _write_stream(use.target_fd, move.target_start, chunks, on_bytes)
+    use.behind.written(move.target_start + move.target_nbytes)

@@ -236,10 +236,10 @@ def can_clone(source_fd: int, folder: Path) -> bool:
 class WriteBehind:
     """Keeps the disk at work while bytes are copied, and a large output from filling memory.
 
-    For one file that is written from front to back. What was copied starts to be written out at once, so that little is
-    left to wait for at the end. Once an output is large beside memory, little of it stays unwritten, and what is
-    written leaves the page cache, since nobody will read it. The kernel is only advised: contents and durability are
-    the same without it, as on systems that lack the calls.
+    For one file that is written from front to back; what comes late to a place is written out by fsync. What was copied
+    starts to be written out at once, so that little is left to wait for at the end. Once an output is large beside
+    memory, little of it stays unwritten, and what is written leaves the page cache, since nobody will read it. The
+    kernel is only advised: contents and durability are the same without it, as on systems that lack the calls.
     """
 
     def __init__(self, target_fd: int, output_nbytes: int) -> None:

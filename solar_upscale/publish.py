@@ -3,15 +3,18 @@
 What a publication is made of is push/, how shards are proved one by one is witness.py, whole outputs verify.py.
 """
 
+import logging
 from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solar_upscale import __version__
 from solar_upscale.checkpoint import open_checkpoint
 from solar_upscale.commit import refuse_overlap
-from solar_upscale.errors import CheckpointError, HubError, OutputError
+from solar_upscale.errors import CheckpointError, HubError, OutputError, printable
 from solar_upscale.execute import ShardDone, execute, forget_leftovers
+from solar_upscale.hub import LIBRARY, check_token, hub_errors, patiently
 from solar_upscale.hub_source import open_source
 from solar_upscale.plan import UpscalePlan
 from solar_upscale.provenance import PROVENANCE_NAME, with_sidecars
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Destination", "Pushed", "push_checkpoint", "upscale_and_push"]
 
 OnBytes = Callable[[int], None]
+
+_log = logging.getLogger("solar_upscale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,8 @@ def push_checkpoint(
             "run the command that made it with another --push-to-hub and another OUT"
         )
     report = verify_checkpoint(output, source or _cached_source(output, how), on_bytes=on_bytes, **how)
-    return to.push(output), report
+    job = recorded_job(output)
+    return _as_private_as(job.source if job.revision is not None else None, to).push(output), report
 
 
 def upscale_and_push(
@@ -136,6 +142,7 @@ def upscale_and_push(
         refuse_overlap(source.path, output)
     if source.revision is not None and source.name == to.repo_id:
         raise OutputError(f"{to.repo_id}: is the source; publish the result under another name")
+    to = _as_private_as(source.name if source.revision is not None else None, to)
     if delete_local_shards and _is_sent(plan, source, output, to):
         return Pushed(to.open(output / RECORD_NAME).finish(output, commit_message=to.commit_message))
     if is_finished(output, plan, source, on_bytes):
@@ -155,6 +162,37 @@ def upscale_and_push(
     if depot.publication is None:
         return Pushed(to.push(output), tuple(done))
     return Pushed(depot.publication.moved_to(output).finish(output, commit_message=to.commit_message), tuple(done))
+
+
+def _as_private_as(source_id: str | None, to: Destination) -> Destination:
+    """A destination that does not make a private model's weights public without a word.
+
+    Where the source is private, a repository that does not exist yet is made private; of one that is public already
+    the user is told.
+    """
+    if source_id is None or to.private or not _is_private(source_id, to):
+        return to
+    is_private = _is_private(to.repo_id, to)
+    if is_private is None:
+        _log.warning("%s is private, so %s is made private", printable(source_id), printable(to.repo_id))
+        return replace(to, private=True)
+    if not is_private:
+        _log.warning("%s is private, and %s is public", printable(source_id), printable(to.repo_id))
+    return to
+
+
+def _is_private(repo_id: str, to: Destination) -> bool | None:
+    """Whether a model on the Hub is private; None where there is none, or none that may be seen."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    api = HfApi(token=to.token, library_name=LIBRARY, library_version=__version__)
+    with hub_errors(repo_id, writes=True):
+        check_token(to.token)
+        try:
+            return bool(patiently(repo_id, lambda: api.model_info(repo_id)).private)
+        except RepositoryNotFoundError:
+            return None
 
 
 class _Depot:

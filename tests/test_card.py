@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from plans import HUB_COMMIT, llama_pro_plan, make_plan, solar_plan
 
 from solar_upscale.architecture import Stack
-from solar_upscale.card import model_card
+from solar_upscale.card import model_card, named
 from solar_upscale.source import SourceFile
 
 README = b"""---
@@ -70,12 +70,12 @@ def test_card_is_valid_to_the_hub_library(tmp_path):
     from huggingface_hub.repocard import metadata_load
 
     path = tmp_path / "README.md"
-    path.write_bytes(model_card(solar_plan(), source_readme=README, repo_id="me/SOLAR"))
+    path.write_bytes(model_card(solar_plan(), source_readme=README))
     card = hub.ModelCard.load(path)
     assert card.data.base_model == ["mistralai/Mistral-7B-v0.1"]
     assert card.data.language == ["en", "no"]
     assert card.data.to_dict() == metadata_load(path)
-    assert "\n# SOLAR\n" in card.text
+    assert "\n# Mistral-7B-v0.1 with 48 layers\n" in card.text
 
 
 def test_a_folder_source_has_no_base_model():
@@ -179,11 +179,13 @@ def test_loading_code_names_the_auto_class_that_transformers_has_for_it(architec
 
 def test_loading_code_runs_as_python():
     plan = with_sidecars(solar_plan(), "tokenizer.json")
-    text = model_card(plan, source_readme=None, repo_id='me/"; import os').decode()
+    card = model_card(plan, source_readme=None)
+    text = named(card, 'me/"; import os').decode()
     code = re.search(r"```python\n(.*?)\n```", text, re.DOTALL)[1]
     compile(code, "card", "exec")
     assert "tokenizer = AutoTokenizer.from_pretrained(name)" in code
     assert '\nname = "me/\\"; import os"\n' in code
+    assert text.replace('"me/\\"; import os"', '"path/to/this/folder"') == card.decode()
 
 
 def test_remote_code_is_told():

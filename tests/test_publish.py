@@ -689,6 +689,24 @@ def test_the_token_is_nowhere(any_user: User) -> None:
         assert not [name for name, data in user.hub.files(repo).items() if TOKEN.encode() in data]
 
 
+def test_a_private_model_does_not_become_public_without_a_word(user: User, caplog: pytest.LogCaptureFixture) -> None:
+    user.makes("me/secret", private=True)
+    user.makes("org/open")
+    user.hub.add_model("me/public", {"README.md": b"mine"})
+    user.says("me/secret", "out", *SOLAR, "--stream", "--push-to-hub", "me/new")
+    assert user.hub.repos["me/new"].private
+    assert [line for line in caplog.messages if "me/new" in line] == ["me/secret is private, so me/new is made private"]
+    caplog.clear()
+    user.says("me/secret", "out", *SOLAR, "--stream", "--push-to-hub", "me/new")
+    assert "private" not in caplog.text
+    user.says("push", "out", "me/another")
+    assert user.hub.repos["me/another"].private
+    user.says("push", "out", "me/public")
+    assert "me/secret is private, and me/public is public" in caplog.messages
+    user.says("org/open", "out2", *SOLAR, "--stream", "--push-to-hub", "me/open")
+    assert not user.hub.repos["me/open"].private
+
+
 # What Xet saves, and the card
 
 
@@ -718,6 +736,8 @@ def test_the_card_passes_the_hubs_validation_and_its_picture_opens(user: User) -
     assert user.hub.lines("POST hub /api/validate-yaml")
     fields = card.data.to_dict()
     assert fields["base_model"] == ["org/small"]
+    assert card.text.count('name = "me/SOLAR"') == 1
+    assert "path/to/this/folder" in (user.home / "out" / "README.md").read_text()
     assert (fields["license"], fields["language"], fields["library_name"]) == ("mit", ["en"], "transformers")
     picture = re.search(r"!\[[^\]]+\]\(([^)]+)\)", card.text)
     assert picture is not None

@@ -94,7 +94,7 @@ _BY_BLOCK: tuple[tuple[Block, str], ...] = (
         "apertus arcee axk2 bitnet cohere cohere2 cohere2_moe cohere_compass_text cwm deepseek_v2 deepseek_v3 "
         "deepseek_v32 diffllama dots1 dots3_note_text ernie4_5 ernie4_5_moe esmc eurobert exaone_moe flint gemma "
         "glm glm4_moe glm4_moe_lite glm4v_moe_text glm_moe_dsa gpt_oss granite granite_swa helium "
-        "hunyuan_v1_dense hunyuan_v1_moe hy_v3 hy_v4 internlm3 iquestcoder jais2 laguna llama mellum "
+        "hunyuan_v1_dense hunyuan_v1_moe hy_v3 hy_v4 internlm3 iquestcoder jais2 kimi_k2 laguna llama mellum "
         "mimo_v2_flash minicpm3 ministral ministral3 mistral mistral4 nemotron olmo olmoe paddleocr_vl_text phi3 "
         "phi4_multimodal qwen2 qwen2_5_omni_text qwen2_5_vl qwen2_5_vl_text qwen2_moe qwen2_vl qwen2_vl_text "
         "qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_omni_moe_text qwen3_vl_moe_text "

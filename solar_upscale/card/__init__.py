@@ -5,12 +5,13 @@ The source's own card is not trusted: a few fields of its front matter are taken
 
 from solar_upscale.card.body import MAP_NAME, card_body
 from solar_upscale.card.front_matter import front_matter, inherited
+from solar_upscale.card.loading import named
 from solar_upscale.plan import UpscalePlan
 
-__all__ = ["MAP_NAME", "model_card"]
+__all__ = ["MAP_NAME", "model_card", "named"]
 
 
-def model_card(plan: UpscalePlan, *, source_readme: bytes | None, repo_id: str | None = None) -> bytes:
-    """The card's bytes. ``source_readme`` is the source's card, ``repo_id`` the Hub id that the output will have."""
+def model_card(plan: UpscalePlan, *, source_readme: bytes | None) -> bytes:
+    """The card's bytes. ``source_readme`` is the source's card."""
     fields, remarks = inherited(source_readme)
-    return f"---\n{front_matter(plan, fields)}---\n\n{card_body(plan, remarks, repo_id)}".encode()
+    return f"---\n{front_matter(plan, fields)}---\n\n{card_body(plan, remarks)}".encode()

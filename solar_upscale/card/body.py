@@ -39,14 +39,14 @@ _LLAMA_PRO = """```bibtex
 ```"""
 
 
-def card_body(plan: UpscalePlan, remarks: Sequence[str], repo_id: str | None) -> str:
+def card_body(plan: UpscalePlan, remarks: Sequence[str]) -> str:
     """The whole text below the front matter. ``remarks`` are told as they are."""
     sections = [
-        f"# {_title(plan, repo_id)}",
+        f"# {_title(plan)}",
         _opening(plan),
         f"![Which source layer each layer comes from]({MAP_NAME})",
         _layers(plan),
-        f"## Loading it\n\n{load_snippet(plan, repo_id)}",
+        f"## Loading it\n\n{load_snippet(plan)}",
         f"## What to expect\n\n{_expect(plan)}",
         f"## How the layers start\n\n{_start(plan)}",
         f"## Changes in config.json\n\n{_config(plan)}",
@@ -60,9 +60,8 @@ def card_body(plan: UpscalePlan, remarks: Sequence[str], repo_id: str | None) ->
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _title(plan: UpscalePlan, repo_id: str | None) -> str:
-    name = (repo_id or plan.job.source).rpartition("/")[2]
-    return _prose(name) if repo_id else f"{_prose(name)} with {counted(plan.after.layers, 'layer')}"
+def _title(plan: UpscalePlan) -> str:
+    return f"{_prose(plan.job.source.rpartition('/')[2])} with {counted(plan.after.layers, 'layer')}"
 
 
 def _opening(plan: UpscalePlan) -> str:

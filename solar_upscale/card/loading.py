@@ -8,7 +8,7 @@ from typing import Any
 from solar_upscale.errors import printable
 from solar_upscale.plan import Job, UpscalePlan
 
-__all__ = ["load_snippet", "reproduce_block"]
+__all__ = ["load_snippet", "named", "reproduce_block"]
 
 # By the end of the architecture's name: the auto class that builds it. The first match counts.
 AUTO_CLASSES = (
@@ -26,8 +26,10 @@ PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 # The list that nearly every decoder has, and the default wherever a model has it.
 DEFAULT_STACK = "model.layers"
 
+_NAME_LINE = 'name = "path/to/this/folder"'
 
-def load_snippet(plan: UpscalePlan, repo_id: str | None) -> str:
+
+def load_snippet(plan: UpscalePlan) -> str:
     """Python that loads the model, and its tokenizer or processor if one came along."""
     config = plan.change.config
     model_class = _auto_class(config)
@@ -36,7 +38,7 @@ def load_snippet(plan: UpscalePlan, repo_id: str | None) -> str:
     companion = companion or ("AutoTokenizer" if names.intersection(TOKENIZER_FILES) else None)
     classes = ", ".join(filter(None, (model_class, companion)))
     remote = ", trust_remote_code=True" if _has_code(config) else ""
-    lines = [f"from transformers import {classes}", "", f"name = {json.dumps(repo_id or 'path/to/this/folder')}"]
+    lines = [f"from transformers import {classes}", "", _NAME_LINE]
     lines.append(f'model = {model_class}.from_pretrained(name, dtype="auto"{remote})')
     if companion:
         variable = "processor" if companion == "AutoProcessor" else "tokenizer"
@@ -47,6 +49,11 @@ def load_snippet(plan: UpscalePlan, repo_id: str | None) -> str:
         else ""
     )
     return "```python\n" + "\n".join(lines) + "\n```" + note
+
+
+def named(card: bytes, repo_id: str) -> bytes:
+    """A card as it is published: the lines that load the model name it by its Hub id."""
+    return card.replace(f"\n{_NAME_LINE}\n".encode(), f"\nname = {json.dumps(repo_id)}\n".encode(), 1)
 
 
 def _has_code(config: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solar_upscale import __version__
+from solar_upscale.card import named
 from solar_upscale.errors import HubError, OutputError, printable
 from solar_upscale.hub import CLIENT_TRIES, LIBRARY, check_token, hub_errors, patiently, public
 from solar_upscale.provenance import PROVENANCE_NAME
@@ -24,6 +25,8 @@ __all__ = ["WEIGHT_SUFFIXES", "Publication"]
 _log = logging.getLogger("solar_upscale")
 
 DEFAULT_MESSAGE = "Upload model with solar-upscale"
+
+_CARD = "README.md"
 
 LARGEST_IN_COMMIT = 10 << 20
 """Bytes of a weight file that may be part of the commit itself, which is one text in memory."""
@@ -290,8 +293,9 @@ class Publication:
                     operations.append(self._operations.get(name) or _uploaded(name, self.sent[name]))
                 continue
             path = source.local_path(name)
-            if remote is None or not _is_same(path, remote):
-                operations.append(CommitOperationAdd(name, path))
+            content = named(path.read_bytes(), self.repo_id) if name == _CARD and PROVENANCE_NAME in wanted else path
+            if remote is None or not _is_same(content, remote):
+                operations.append(CommitOperationAdd(name, content))
         return operations
 
     def _remote_hash(self, path: Path, name: str) -> str | None:
@@ -319,17 +323,21 @@ def _uploaded(name: str, sent: SentFile) -> "CommitOperationAdd":
     return operation
 
 
-def _is_same(path: Path, remote: _RemoteFile) -> bool:
-    nbytes = path.stat().st_size
+def _is_same(content: Path | bytes, remote: _RemoteFile) -> bool:
+    nbytes = len(content) if isinstance(content, bytes) else content.stat().st_size
     if nbytes != remote.nbytes:
         return False
     if remote.sha256 is not None:
-        return _hash_file(path, hashlib.sha256()) == remote.sha256
+        return _hash(content, hashlib.sha256()) == remote.sha256
     git = hashlib.sha1(b"blob %d\0" % nbytes, usedforsecurity=False)
-    return _hash_file(path, git) == remote.blob_id
+    return _hash(content, git) == remote.blob_id
 
 
-def _hash_file(path: Path, digest: Any) -> str:
+def _hash(content: Path | bytes, digest: Any) -> str:
+    if isinstance(content, bytes):
+        digest.update(content)
+        return str(digest.hexdigest())
+    path = content
     try:
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
