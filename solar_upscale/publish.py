@@ -187,7 +187,7 @@ def _is_private(repo_id: str, to: Destination) -> bool | None:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     api = HfApi(token=to.token, library_name=LIBRARY, library_version=__version__)
-    with hub_errors(repo_id, writes=True):
+    with hub_errors(to.repo_id, writes=True):
         check_token(to.token)
         try:
             return bool(patiently(repo_id, lambda: api.model_info(repo_id)).private)
