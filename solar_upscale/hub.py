@@ -337,4 +337,5 @@ def _reason(error: Exception) -> str:
 
 def _line(text: str, token: str = "") -> str:
     """A text of any length as one line of at most 200 characters, tokens taken out."""
-    return " ".join(_without(text, token).split())[:200]
+    line = " ".join(_without(text, token).split())
+    return line if len(line) <= 200 else f"{line[:197]}..."

@@ -1,5 +1,11 @@
 """Fixtures that more than one file uses."""
 
+import signal
+
 from conftest_hub import hub, xet_hub
 
 __all__ = ["hub", "xet_hub"]
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would each command that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
