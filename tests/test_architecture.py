@@ -66,6 +66,21 @@ def test_the_text_decoder_comes_before_towers_however_deep_they_are():
     ]
 
 
+@pytest.mark.parametrize(
+    "inner", ["decoder.bert.encoder.layer", "decoder.model.decoder.layers", "decoder.transformer.h"]
+)
+def test_a_model_that_decodes_for_another_is_counted_in_its_own_section(inner):
+    section = {"model_type": "bert", "num_hidden_layers": 4}
+    config = {"model_type": "encoder-decoder", "encoder": dict(section), "decoder": dict(section)}
+    tensors = layers(4, prefix="encoder.encoder.layer") + layers(4, prefix=inner)
+    assert [(s.name, s.role, s.config_path) for s in find_stacks(tensors, config)] == [
+        (inner, "decoder", ("decoder",)),
+        ("encoder.encoder.layer", "encoder", ("encoder",)),
+    ]
+    written = changed(config, tensors, [0, 1, 2, 1, 2, 3]).config
+    assert (written["encoder"]["num_hidden_layers"], written["decoder"]["num_hidden_layers"]) == (4, 6)
+
+
 def test_a_tower_without_a_text_decoder_is_not_chosen_by_default():
     stacks = find_stacks(layers(4, prefix="vision_model.encoder.layers"), {"num_hidden_layers": 4})
     with pytest.raises(UnsupportedError, match=r"--stack: vision_model\.encoder\.layers \(vision, 4 layers\)"):

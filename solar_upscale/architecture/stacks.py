@@ -162,7 +162,13 @@ def _parallel(groups: Mapping[str, Rests], model_type: str) -> tuple[list[tuple[
 
 
 def _is_encoder(prefix: str) -> bool:
-    return any(_ENCODER.search(part) for part in prefix.split("."))
+    """The outermost word says it: a BERT that decodes for another model keeps its layers in decoder.bert.encoder."""
+    for part in prefix.split("."):
+        if part == "decoder":
+            return False
+        if _ENCODER.search(part):
+            return True
+    return False
 
 
 def _has_decoder(config: Mapping[str, Any]) -> bool:
