@@ -101,7 +101,7 @@ def push_checkpoint(
 
     Raises:
         CheckpointError: the output is not what its provenance says.
-        OutputError: the output is not finished.
+        OutputError: the output is not finished, or would take its source's place.
         HubError: the Hub refused or could not be reached; nothing became visible.
     """
     if not output.is_dir() or output.name.endswith(".incomplete"):
@@ -111,8 +111,9 @@ def push_checkpoint(
             f"{output}: its shards were deleted once they were published, so it cannot be pushed elsewhere; "
             "run the command that made it with another --push-to-hub and another OUT"
         )
-    report = verify_checkpoint(output, source or _cached_source(output, how), on_bytes=on_bytes, **how)
     job = recorded_job(output)
+    _refuse_source(job.source if job.revision is not None else None, to)
+    report = verify_checkpoint(output, source or _cached_source(output, how), on_bytes=on_bytes, **how)
     return _as_private_as(job.source if job.revision is not None else None, to).push(output), report
 
 
@@ -140,8 +141,7 @@ def upscale_and_push(
     """
     if isinstance(source, FolderSource):
         refuse_overlap(source.path, output)
-    if source.revision is not None and source.name == to.repo_id:
-        raise OutputError(f"{to.repo_id}: is the source; publish the result under another name")
+    _refuse_source(source.name if source.revision is not None else None, to)
     to = _as_private_as(source.name if source.revision is not None else None, to)
     if delete_local_shards and _is_sent(plan, source, output, to):
         return Pushed(to.open(output / RECORD_NAME).finish(output, commit_message=to.commit_message))
@@ -162,6 +162,11 @@ def upscale_and_push(
     if depot.publication is None:
         return Pushed(to.push(output), tuple(done))
     return Pushed(depot.publication.moved_to(output).finish(output, commit_message=to.commit_message), tuple(done))
+
+
+def _refuse_source(source_id: str | None, to: Destination) -> None:
+    if source_id == to.repo_id:
+        raise OutputError(f"{to.repo_id}: is the source; publish the result under another name")
 
 
 def _as_private_as(source_id: str | None, to: Destination) -> Destination:

@@ -92,3 +92,15 @@ def test_missing_dask_is_one_line_that_says_what_to_install(
     assert main([str(source), str(tmp_path / "out"), "--layers", *LAYERS, "--dask", "tcp://127.0.0.1:1"]) == 1
     assert "solar-upscale[dask]" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("address", ["", "bogus", "tcp://"])
+def test_an_address_that_is_none_is_one_line(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'solar-upscale[dask]'")
+    assert main([str(source), str(tmp_path / "out"), "--layers", *LAYERS, "--dask", address]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1, said
+    assert said[0].startswith(f"solar-upscale: --dask {address}: no scheduler can be reached there")
+    assert not (tmp_path / "out").exists()

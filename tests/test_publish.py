@@ -689,6 +689,16 @@ def test_the_token_is_nowhere(any_user: User) -> None:
         assert not [name for name, data in user.hub.files(repo).items() if TOKEN.encode() in data]
 
 
+def test_a_folder_is_not_pushed_over_the_model_it_was_made_from(user: User) -> None:
+    folder = user.makes("me/source")
+    before = user.hub.files("me/source")
+    user.says("me/source", "out", *SOLAR)
+    for words in ([], ["--source", str(folder)]):
+        said = user.says("push", "out", "me/source", *words, code=1)
+        assert "me/source: is the source; publish the result under another name" in said
+    assert user.hub.files("me/source") == before
+
+
 def test_a_private_model_does_not_become_public_without_a_word(user: User, caplog: pytest.LogCaptureFixture) -> None:
     user.makes("me/secret", private=True)
     user.makes("org/open")

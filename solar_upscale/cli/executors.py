@@ -13,7 +13,7 @@ __all__ = ["passes_executor"]
 @contextmanager
 def passes_executor(options: argparse.Namespace) -> Iterator[Any]:
     """What runs the passes: a cluster, threads, or, as None, this thread."""
-    if options.dask:
+    if options.dask is not None:
         with _cluster(options.dask) as executor:
             yield executor
     elif options.workers > 1:
@@ -33,7 +33,11 @@ def _cluster(address: str) -> Iterator[Any]:
     except ImportError as error:
         raise OutputError("--dask: Dask is not installed; run: pip install 'solar-upscale[dask]'") from error
     try:
-        with Client(address) as client:
+        client = Client(address)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"--dask {address}: no scheduler can be reached there: {error}") from error
+    try:
+        with client:
             yield client.get_executor()
     except KilledWorker as error:
         raise OutputError(f"--dask {address}: its workers died; run the same command again to go on") from error

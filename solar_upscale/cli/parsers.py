@@ -149,7 +149,7 @@ def _inspect_parser() -> argparse.ArgumentParser:
 
 
 def _verify_parser() -> argparse.ArgumentParser:
-    parser = _parser("verify", "Prove an output right, byte by byte; without --source, what it alone can prove.")
+    parser = _parser("verify", "Prove an output right: byte by byte with --source, else as far as it can tell.")
     parser.add_argument(
         "output", metavar="OUT", help="a folder that solar-upscale wrote, or a model published from one"
     )

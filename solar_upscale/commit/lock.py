@@ -85,7 +85,7 @@ def _lock_at_once(lock_fd: int, path: Path) -> None:
             holder = os.read(lock_fd, 200) if os.lseek(lock_fd, 0, os.SEEK_SET) == 0 else b""
             raise OutputError(
                 f"{path.parent}: {holder.decode(errors='replace').strip() or 'another process'} is writing there; "
-                "wait for it, or stop it and run the same command again"
+                "wait for it, or stop it, and any worker that it left behind, and run the same command again"
             ) from error
         raise OutputError(
             f"{path}: this file system cannot lock files ({error.strerror}), so two runs could write at once; choose "
