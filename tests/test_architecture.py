@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from solar_upscale.architecture import (
     Stack,
+    change_depth,
     choose_stack,
     depth_fields,
     find_stacks,
@@ -22,6 +23,7 @@ from solar_upscale.architecture.fields.encoders import ENCODERS
 from solar_upscale.architecture.fields.experts import EXPERTS
 from solar_upscale.architecture.fields.hybrids import HYBRIDS
 from solar_upscale.errors import UnsupportedError
+from solar_upscale.pattern import LayerPattern
 
 # --- stacks ------------------------------------------------------------------------------------------------------
 
@@ -79,6 +81,16 @@ def test_a_model_that_decodes_for_another_is_counted_in_its_own_section(inner):
     ]
     written = changed(config, tensors, [0, 1, 2, 1, 2, 3]).config
     assert (written["encoder"]["num_hidden_layers"], written["decoder"]["num_hidden_layers"]) == (4, 6)
+
+
+@pytest.mark.parametrize("chosen", ["text_encoder.encoder.layer", "text_decoder.bert.encoder.layer"])
+def test_a_count_that_two_lists_share_is_not_changed_for_one_of_them(chosen):
+    config = {"model_type": "blip", "text_config": {"model_type": "blip_text_model", "num_hidden_layers": 4}}
+    tensors = layers(4, prefix="text_encoder.encoder.layer") + layers(4, prefix="text_decoder.bert.encoder.layer")
+    stack = choose_stack(find_stacks(tensors, config), chosen)
+    with pytest.raises(UnsupportedError, match=r"text_config\.num_hidden_layers counts the layers of text_\w+\."):
+        change_depth(config, tensors, stack, LayerPattern((0, 1, 2, 1, 2, 3), 4))
+    change_depth(config, tensors, stack, LayerPattern((0, 2, 1, 3), 4))
 
 
 def test_a_tower_without_a_text_decoder_is_not_chosen_by_default():

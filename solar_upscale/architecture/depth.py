@@ -18,7 +18,7 @@ from solar_upscale.architecture.nearest import nearest_pattern, runs
 from solar_upscale.architecture.quantization import rewrite_module_lists
 from solar_upscale.architecture.refusals import refuse_missing, refuse_odd_values, refuse_unknown
 from solar_upscale.architecture.rules import Attribute, Row, Updates, Vector, View, same
-from solar_upscale.architecture.stacks import name_splitter, numbered, section_at
+from solar_upscale.architecture.stacks import find_stacks, name_splitter, numbered, section_at
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
 from solar_upscale.errors import PatternError, UnsupportedError
@@ -60,6 +60,8 @@ def change_depth(
     known = what_is_known(config, stack)
     refuse_odd_values(stack, known)
     refuse_unknown(config, tensors, stack, known, assume_uniform=assume_uniform)
+    if len(sources) != stack.num_layers:
+        _refuse_shared_count(config, tensors, stack, known)
     changes = _Changes(stack, config)
     _set_counts(changes, known, stack, len(sources))
     view = _set_attributes(changes, known, sources)
@@ -83,6 +85,19 @@ def change_depth(
         warnings=tuple(warnings),
         assumed_uniform=not known.is_known,
     )
+
+
+def _refuse_shared_count(config: Mapping[str, Any], tensors: Iterable[str], stack: Stack, known: Known) -> None:
+    """A field that counts the layers of two lists would say of the other one what is true of this one only."""
+    for other in find_stacks(tensors, config):
+        if other.prefixes == stack.prefixes or other.config_path != stack.config_path:
+            continue
+        both = set(known.counts).intersection(what_is_known(config, other).counts)
+        if both and {stack.role, other.role} <= {"decoder", "encoder"}:
+            raise UnsupportedError(
+                f"{stack.name}: {'.'.join((*stack.config_path, min(both)))} counts the layers of {other.name} too, so "
+                "the depth of one cannot change without the other's"
+            )
 
 
 class _Changes:
