@@ -6,6 +6,7 @@ The public names are found when they are first used, so that importing the packa
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from solar_upscale._version import __version__
     from solar_upscale.errors import (
         CheckpointError,
         HubError,
@@ -15,13 +16,11 @@ if TYPE_CHECKING:
         UpscaleError,
     )
     from solar_upscale.memory import DepthUpscalingAlgorithm, upscale_layers, upscale_model
+    from solar_upscale.memory.freeze import freeze_originals
     from solar_upscale.pattern import LayerPattern, resolve_layer_indices
-    from solar_upscale.plan import UpscalePlan
-    from solar_upscale.train import freeze_originals
+    from solar_upscale.plan.types import UpscalePlan
     from solar_upscale.upscale import plan_checkpoint, upscale_checkpoint
-    from solar_upscale.verify import VerifyReport, verify_checkpoint
-
-__version__ = "0.1.0"
+    from solar_upscale.verify.output import VerifyReport, verify_checkpoint
 
 _HOMES = {
     "CheckpointError": "errors",
@@ -32,15 +31,16 @@ _HOMES = {
     "PatternError": "errors",
     "UnsupportedError": "errors",
     "UpscaleError": "errors",
-    "UpscalePlan": "plan",
-    "VerifyReport": "verify",
-    "freeze_originals": "train",
+    "UpscalePlan": "plan.types",
+    "VerifyReport": "verify.output",
+    "__version__": "_version",
+    "freeze_originals": "memory.freeze",
     "plan_checkpoint": "upscale",
     "resolve_layer_indices": "pattern",
     "upscale_checkpoint": "upscale",
     "upscale_layers": "memory",
     "upscale_model": "memory",
-    "verify_checkpoint": "verify",
+    "verify_checkpoint": "verify.output",
 }
 
 __all__ = [

@@ -3,32 +3,26 @@
 source --> checkpoint --> plan --> execute --> the finished folder
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from solar_upscale.checkpoint import open_checkpoint
-from solar_upscale.commit import refuse_overlap
-from solar_upscale.errors import OutputError
-from solar_upscale.execute import ShardDone, execute, forget_leftovers
-from solar_upscale.hub_source import HubSource, open_source
-from solar_upscale.plan import UpscalePlan
-from solar_upscale.planner import make_plan
-from solar_upscale.recipe import Recipe
-from solar_upscale.source import FolderSource, Source
-from solar_upscale.verify import is_finished
+from solar_upscale.plan.planner import make_plan
+from solar_upscale.plan.types import UpscalePlan
+from solar_upscale.request import HubOptions, Layers, UpscaleRequest, parse_nbytes
+from solar_upscale.source.checkpoint import open_checkpoint
+from solar_upscale.source.folder import FolderSource
+from solar_upscale.source.opening import open_source
+from solar_upscale.source.protocol import Source
+from solar_upscale.verify.output import is_finished
+from solar_upscale.write.commit import refuse_overlap
+from solar_upscale.write.execute import ShardDone, execute, fetch_needed, forget_leftovers
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["download_needed", "parse_nbytes", "plan_checkpoint", "recipe_options", "upscale_checkpoint", "write_plan"]
-
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-Layers = Any  # what the layer index language takes: an entry, or a list, tuple, range or ListConfig of entries
+__all__ = ["plan_checkpoint", "upscale_checkpoint", "write_plan"]
 
 
 def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the command
@@ -85,28 +79,21 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
         OutputError: ``output`` holds something else, or cannot be written.
         HubError: the Hub refused.
     """
-    if isinstance(source, str | Path):
-        source = open_source(
-            _place(source),
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            stream=stream,
-        )
-    plan = plan_checkpoint(
-        source,
+    hub = HubOptions(revision, token, _path(cache_dir), local_files_only, stream)
+    request = UpscaleRequest(
         layers,
         init=init,
-        entry_scales=entry_scales,
+        entry_scales=None if entry_scales is None else tuple(entry_scales),
         stack=stack,
-        max_shard_size=max_shard_size,
+        max_shard_nbytes=None if max_shard_size is None else parse_nbytes(max_shard_size),
         drop_mtp=drop_mtp,
         assume_uniform=assume_uniform,
-        dtype=dtype,
-        scale_filters=scale_filters,
+        expected_dtype=dtype,
+        scale_filters=tuple(scale_filters),
     )
-    write_plan(plan, source, Path(output), overwrite=overwrite, executor=executor, on_bytes=on_bytes)
+    opened = open_source(source, hub)
+    plan = make_plan(open_checkpoint(opened), request)
+    write_plan(plan, opened, Path(output), overwrite=overwrite, executor=executor, on_bytes=on_bytes)
     return plan
 
 
@@ -149,43 +136,23 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
     Raises:
         PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_checkpoint``.
     """
-    if isinstance(source, str | Path):
-        source = open_source(
-            _place(source),
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            headers_only=True,
-        )
-    return make_plan(
-        open_checkpoint(source),
+    hub = HubOptions(revision, token, _path(cache_dir), local_files_only)
+    request = UpscaleRequest(
         layers,
         init=init,
-        entry_scales=entry_scales,
+        entry_scales=None if entry_scales is None else tuple(entry_scales),
         stack=stack,
         max_shard_nbytes=None if max_shard_size is None else parse_nbytes(max_shard_size),
         drop_mtp=drop_mtp,
         assume_uniform=assume_uniform,
-        dtype=dtype,
-        scale_filters=scale_filters,
+        expected_dtype=dtype,
+        scale_filters=tuple(scale_filters),
     )
+    return make_plan(open_checkpoint(open_source(source, hub, headers_only=True)), request)
 
 
-def recipe_options(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe says of the job, as keyword arguments of ``plan_checkpoint``, ``layers`` included.
-
-    Its source and revision are not among them: they belong together, and the caller may have a source of their own.
-    """
-    return {
-        "layers": list(recipe.layers),
-        "init": recipe.init or "copy",
-        "entry_scales": recipe.entry_scales,
-        "stack": recipe.stack,
-        "max_shard_size": recipe.max_shard_size,
-        "dtype": recipe.dtype,
-        "scale_filters": recipe.scale_filters,
-    }
+def _path(cache_dir: str | Path | None) -> Path | None:
+    return None if cache_dir is None else Path(cache_dir)
 
 
 def write_plan(
@@ -208,40 +175,5 @@ def write_plan(
     if is_finished(output, plan, source, on_bytes):
         forget_leftovers(plan, output)
         return ()
-    download_needed(plan, source)
+    fetch_needed(plan, source)
     return tuple(execute(plan, source, output, overwrite=overwrite, executor=executor, on_bytes=on_bytes))
-
-
-def _place(source: str | Path) -> str:
-    """The text for ``open_source``: a Path is a folder, even where a Hub id is spelled the same."""
-    return source if isinstance(source, str) else str(source.absolute())
-
-
-def download_needed(plan: UpscalePlan, source: Source) -> None:
-    """Have the weight files that a plan uses downloaded side by side, where the source is one that downloads.
-
-    Raises:
-        CheckpointError, HubError: as ``upscale_checkpoint``.
-    """
-    if isinstance(source, HubSource) and source.mode == "download":
-        pieces = (piece for shard in plan.shards for item in shard.items for piece in item.pieces)
-        source.download(sorted({*(piece.filename for piece in pieces), *(file.name for file in plan.sidecars)}))
-
-
-def parse_nbytes(size: int | str) -> int:
-    """A size in bytes from a number, or from text such as "5GB" (10^9) or "512MiB" (2^20).
-
-    Raises:
-        OutputError: it is neither, or not positive.
-    """
-    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGT]?I?B?)\s*", str(size)[:80].upper(), re.ASCII)
-    unit = match[2] if match else ""
-    unit = unit if unit in _UNITS else unit + "B"
-    if match is None or (match[2] and match[2] != "B" and unit not in _UNITS):
-        raise OutputError(
-            f'max_shard_size: "{str(size)[:80]}" is not a size; expected bytes, or text such as 5GB or 512MiB'
-        )
-    nbytes = int(Decimal(match[1]) * _UNITS.get(unit, 1))
-    if not 0 < nbytes < 2**63:
-        raise OutputError(f'max_shard_size: "{size}" is not a size that a file can have')
-    return nbytes

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tiny_models import Pair
 
 from solar_upscale.architecture import Stack
-from solar_upscale.header import TensorInfo
+from solar_upscale.source.header import TensorInfo
 
 __all__ = ["INDEX_LISTS", "Built", "build", "load", "logits_of", "module_lists", "operate", "read_built"]
 

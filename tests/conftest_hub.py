@@ -12,7 +12,7 @@ from hub_server import HubServer
 from huggingface_hub import constants
 from safetensors.numpy import save
 
-import solar_upscale.hub
+import solar_upscale.source.hub.client
 
 __all__ = ["TOKEN", "hub", "hub_env", "hub_model", "xet_hub"]
 
@@ -73,7 +73,9 @@ def _serve(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name, raising=False)
     server.waits = []
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=server.waits.append))
-    monkeypatch.setattr(solar_upscale.hub, "time", SimpleNamespace(sleep=server.waits.append, time=time.time))
-    monkeypatch.setattr(solar_upscale.hub, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(
+        solar_upscale.source.hub.client, "time", SimpleNamespace(sleep=server.waits.append, time=time.time)
+    )
+    monkeypatch.setattr(solar_upscale.source.hub.client, "FIRST_WAIT", 0.0)
     server.add_token(TOKEN, "me")
     yield server

@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-from solar_upscale.commit import folder as commit_folder
+from solar_upscale.write.commit import folder as commit_folder
 
 fcntl = pytest.importorskip("fcntl", reason="the harness stands between POSIX calls")
 

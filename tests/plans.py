@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from solar_upscale.architecture import DepthChange, FieldChange, Stack
-from solar_upscale.header import Shard, TensorInfo
 from solar_upscale.pattern import LayerPattern
-from solar_upscale.plan import Job, Pass, Piece, ShardPlan, Summary, UpscalePlan, WriteItem
+from solar_upscale.plan.types import Pass, Piece, ShardPlan, SourceIdentity, Summary, UpscalePlan, WriteItem
+from solar_upscale.request import UpscaleRequest
+from solar_upscale.source.header import Shard, TensorInfo
 
 HUB_COMMIT = "26bca36bde8333b5d7f72e9ed20ccda6a618af24"
 SUFFIXES = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
@@ -25,8 +26,8 @@ def make_plan(
     config: Mapping[str, Any] | None = None,
     names: Sequence[str] = ("model.embed_tokens.weight",),
     warnings: Sequence[str] = (),
-    documents: Mapping[str, bytes] | None = None,
-    **job: Any,
+    model_files: Mapping[str, bytes] | None = None,
+    **request: Any,
 ) -> UpscalePlan:
     stack = stack or Stack("model.layers", ("model.layers",), num_source_layers)
     names = [*names, *(f"{stack.name}.{layer}.{suffix}" for layer in range(len(sources)) for suffix in SUFFIXES)]
@@ -37,7 +38,8 @@ def make_plan(
     config = {"architectures": ["MistralForCausalLM"], "num_hidden_layers": len(sources), **(config or {})}
     change = FieldChange("num_hidden_layers", num_source_layers, len(sources), "counts the layers")
     return UpscalePlan(
-        job=Job(source, revision, tuple(entries), stack.name, init, **job),
+        request=UpscaleRequest(tuple(entries), init, stack=stack.name, **request),
+        source=SourceIdentity(source, revision),
         pattern=LayerPattern(tuple(sources), num_source_layers),
         stack=stack,
         change=DepthChange(config, (change,), {stack.name: tuple(sources)}),
@@ -51,7 +53,7 @@ def make_plan(
         warnings=tuple(warnings),
         source_shards=(Shard("model.safetensors", (), 6, 100, "ab" * 32),),
         source_state={"model.safetensors": "100:1700000000000000000"},
-        documents=documents or {},
+        model_files=model_files or {},
     )
 
 

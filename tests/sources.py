@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from solar_upscale.errors import CheckpointError
-from solar_upscale.header import DTYPE_BITS, TensorInfo, build_header
-from solar_upscale.source import SourceFile
+from solar_upscale.source.header import DTYPE_BITS, TensorInfo, build_header
+from solar_upscale.source.protocol import SourceFile
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -46,6 +46,13 @@ class MemorySource:
         for at in range(start, stop, self.chunk_nbytes):
             end = min(at + self.chunk_nbytes, stop)
             yield data[at:end].ljust(end - at, b"\0")
+
+    @property
+    def is_on_hub(self) -> bool:
+        return self.revision is not None
+
+    def fetch(self, filenames: Sequence[str]) -> None:
+        pass
 
     def local_path(self, filename: str) -> Path | None:
         return None

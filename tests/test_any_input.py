@@ -22,10 +22,11 @@ from test_header import mutated, mutations
 import solar_upscale as su
 from solar_upscale.architecture.families import COMPOSITE, COUNT_NAMES, COUNTED, MTP_FIELDS
 from solar_upscale.architecture.fields import EVERY_TYPE, ROWS
-from solar_upscale.checkpoint import open_checkpoint, parse_json
 from solar_upscale.cli import main
 from solar_upscale.errors import UpscaleError
-from solar_upscale.inspection import inspect_checkpoint, inspect_report
+from solar_upscale.report.inspection import inspect_checkpoint, inspect_report
+from solar_upscale.source.checkpoint import open_checkpoint
+from solar_upscale.strict_json import parse_json
 
 resource = pytest.importorskip("resource", reason="memory is bounded by what the system counts")
 
@@ -224,7 +225,7 @@ def test_any_config_of_any_known_model_type_is_planned_or_refused(config: dict[s
     else:
         event("planned")
         assert plan.after.layers == 12
-        assert parse_json(plan.documents["config.json"], "config.json").keys() >= config.keys()
+        assert parse_json(plan.model_files["config.json"], "config.json").keys() >= config.keys()
     assert time.process_time() - started < MAX_SECONDS
 
 

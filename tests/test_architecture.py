@@ -8,14 +8,7 @@ from architecture_names import SPARSE, changed, layers, names
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solar_upscale.architecture import (
-    Stack,
-    change_depth,
-    choose_stack,
-    depth_fields,
-    find_stacks,
-    name_splitter,
-)
+from solar_upscale.architecture import Stack, change_depth, choose_stack, depth_fields, find_stacks, name_splitter
 from solar_upscale.architecture.families import COMPOSITE, COUNTED
 from solar_upscale.architecture.fields import ROWS
 from solar_upscale.architecture.fields.attention import ATTENTION

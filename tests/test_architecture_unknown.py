@@ -5,8 +5,8 @@ from architecture_names import changed, layers, names, solar
 
 from solar_upscale.architecture import Stack, change_depth, choose_stack, find_stacks
 from solar_upscale.errors import PatternError, UnsupportedError
-from solar_upscale.header import TensorInfo
 from solar_upscale.pattern import LayerPattern
+from solar_upscale.source.header import TensorInfo
 
 
 def invented(**fields):

@@ -1,6 +1,7 @@
 import re
 import shlex
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from plans import HUB_COMMIT, llama_pro_plan, make_plan, solar_plan
 
 from solar_upscale.architecture import Stack
-from solar_upscale.card import model_card, named
-from solar_upscale.source import SourceFile
+from solar_upscale.report.card import model_card, named
+from solar_upscale.source.protocol import SourceFile
 
 README = b"""---
 license: other
@@ -35,6 +36,10 @@ model-index:
 """
 
 
+def card_of(plan, *, source_readme):
+    return model_card(replace(plan, source_card=source_readme))
+
+
 def front(card):
     return yaml.safe_load(card.split(b"\n---\n", 1)[0].removeprefix(b"---\n"))
 
@@ -45,7 +50,7 @@ def with_sidecars(plan, *names):
 
 
 def test_card_inherits_what_stays_true_and_nothing_else():
-    data = front(model_card(solar_plan(), source_readme=README))
+    data = front(card_of(solar_plan(), source_readme=README))
     assert data == {
         "license": "other",
         "license_name": "some-licence",
@@ -60,7 +65,7 @@ def test_card_inherits_what_stays_true_and_nothing_else():
 
 
 def test_text_of_the_source_card_is_not_copied():
-    card = model_card(solar_plan(), source_readme=README)
+    card = card_of(solar_plan(), source_readme=README)
     assert b"own words" not in card
     assert b"Do you agree" not in card
 
@@ -70,7 +75,7 @@ def test_card_is_valid_to_the_hub_library(tmp_path):
     from huggingface_hub.repocard import metadata_load
 
     path = tmp_path / "README.md"
-    path.write_bytes(model_card(solar_plan(), source_readme=README))
+    path.write_bytes(card_of(solar_plan(), source_readme=README))
     card = hub.ModelCard.load(path)
     assert card.data.base_model == ["mistralai/Mistral-7B-v0.1"]
     assert card.data.language == ["en", "no"]
@@ -79,13 +84,13 @@ def test_card_is_valid_to_the_hub_library(tmp_path):
 
 
 def test_a_folder_source_has_no_base_model():
-    data = front(model_card(solar_plan(source="mistral", revision=None), source_readme=README))
+    data = front(card_of(solar_plan(source="mistral", revision=None), source_readme=README))
     assert "base_model" not in data
     assert "base_model_relation" not in data
 
 
 def test_body_says_what_was_done():
-    text = model_card(solar_plan(), source_readme=None).decode()
+    text = card_of(solar_plan(), source_readme=None).decode()
     assert "changed from 32 to 48 layers: 16 layers repeated. Nothing was trained." in text
     assert "7.24 billion to 10.73 billion" in text
     assert "| 24-47 | 8-31 | 16 | x1 |" in text
@@ -96,7 +101,7 @@ def test_body_says_what_was_done():
 
 
 def test_identity_is_not_called_worse_and_cites_llama_pro():
-    text = model_card(llama_pro_plan(), source_readme=None).decode()
+    text = card_of(llama_pro_plan(), source_readme=None).decode()
     assert "this model answers as the source does" in text
     assert "wants continued pretraining" not in text
     assert "2401.02415" in text
@@ -105,7 +110,7 @@ def test_identity_is_not_called_worse_and_cites_llama_pro():
 
 def test_identity_that_drops_a_layer_claims_nothing():
     plan = make_plan((0, 1, 1, 3), 4, init="identity", factors=(1, 1, 0, 1))
-    text = model_card(plan, source_readme=None).decode()
+    text = card_of(plan, source_readme=None).decode()
     assert "answers as the source does" not in text
     assert "wants continued pretraining" in text
 
@@ -113,19 +118,19 @@ def test_identity_that_drops_a_layer_claims_nothing():
 @pytest.mark.parametrize(("role", "words"), [("decoder", ""), ("encoder", ', stack="model.layers"')])
 def test_the_call_that_trains_the_new_layers_names_an_encoder(role, words):
     stack = Stack("model.layers", ("model.layers",), 4, role=role)
-    card = model_card(make_plan((0, 1, 1, 2, 3), 4, stack=stack), source_readme=None).decode()
+    card = card_of(make_plan((0, 1, 1, 2, 3), 4, stack=stack), source_readme=None).decode()
     assert f"`solar_upscale.freeze_originals(model, layers{words})`, given those numbers, freezes all else" in card
 
 
 def test_pruned_model_is_called_pruned_and_cites_nothing():
-    text = model_card(make_plan((*range(20), *range(24, 32)), 32), source_readme=None).decode()
+    text = card_of(make_plan((*range(20), *range(24, 32)), 32), source_readme=None).decode()
     assert front(text.encode())["tags"] == ["layer-pruning", "solar-upscale"]
     assert "from 32 to 28 layers: 4 dropped" in text
     assert "Citation" not in text
 
 
 def command_of(plan):
-    return re.search(r"^solar-upscale .*$", model_card(plan, source_readme=None).decode(), re.MULTILINE)[0]
+    return re.search(r"^solar-upscale .*$", card_of(plan, source_readme=None).decode(), re.MULTILINE)[0]
 
 
 def test_command_is_built_from_the_job():
@@ -146,7 +151,7 @@ def test_command_holds_every_option_of_the_job():
 
 
 def test_scales_of_single_entries_need_a_recipe():
-    text = model_card(solar_plan(entry_scales=(None, 0.25)), source_readme=None).decode()
+    text = card_of(solar_plan(entry_scales=(None, 0.25)), source_readme=None).decode()
     recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)\n```", text, re.DOTALL)[1])
     assert recipe == {"source": "mistralai/Mistral-7B-v0.1", "layers": ["0:24", {"layers": "8:32", "scale": 0.25}]}
     assert f"solar-upscale out/ --config recipe.yaml --revision {HUB_COMMIT}" in text
@@ -167,9 +172,7 @@ def test_scales_of_single_entries_need_a_recipe():
     ],
 )
 def test_loading_code_names_the_auto_class_that_transformers_has_for_it(architecture, config, expected):
-    text = model_card(
-        make_plan((0,), 1, config={"architectures": [architecture], **config}), source_readme=None
-    ).decode()
+    text = card_of(make_plan((0,), 1, config={"architectures": [architecture], **config}), source_readme=None).decode()
     assert f"model = {expected}.from_pretrained(" in text
     mappings = pytest.importorskip("transformers.models.auto.modeling_auto", reason="transformers is not installed")
     mapping = getattr(mappings, expected)._model_mapping._model_mapping
@@ -179,7 +182,7 @@ def test_loading_code_names_the_auto_class_that_transformers_has_for_it(architec
 
 def test_loading_code_runs_as_python():
     plan = with_sidecars(solar_plan(), "tokenizer.json")
-    card = model_card(plan, source_readme=None)
+    card = card_of(plan, source_readme=None)
     text = named(card, 'me/"; import os').decode()
     code = re.search(r"```python\n(.*?)\n```", text, re.DOTALL)[1]
     compile(code, "card", "exec")
@@ -190,7 +193,7 @@ def test_loading_code_runs_as_python():
 
 def test_remote_code_is_told():
     plan = make_plan((0,), 1, config={"auto_map": {"AutoConfig": "c.C", "AutoModelForCausalLM": "m.M"}})
-    text = model_card(plan, source_readme=None).decode()
+    text = card_of(plan, source_readme=None).decode()
     assert 'AutoModelForCausalLM.from_pretrained(name, dtype="auto", trust_remote_code=True)' in text
     assert "`trust_remote_code=True` runs it" in text
 
@@ -217,7 +220,7 @@ HOSTILE = {
 @pytest.mark.parametrize("readme", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_card_gives_a_sound_one(readme, tmp_path):
     start = time.perf_counter()
-    card = model_card(solar_plan(), source_readme=readme)
+    card = card_of(solar_plan(), source_readme=readme)
     assert time.perf_counter() - start < 2
     data = front(card)
     assert data["base_model"] == ["mistralai/Mistral-7B-v0.1"]
@@ -227,7 +230,7 @@ def test_hostile_card_gives_a_sound_one(readme, tmp_path):
 
 
 def test_what_could_not_be_inherited_is_told():
-    text = model_card(solar_plan(), source_readme=HOSTILE["aliases"]).decode()
+    text = card_of(solar_plan(), source_readme=HOSTILE["aliases"]).decode()
     assert "## About the source's card\n\n* The source's model card uses YAML aliases; nothing is inherited" in text
 
 
@@ -243,7 +246,7 @@ def test_what_could_not_be_inherited_is_told():
     ],
 )
 def test_a_field_that_is_odd_is_named(line, field):
-    text = model_card(solar_plan(), source_readme=b"---\n" + line + b"\n---\n").decode()
+    text = card_of(solar_plan(), source_readme=b"---\n" + line + b"\n---\n").decode()
     assert f"* The source's model card has a {field} that could not be taken over as it is." in text
     assert "javascript" not in text
     assert "<script>" not in text
@@ -252,7 +255,7 @@ def test_a_field_that_is_odd_is_named(line, field):
 @fuzzed(100)
 @given(st.binary(max_size=300).map(lambda body: b"---\n" + body + b"\n---\n"))
 def test_any_bytes_give_a_card_with_sound_front_matter(readme):
-    data = front(model_card(make_plan((0, 0), 1), source_readme=readme))
+    data = front(card_of(make_plan((0, 0), 1), source_readme=readme))
     assert data["tags"][-2:] == ["depth-upscaling", "solar-upscale"]
 
 
@@ -262,7 +265,7 @@ def test_no_name_breaks_out_of_the_card(text):
     plan = make_plan(
         (0, 0), 1, source=text, revision=None, warnings=[text], stack=Stack(text, (text,), 1), entries=[text]
     )
-    card = model_card(plan, source_readme=None).decode()
+    card = card_of(plan, source_readme=None).decode()
     assert all(char.isprintable() or char == "\n" for char in card)
     fences = re.findall(r"^(`{3,})", card, re.MULTILINE)
     assert len(fences) % 2 == 0
@@ -273,13 +276,13 @@ def test_no_name_breaks_out_of_the_card(text):
 
 
 def test_same_plan_gives_the_same_card():
-    assert model_card(solar_plan(), source_readme=README) == model_card(solar_plan(), source_readme=README)
+    assert card_of(solar_plan(), source_readme=README) == card_of(solar_plan(), source_readme=README)
 
 
 def test_ten_thousand_layers_give_a_short_card_quickly():
     plan = make_plan([n * 7919 % 5000 for n in range(10_000)], 5000)
     start = time.perf_counter()
-    card = model_card(plan, source_readme=README)
+    card = card_of(plan, source_readme=README)
     assert time.perf_counter() - start < 3
     assert len(card) < 20_000
     assert b"more runs, all of them in `solar_upscale.json`" in card

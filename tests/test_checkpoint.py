@@ -17,9 +17,10 @@ from safetensors.numpy import save_file
 from sources import headers_only, tensors_in_order
 
 import solar_upscale as su
-from solar_upscale.checkpoint import MAX_JSON_DEPTH, open_checkpoint, parse_json
 from solar_upscale.errors import CheckpointError, UnsupportedError, UpscaleError
-from solar_upscale.source import FolderSource
+from solar_upscale.source.checkpoint import open_checkpoint
+from solar_upscale.source.folder import FolderSource
+from solar_upscale.strict_json import MAX_JSON_DEPTH, parse_json
 
 resource = pytest.importorskip("resource", reason="memory is bounded by what the system counts")
 
@@ -352,7 +353,7 @@ def test_names_that_are_not_text_stay_behind(tmp_path: Path) -> None:
 
 
 def test_too_many_tensors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solar_upscale.checkpoint.MAX_CHECKPOINT_TENSORS", 10)
+    monkeypatch.setattr("solar_upscale.source.checkpoint.MAX_CHECKPOINT_TENSORS", 10)
     shards = {
         f"model-{part}.safetensors": tensors_in_order([(f"{part}.{n}", "U8", (1,)) for n in range(6)]) for part in "ab"
     }

@@ -19,7 +19,7 @@ from checkpoints import assert_layers_come_from, tree, write_checkpoint
 
 from solar_upscale import cli
 from solar_upscale.cli import commands, parsers
-from solar_upscale.source import FolderSource
+from solar_upscale.source.folder import FolderSource
 
 SOLAR = ["0:6", "2:8"]
 SOLAR_SOURCES = [*range(6), *range(2, 8)]
@@ -491,7 +491,7 @@ def test_help_takes_at_most_100_ms_of_cpu(home: Path) -> None:
 
 
 SLOW = r"""
-import os, sys, time, solar_upscale.execute as execute
+import os, sys, time, solar_upscale.write.execute as execute
 real = execute.write_all
 def slow(*args, **options):
     os.write(2, b"writing\n")

@@ -20,11 +20,11 @@ from fuzz import fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solar_upscale import commit
-from solar_upscale.commit import files as commit_files
-from solar_upscale.commit import folder as commit_folder
-from solar_upscale.commit import lock as commit_lock
 from solar_upscale.errors import OutputError
+from solar_upscale.write import commit
+from solar_upscale.write.commit import files as commit_files
+from solar_upscale.write.commit import folder as commit_folder
+from solar_upscale.write.commit import lock as commit_lock
 
 Tree = dict[str, bytes]
 

@@ -12,7 +12,7 @@ import pytest
 
 import solar_upscale as su
 from solar_upscale.cli import main
-from solar_upscale.source import FolderSource
+from solar_upscale.source.folder import FolderSource
 from tests.checkpoints import assert_layers_come_from, tree, write_checkpoint
 
 LAYERS = ("0:6", "2:8")

@@ -20,12 +20,13 @@ from sources import MemorySource, tensors_in_order
 
 import solar_upscale as su
 from solar_upscale.errors import CheckpointError, OutputError
-from solar_upscale.execute import ShardDone, bytes_by_way, execute
-from solar_upscale.header import build_header, read_shard
-from solar_upscale.move import Mover
-from solar_upscale.source import FolderSource
-from solar_upscale.transform import Zero
+from solar_upscale.plan.transform import Zero
+from solar_upscale.report.output_files import REPORT_NAMES, output_filenames
+from solar_upscale.source.folder import FolderSource
+from solar_upscale.source.header import build_header, read_shard
 from solar_upscale.upscale import write_plan
+from solar_upscale.write.execute import ShardDone, bytes_by_way, execute
+from solar_upscale.write.move import Mover
 
 SOLAR = ["0:6", "2:8"]
 SOLAR_SOURCES = [*range(6), *range(2, 8)]
@@ -60,8 +61,9 @@ def test_every_tensor_is_the_bytes_of_its_source(case: str, limit: int | None, s
     plan = su.upscale_checkpoint(source, tmp_path / "out", layers, max_shard_size=limit)
     assert_layers_come_from(tmp_path / "out", source, sources)
     written = tree(tmp_path / "out")
-    assert sorted(written) == sorted(plan.filenames)
-    assert sum(map(len, written.values())) == plan.nbytes
+    assert sorted(written) == sorted(output_filenames(plan))
+    model = {name: data for name, data in written.items() if name not in REPORT_NAMES}
+    assert sum(map(len, model.values())) == plan.nbytes
     assert leftovers(tmp_path / "out") == ["out"]
     index = written.get("model.safetensors.index.json")
     if index is not None:
@@ -185,8 +187,8 @@ def test_slices_of_a_tensor_outside_the_layers_follow_the_pattern(
 ) -> None:
     from dataclasses import replace
 
-    from solar_upscale import planner
     from solar_upscale.architecture import GatherRule
+    from solar_upscale.plan import planner
 
     real = planner.change_depth
 
@@ -427,7 +429,7 @@ def test_no_room_is_told_before_the_first_byte(source: Path, tmp_path: Path, mon
     from collections import namedtuple
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("U", "total used free")(10**6, 10**6, 1000))
-    monkeypatch.setattr("solar_upscale.execute.can_clone", lambda *_: False)
+    monkeypatch.setattr("solar_upscale.write.execute.can_clone", lambda *_: False)
     with pytest.raises(OutputError, match=r"not enough room on this disk; expected .* free, got 1.0 kB"):
         su.upscale_checkpoint(source, tmp_path / "out", SOLAR)
     assert leftovers(tmp_path / "out") == []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
 from solar_upscale.errors import CheckpointError
-from solar_upscale.header import DTYPE_BITS, Shard, TensorInfo, build_header, read_shard
+from solar_upscale.source.header import DTYPE_BITS, Shard, TensorInfo, build_header, read_shard
 
 
 def shard_of(file: bytes, filename: str = "m.safetensors") -> Shard:

@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from solar_upscale.errors import HubError
-from solar_upscale.hub import Patience, hub_errors, patiently, quiet_token
+from solar_upscale.source.hub.client import Patience, hub_errors, patiently, quiet_token
 
 
 def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:
@@ -25,7 +25,7 @@ def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:
 def test_passing_troubles_are_waited_for_longer_each_time_and_not_for_ever(
     hub: HubServer, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("solar_upscale.hub.FIRST_WAIT", 1.0)
+    monkeypatch.setattr("solar_upscale.source.hub.client.FIRST_WAIT", 1.0)
     error, waits = refusal(hub, status), list[float]()
     patience = Patience("org/any", sleep=waits.append)
     for _ in range(5):

@@ -15,16 +15,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from solar_upscale.errors import CheckpointError, HubError
-from solar_upscale.hub_source import HubSource, open_source, ranges
-from solar_upscale.source import FolderSource
+from solar_upscale.request import HubOptions
+from solar_upscale.source.folder import FolderSource
+from solar_upscale.source.hub import ranges
+from solar_upscale.source.hub.model import HubSource
+from solar_upscale.source.opening import open_source
 
 SHARD = "model-00001-of-00002.safetensors"
 
 
-def opened(text: str = "org/model", **how: object) -> HubSource:
-    source = open_source(text, **how)  # type: ignore[arg-type] - options by name
+def opened(text: str = "org/model", *, headers_only: bool = False, **how: object) -> HubSource:
+    source = open_source(text, HubOptions(**how), headers_only=headers_only)  # type: ignore[arg-type] - options by name
     assert isinstance(source, HubSource)
     return source
+
+
+def downloaded(source: HubSource, filename: str = SHARD) -> Path | None:
+    source.fetch([filename])
+    return source.local_path(filename)
 
 
 @pytest.fixture
@@ -123,7 +131,7 @@ def test_a_folder_wins_over_an_id(hub: HubServer, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     assert isinstance(open_source("org/model"), FolderSource)
     with pytest.raises(CheckpointError, match="a folder has no revisions"):
-        open_source("org/model", revision="main")
+        open_source("org/model", HubOptions(revision="main"))
     assert not hub.requests
 
 
@@ -150,7 +158,7 @@ def test_a_model_in_a_xet_store_is_downloaded_by_the_client_and_streamed_by_rang
     streamed = opened("me/model", stream=True)
     assert b"".join(streamed.stream(SHARD, 7, 100_000)) == files[SHARD][7:100_000]
     before = len(xet_hub.lines("GET cdn"))
-    path = opened("me/model").local_path(SHARD)
+    path = downloaded(opened("me/model"))
     assert path is not None
     assert path.read_bytes() == files[SHARD]
     assert len(xet_hub.lines("GET cdn")) == before
@@ -426,7 +434,7 @@ def test_private_and_gated_models_open_with_a_token_that_may(hub: HubServer) -> 
     for repo in ("me/private", "org/gated"):
         source = opened(repo, token=TOKEN, stream=True)
         assert source.read(SHARD, 0, 300) == files[SHARD][:300]
-        assert opened(repo, token=TOKEN).local_path(SHARD) is not None
+        assert downloaded(opened(repo, token=TOKEN)) is not None
 
 
 def test_streaming_needs_no_more_memory_for_more_bytes(hub: HubServer, tmp_path: Path) -> None:
@@ -435,8 +443,9 @@ def test_streaming_needs_no_more_memory_for_more_bytes(hub: HubServer, tmp_path:
     hub.add_model("org/model", {"config.json": b"{}", "model.safetensors": Sparse(b"", 200_000_000)})
     program = (
         "from pathlib import Path\n"
-        "from solar_upscale.hub_source import open_source\n"
-        "source = open_source('org/model', stream=True)\n"
+        "from solar_upscale.request import HubOptions\n"
+        "from solar_upscale.source.opening import open_source\n"
+        "source = open_source('org/model', HubOptions(stream=True))\n"
         "print(sum(map(len, source.stream('model.safetensors', 0, 200_000_000))))\n"
         "status = Path('/proc/self/status').read_text()\n"
         "print(int(status.partition('VmHWM:')[2].split()[0]) // 1024)\n"
@@ -482,11 +491,12 @@ def test_the_token_is_in_no_log_no_error_no_file_and_no_request_elsewhere(hub: H
     hub.fault("GET cdn", cut_after=10_000)
     program = (
         "import sys, logging; logging.basicConfig(level=logging.DEBUG)\n"
-        "from solar_upscale.hub_source import open_source\n"
+        "from solar_upscale.request import HubOptions\n"
+        "from solar_upscale.source.opening import open_source\n"
         f"for how in ({{'stream': True}}, {{}}):\n"
-        f"    source = open_source('me/private', token=sys.stdin.readline().strip(), **how)\n"
-        f"    print(source, len(b''.join(source.stream({SHARD!r}, 0, 100_000))), source.local_path({SHARD!r}))\n"
-        "hub = open_source('me/absent', token=source.token)\n"
+        f"    source = open_source('me/private', HubOptions(token=sys.stdin.readline().strip(), **how))\n"
+        f"    print(source, len(b''.join(source.stream({SHARD!r}, 0, 100_000))), source.fetch([{SHARD!r}]))\n"
+        "hub = open_source('me/absent', HubOptions(token=source.token))\n"
     )
     env = hub_env(hub, tmp_path / "home", PYTHONPATH=str(Path(__file__).parents[1]))
     done = subprocess.run(

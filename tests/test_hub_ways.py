@@ -25,9 +25,12 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from solar_upscale.cli import main
 from solar_upscale.errors import CheckpointError, HubError, OutputError
-from solar_upscale.hub import Patience, hub_errors
-from solar_upscale.hub_source import HubSource, open_source
-from solar_upscale.push import Publication, push_folder
+from solar_upscale.publish.folder import push_folder
+from solar_upscale.publish.publication import Publication
+from solar_upscale.request import HubOptions
+from solar_upscale.source.hub.client import Patience, hub_errors
+from solar_upscale.source.hub.model import HubSource
+from solar_upscale.source.opening import open_source
 
 # The client passes open files to its HTTP library in a way that the latter finds old.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -37,9 +40,14 @@ LAYERS = ["--layers", "range(0,6)", "range(2,8)"]
 
 
 def opened(text: str = "org/model", **how: Any) -> HubSource:
-    source = open_source(text, **how)
+    source = open_source(text, HubOptions(**how))
     assert isinstance(source, HubSource)
     return source
+
+
+def downloaded(source: HubSource, filename: str = SHARD) -> Path | None:
+    source.fetch([filename])
+    return source.local_path(filename)
 
 
 def written(folder: Path, files: dict[str, bytes]) -> Path:
@@ -76,7 +84,7 @@ def test_a_model_is_read_from_any_hub(hub: HubServer, tmp_path: Path) -> None:
     start = 8 + int.from_bytes(data[:8], "little")
     assert b"".join(streamed.stream(SHARD, start, len(data))) == data[start:]
     assert streamed.local_path(SHARD) is None
-    path = opened(name, cache_dir=tmp_path / "other").local_path(SHARD)
+    path = downloaded(opened(name, cache_dir=tmp_path / "other"))
     assert path is not None
     assert path.read_bytes() == data
 
@@ -139,7 +147,7 @@ def test_an_address_that_has_run_out_is_asked_for_anew(hub: HubServer, folder: P
         hub.fault("GET cdn", status=status, message="Request has expired")
     assert b"".join(opened(stream=True).stream(SHARD, 0, len(files[SHARD]))) == files[SHARD]
     hub.fault("GET cdn", status=403)
-    assert opened().local_path(SHARD) is not None
+    assert downloaded(opened()) is not None
     hub.fault("PUT cdn", status=403)
     push_folder(folder, "me/model", token=TOKEN)
     assert published(hub).keys() == files.keys()
@@ -156,7 +164,7 @@ def test_a_hub_that_refuses_itself_is_not_asked_again(hub: HubServer) -> None:
 
 
 def test_a_wait_may_be_told_as_a_date(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solar_upscale.hub.time.time", lambda: 1_000_000.5)
+    monkeypatch.setattr("solar_upscale.source.hub.client.time.time", lambda: 1_000_000.5)
     waits = list[float]()
     for date in (formatdate(1_000_033, usegmt=True), formatdate(999_000, usegmt=True), "Wed, 99 Foo 9999 00:00:00 GMT"):
         hub.fault("GET hub /api", status=503, headers={"Retry-After": date})
@@ -183,7 +191,7 @@ def test_a_server_that_falls_silent_is_asked_again(
     request.addfinalizer(close_session)  # its limit is this test's
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
         monkeypatch.setattr(constants, name, 0.3)
-    monkeypatch.setattr("solar_upscale.hub.LONGEST_SILENCE", 0.3)
+    monkeypatch.setattr("solar_upscale.source.hub.client.LONGEST_SILENCE", 0.3)
     for step in ("GET hub /api", "GET cdn", "repos/create", "/commit/"):
         hub.fault(step, action=lambda: time.sleep(0.6))
     source = opened(stream=True)
@@ -243,7 +251,7 @@ def test_a_cache_without_links_is_read_like_any_other(hub: HubServer, monkeypatc
     assert not [path for path in Path(constants.HF_HUB_CACHE).rglob("*.safetensors") if path.is_symlink()]
     again = opened(local_files_only=True)
     assert again.read(SHARD, 0, 100) == files[SHARD][:100]
-    assert again.local_path(SHARD) is not None
+    assert downloaded(again) is not None
 
 
 def test_a_model_that_is_in_the_cache_in_part_is_told_where_nobody_may_be_asked(

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources import Shapes, headers_only, llama_shapes, nbytes_of, published_shards, tensors_in_order
 
-from solar_upscale.checkpoint import open_checkpoint
 from solar_upscale.errors import UnsupportedError
-from solar_upscale.header import DTYPE_BITS, MAX_TENSORS, read_shard
-from solar_upscale.layout import MAX_SHARD_TENSORS, SHORT_RUN_NBYTES, Target, mirror_layout, model_layout
-from solar_upscale.plan import BLOCK_NBYTES, Pass, Piece, ShardPlan, UpscalePlan
-from solar_upscale.planner import make_plan
-from solar_upscale.transform import Zero
+from solar_upscale.plan.layout import MAX_SHARD_TENSORS, SHORT_RUN_NBYTES, Target, mirror_layout, model_layout
+from solar_upscale.plan.planner import make_plan
+from solar_upscale.plan.transform import Zero
+from solar_upscale.plan.types import BLOCK_NBYTES, Pass, Piece, ShardPlan, UpscalePlan
+from solar_upscale.request import UpscaleRequest
+from solar_upscale.source.checkpoint import open_checkpoint
+from solar_upscale.source.header import DTYPE_BITS, MAX_TENSORS, read_shard
 
 GEMMA_NORMS = (
     "input_layernorm",
@@ -50,7 +51,7 @@ def plan_of(
     depth = 1 + max(int(name.split(".")[2]) for name in shapes if name.startswith("model.layers."))
     config = {"model_type": model_type, "num_hidden_layers": depth, "use_sliding_window": False}
     source = headers_only(published_shards(shapes, max_nbytes), config)
-    return make_plan(open_checkpoint(source), layers, max_shard_nbytes=max_shard_nbytes)
+    return make_plan(open_checkpoint(source), UpscaleRequest(layers, max_shard_nbytes=max_shard_nbytes))
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
@@ -98,7 +99,7 @@ def test_layout_does_not_depend_on_the_run() -> None:
     shapes, layers = ODD["one layer a hundred times"]
     first, second = plan_of(shapes, layers), plan_of(shapes, layers)
     assert first.passes == second.passes
-    assert first.documents == second.documents
+    assert first.model_files == second.model_files
 
 
 def test_plan_of_a_huge_model_is_quick() -> None:
@@ -173,7 +174,7 @@ def test_tensors_that_cannot_follow_one_another_do_not_make_a_shard_each() -> No
 
 def test_shard_never_has_more_tensors_than_readers_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_SHARD_TENSORS <= MAX_TENSORS
-    monkeypatch.setattr("solar_upscale.layout.MAX_SHARD_TENSORS", 100)
+    monkeypatch.setattr("solar_upscale.plan.layout.MAX_SHARD_TENSORS", 100)
     targets = [target(f"t{number}", number, 1) for number in range(105)]
     for passes in (mirror_layout([targets], [len(targets)]), model_layout(targets, 10**9)):
         assert sorted(len(shard.items) for each in passes for shard in each.shards) == [5, 100]

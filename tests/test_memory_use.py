@@ -13,8 +13,8 @@ import pytest
 from checkpoints import MISTRAL
 from sources import tensors_in_order
 
-from solar_upscale.header import build_header
-from solar_upscale.transform import SCALABLE_DTYPES
+from solar_upscale.plan.transform import SCALABLE_DTYPES
+from solar_upscale.source.header import build_header
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 
@@ -26,7 +26,7 @@ import sys
 sys.path[:0] = [{tests!r}]
 from pathlib import Path
 from solar_upscale.cli import main
-from solar_upscale.source import FolderSource
+from solar_upscale.source.folder import FolderSource
 
 class Streamed(FolderSource):
     def local_path(self, filename):

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from solar_upscale import move
 from solar_upscale.errors import CheckpointError
-from solar_upscale.move import BLOCK_NBYTES, Moved, Mover, WriteBehind, can_clone, write_all, zero_range
+from solar_upscale.write import move
+from solar_upscale.write.move import BLOCK_NBYTES, Moved, Mover, WriteBehind, can_clone, write_all, zero_range
 
 fcntl = pytest.importorskip("fcntl", reason="injects faults into POSIX calls")
 

@@ -12,8 +12,9 @@ from sources import MemorySource, headers_only, llama_shapes, published_shards, 
 
 import solar_upscale as su
 from solar_upscale.errors import CheckpointError, OutputError, PatternError, UnsupportedError, UpscaleError
-from solar_upscale.plan import UpscalePlan
-from solar_upscale.transform import Scale, Zero
+from solar_upscale.plan.transform import Scale, Zero
+from solar_upscale.plan.types import UpscalePlan
+from solar_upscale.report.plan_json import plan_json
 from solar_upscale.upscale import parse_nbytes
 
 SOLAR = ["0:6", "2:8"]
@@ -90,14 +91,14 @@ def test_every_source_tensor_is_accounted_for() -> None:
 def test_plan_is_a_value_that_does_not_change() -> None:
     first, second = (su.plan_checkpoint(tiny(), SOLAR) for _ in range(2))
     assert first == second
-    assert json.dumps(first.to_json()) == json.dumps(second.to_json())
+    assert json.dumps(plan_json(first)) == json.dumps(plan_json(second))
     with pytest.raises(AttributeError):
-        first.job = second.job  # type: ignore[misc]
+        first.request = second.request  # type: ignore[misc]
 
 
 def test_plan_as_json_names_every_byte() -> None:
     plan = su.plan_checkpoint(tiny(), SOLAR)
-    value = json.loads(json.dumps(plan.to_json()))
+    value = json.loads(json.dumps(plan_json(plan)))
     tensors = [tensor for shard in value["shards"] for tensor in shard["tensors"]]
     assert sum(stop - start for tensor in tensors for _, start, stop in tensor["pieces"]) == plan.total_size
     assert value["layers"] == [*range(6), *range(2, 8)]
@@ -108,11 +109,11 @@ def test_plan_as_json_names_every_byte() -> None:
 
 def test_index_is_that_of_transformers() -> None:
     plan = su.plan_checkpoint(tiny(), SOLAR, max_shard_size=50_000)
-    index = json.loads(plan.documents["model.safetensors.index.json"])
+    index = json.loads(plan.model_files["model.safetensors.index.json"])
     assert index["metadata"] == {"total_parameters": plan.after.parameters, "total_size": plan.total_size}
     assert index["weight_map"] == plan.weight_map
     assert list(index["weight_map"]) == sorted(items_of(plan))
-    assert "model.safetensors.index.json" not in su.plan_checkpoint(tiny(), SOLAR).documents
+    assert "model.safetensors.index.json" not in su.plan_checkpoint(tiny(), SOLAR).model_files
 
 
 def test_other_spellings_of_a_pattern_are_the_same_job() -> None:
@@ -143,7 +144,7 @@ def test_entry_scale_wins_over_the_start() -> None:
     plan = su.plan_checkpoint(tiny(), SOLAR, init="identity", entry_scales=[None, 0.25])
     assert plan.factors == (1,) * 6 + (0.25,) * 6
     assert set(factors_in(plan).values()) == {Scale(0.25)}
-    assert plan.job.entry_scales == (None, 0.25)
+    assert plan.request.entry_scales == (None, 0.25)
 
 
 def test_scales_must_be_as_many_as_entries() -> None:
@@ -288,7 +289,7 @@ def test_odd_tensor_name_is_planned_or_refused(name: str, limit: int | None) -> 
 
 
 def test_more_target_tensors_than_any_model_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solar_upscale.planner.MAX_TARGET_TENSORS", 107)
+    monkeypatch.setattr("solar_upscale.plan.planner.MAX_TARGET_TENSORS", 107)
     with pytest.raises(UnsupportedError, match=r"more than 107 tensors"):
         su.plan_checkpoint(tiny(), SOLAR)
 

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from plans import llama_pro_plan, make_plan, solar_plan
 
 from solar_upscale.errors import CheckpointError
-from solar_upscale.plan import Job, json_bytes
-from solar_upscale.provenance import job_from_provenance, provenance, with_sidecars
-from solar_upscale.source import SourceFile
+from solar_upscale.plan.types import SourceIdentity, json_bytes
+from solar_upscale.report.provenance import _CHECKS, read_provenance
+from solar_upscale.report.provenance import provenance as document_of
+from solar_upscale.request import UpscaleRequest
+from solar_upscale.source.protocol import SourceFile
 
 words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=12)
-jobs = st.integers(1, 4).flatmap(
+requests = st.integers(1, 4).flatmap(
     lambda count: st.builds(
-        Job,
-        source=words,
-        revision=st.none() | words,
+        UpscaleRequest,
         layers=st.tuples(*[words] * count),
         stack=words,
         init=words,
@@ -29,6 +29,11 @@ jobs = st.integers(1, 4).flatmap(
         assume_uniform=st.booleans(),
     )
 )
+sources = st.builds(SourceIdentity, name=words, revision=st.none() | words)
+
+
+def provenance(plan, version):
+    return document_of(plan, version, {})
 
 
 def through_json(document):
@@ -36,20 +41,17 @@ def through_json(document):
 
 
 @fuzzed(100)
-@given(jobs)
-def test_a_job_comes_back_from_its_document(job):
-    plan = solar_plan()
-    object.__setattr__(plan, "job", job)
-    assert job_from_provenance(through_json(provenance(plan, "0.1.0"))) == job
+@given(asked=requests, source=sources)
+def test_a_request_comes_back_from_its_document(asked, source):
+    plan = replace(solar_plan(), request=asked, source=source)
+    assert read_provenance(through_json(provenance(plan, "0.1.0"))) == (asked, source)
 
 
-def test_digests_of_what_comes_along_are_added_in_the_order_of_their_names():
+def test_digests_of_copied_files_stand_in_the_order_of_their_names():
     sidecars = (SourceFile("tokenizer.json", 2, "x"), SourceFile("LICENSE", 2, "x"))
-    document = provenance(replace(solar_plan(), sidecars=sidecars), "1")
-    assert document["sidecars"] == {"LICENSE": "0" * 64, "tokenizer.json": "0" * 64}
-    written = with_sidecars(json_bytes(document), {"tokenizer.json": "b" * 64, "LICENSE": "a" * 64})
-    assert written == json_bytes({**document, "sidecars": {"LICENSE": "a" * 64, "tokenizer.json": "b" * 64}})
-    assert len(written) == len(json_bytes(document)), "the plan knows the size"
+    digests = {"tokenizer.json": "b" * 64, "LICENSE": "a" * 64}
+    document = document_of(replace(solar_plan(), sidecars=sidecars), "1", digests)
+    assert list(document["sidecars"].items()) == [("LICENSE", "a" * 64), ("tokenizer.json", "b" * 64)]
 
 
 def test_rows_tell_source_copy_seam_and_factor():
@@ -70,16 +72,14 @@ def test_same_job_gives_the_same_bytes():
 
 
 def test_only_the_top_of_the_document_depends_on_what_the_source_is_called():
-    here = provenance(solar_plan(documents={"config.json": b"{}", "README.md": b"one"}), "1")
-    there = provenance(
-        solar_plan(documents={"config.json": b"{}", "README.md": b"two"}, source="m", revision=None), "2"
-    )
+    here = provenance(solar_plan(model_files={"config.json": b"{}"}), "1")
+    there = provenance(solar_plan(model_files={"config.json": b"{}"}, source="m", revision=None), "2")
     differing = {key for key in here if here[key] != there[key]}
     assert differing == {"version", "source", "revision"}
 
 
 def test_dropped_layers_and_file_digests_are_recorded():
-    document = provenance(make_plan((*range(20), *range(24, 32)), 32, documents={"config.json": b"{}\n"}), "1")
+    document = provenance(make_plan((*range(20), *range(24, 32)), 32, model_files={"config.json": b"{}\n"}), "1")
     assert document["dropped_layers"] == [20, 21, 22, 23]
     assert document["documents"] == {"config.json": "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356"}
     assert document["source_shards"] == [{"filename": "model.safetensors", "nbytes": 100, "header_sha256": "ab" * 32}]
@@ -118,19 +118,19 @@ def test_odd_values_at_the_top_are_checkpoint_errors(key, value):
     document = through_json(provenance(solar_plan(), "1"))
     document[key] = value
     with pytest.raises(CheckpointError, match=rf"solar_upscale.json: {key}") as caught:
-        job_from_provenance(document)
+        read_provenance(document)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("key", [field for field in Job.__dataclass_fields__ if field not in ("source", "revision")])
+@pytest.mark.parametrize("key", list(_CHECKS))
 def test_a_job_value_of_the_wrong_kind_is_named(key):
     refused = 0
     for value in [*ODD, [1], ["0:24", 5], [["0:24"]], [True, 1.0], {"a": 1}]:
         document = through_json(provenance(solar_plan(), "1"))
         document["job"][key] = value
         try:
-            job = job_from_provenance(document)
+            job, _ = read_provenance(document)
         except CheckpointError as error:
             refused += f"job.{key}" in str(error)
         else:
@@ -143,29 +143,29 @@ def test_a_missing_or_unknown_key_is_named():
     missing = copy.deepcopy(document)
     del missing["job"]["init"]
     with pytest.raises(CheckpointError, match=r"job\.init is missing"):
-        job_from_provenance(missing)
+        read_provenance(missing)
     document["job"]["shell"] = "rm"
     with pytest.raises(CheckpointError, match=r"job\.shell is unknown"):
-        job_from_provenance(document)
+        read_provenance(document)
 
 
 def test_another_format_is_refused():
     document = {**through_json(provenance(solar_plan(), "1")), "format": 2}
     with pytest.raises(CheckpointError, match="format: this version reads 1, got 2"):
-        job_from_provenance(document)
+        read_provenance(document)
 
 
 @pytest.mark.parametrize("document", [[], None, "x", 3])
 def test_a_document_that_is_no_object_is_refused(document):
     with pytest.raises(CheckpointError, match="expected a JSON object"):
-        job_from_provenance(document)
+        read_provenance(document)
 
 
 def test_one_scale_for_each_entry_is_asked():
     document = through_json(provenance(solar_plan(), "1"))
     document["job"]["entry_scales"] = [0.5]
     with pytest.raises(CheckpointError, match="expected one for each of the 2 entries, got 1"):
-        job_from_provenance(document)
+        read_provenance(document)
 
 
 def test_ten_thousand_layers_are_told_quickly():

@@ -28,10 +28,10 @@ from sources import llama_shapes, published_shards
 import solar_upscale as su
 from solar_upscale.cli import main
 from solar_upscale.errors import CheckpointError
-from solar_upscale.header import build_header
-from solar_upscale.push import RECORD_NAME
-from solar_upscale.source import FolderSource
-from solar_upscale.witness import Witness
+from solar_upscale.source.folder import FolderSource
+from solar_upscale.source.header import build_header
+from solar_upscale.verify.witness import Witness
+from solar_upscale.write.work_files import RECORD_NAME
 
 # The client passes open files to its HTTP library in a way that the latter finds old.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -15,7 +15,9 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors.numpy import save
 
 from solar_upscale.errors import HubError, OutputError
-from solar_upscale.push import RECORD_NAME, Publication, push_folder
+from solar_upscale.publish.folder import push_folder
+from solar_upscale.publish.publication import Publication
+from solar_upscale.write.work_files import RECORD_NAME
 
 # The client passes open files to its HTTP library in a way that the latter finds old.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -149,7 +151,7 @@ def test_a_killed_push_goes_on_where_it_stopped(
     hub: HubServer, folder: Path, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     program = (
-        "import sys; from pathlib import Path; from solar_upscale.push import push_folder\n"
+        "import sys; from pathlib import Path; from solar_upscale.publish.folder import push_folder\n"
         f"push_folder(Path({str(folder)!r}), 'me/model', token=sys.stdin.readline().strip())"
     )
     env = hub_env(hub, tmp_path / "home", PYTHONPATH=str(Path(__file__).parents[1]))
@@ -253,7 +255,7 @@ def test_a_repository_that_takes_weights_as_text_is_refused_before_they_are_lost
     hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hub_server.LFS_SUFFIXES", ())
-    monkeypatch.setattr("solar_upscale.push.publication.LARGEST_IN_COMMIT", 1000)
+    monkeypatch.setattr("solar_upscale.publish.publication.LARGEST_IN_COMMIT", 1000)
     with pytest.raises(HubError, match="does not take it as a large file"):
         push_folder(folder, "me/model", token=TOKEN)
 

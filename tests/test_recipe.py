@@ -78,7 +78,7 @@ def test_shipped_recipes_are_those_with_facts():
 def test_shipped_recipe_gives_the_published_depth_and_parameters(name):
     one, fact = SHIPPED[name], FACTS[name]
     source_layers = fact["shape"]["num_hidden_layers"]
-    layers = fusion_bench_layers(one.layers, source_layers)
+    layers = fusion_bench_layers(one.request.layers, source_layers)
     assert len(layers) == fact["target_layers"]
     assert set(layers) <= set(range(source_layers))
     assert parameter_count(fact["shape"], source_layers) == fact["source_parameters"]
@@ -102,19 +102,19 @@ def test_shipped_recipe_says_what_was_published(name):
 @pytest.mark.parametrize("name", FACTS)
 def test_shipped_recipe_zeroes_what_was_published_as_zero(name):
     one, zeroed = SHIPPED[name], FACTS[name]["zero_positions"]
-    layers = fusion_bench_layers(one.layers, FACTS[name]["shape"]["num_hidden_layers"])
+    layers = fusion_bench_layers(one.request.layers, FACTS[name]["shape"]["num_hidden_layers"])
     repeats = [position for position, layer in enumerate(layers) if layer in layers[:position]]
-    assert one.init == ("copy" if zeroed is None else "identity")
+    assert one.request.init == ("copy" if zeroed is None else "identity")
     assert zeroed in (None, repeats)
-    assert set(one.entry_scales) == {None}
+    assert set(one.request.entry_scales) == {None}
 
 
 @pytest.mark.skipif(not hasattr(pattern, "resolve_layer_indices"), reason="the index language is not in this tree")
 @pytest.mark.parametrize("name", FACTS)
 def test_shipped_recipe_resolves_in_the_index_language(name):
     one, source_layers = SHIPPED[name], FACTS[name]["shape"]["num_hidden_layers"]
-    resolved = pattern.resolve_layer_indices(list(one.layers), num_layers=source_layers)
-    assert resolved == fusion_bench_layers(one.layers, source_layers)
+    resolved = pattern.resolve_layer_indices(list(one.request.layers), num_layers=source_layers)
+    assert resolved == fusion_bench_layers(one.request.layers, source_layers)
 
 
 def test_published_parameters_that_are_exact_to_the_last_digit():
@@ -129,8 +129,8 @@ def test_shipped_recipe_reads_the_same_with_the_yaml_library(name):
         path = Path(str(resources.files("solar_upscale") / "configs" / f"{name}.yaml"))
     plain = yaml.safe_load(path.read_text(encoding="utf-8"))
     one = SHIPPED[name]
-    assert tuple(plain["layers"]) == one.layers
-    assert (plain["source"], plain["init"]) == (one.source, one.init)
+    assert tuple(plain["layers"]) == one.request.layers
+    assert (plain["source"], plain["init"]) == (one.source, one.request.init)
     assert plain["published"].get("note") == one.published.note
 
 
@@ -139,7 +139,7 @@ def test_shipped_recipe_is_found_by_name_and_path_alike():
     if not path.exists():
         pytest.skip("the recipes are inside the package here")
     assert load_recipe(str(path)) == load_recipe("solar-10.7b") == SHIPPED["solar-10.7b"]
-    assert load_recipe("solar-10.7b").layers == ("range(0,24)", "range(8,32)")
+    assert load_recipe("solar-10.7b").request.layers == ("range(0,24)", "range(8,32)")
 
 
 def test_unknown_recipe_name_is_answered_with_a_near_one():
@@ -176,10 +176,11 @@ def test_own_dialect_reads_every_key(tmp_path):
         'source: a/b\nrevision: "1234567"\nlayers: ["0:24", {layers: "8:32", scale: 0.25}, 5]\ninit: copy\n'
         "stack: model.layers\nmax_shard_size: 5GB\npublished: {target_layers: 49}\n",
     )
-    assert (one.name, one.source, one.revision, one.stack) == ("job", "a/b", "1234567", "model.layers")
-    assert one.layers == ("0:24", "8:32", 5)
-    assert one.entry_scales == (None, 0.25, None)
-    assert (one.init, one.max_shard_size, one.dtype, one.scale_filters) == ("copy", "5GB", None, ())
+    assert (one.name, one.source, one.revision, one.request.stack) == ("job", "a/b", "1234567", "model.layers")
+    assert one.request.layers == ("0:24", "8:32", 5)
+    assert one.request.entry_scales == (None, 0.25, None)
+    assert (one.request.init, one.request.max_shard_nbytes) == ("copy", 5 * 10**9)
+    assert (one.request.expected_dtype, one.request.scale_filters) == (None, ())
     assert one.published.target_layers == 49
     assert hash(one) == hash(load_recipe(tmp_path / "job.yaml"))
 
@@ -198,9 +199,9 @@ def test_own_dialect_reads_every_key(tmp_path):
 )
 def test_entries_are_kept_as_written(tmp_path, text, layers):
     one = load(tmp_path, text)
-    assert one.layers == layers
-    assert [type(entry) for entry in one.layers] == [type(entry) for entry in layers]
-    assert one.entry_scales == (None,) * len(layers)
+    assert one.request.layers == layers
+    assert [type(entry) for entry in one.request.layers] == [type(entry) for entry in layers]
+    assert one.request.entry_scales == (None,) * len(layers)
 
 
 def test_the_yaml_library_alone_would_misread_an_unquoted_range():
@@ -266,8 +267,8 @@ def test_own_dialect_refuses_with_the_place(tmp_path, text, message):
 def test_fusion_bench_examples_give_fusion_bench_layers(tmp_path, target, indices, depth, expected):
     one = load(tmp_path, f"# shipped form\n_target_: {target}\n# a comment\nlayer_indices: {indices}\n")
     assert one.dialect == "FusionBench"
-    assert fusion_bench_layers(one.layers, depth) == expected
-    assert (one.source, one.init, set(one.entry_scales)) == (None, None, {None})
+    assert fusion_bench_layers(one.request.layers, depth) == expected
+    assert (one.source, one.request.init, one.request.entry_scales) == (None, "copy", None)
 
 
 @pytest.mark.parametrize(
@@ -312,11 +313,12 @@ def merge(*slices: str, head: str = "") -> str:
 
 def test_mergekit_solar_gives_half_open_ranges(tmp_path):
     one = load(tmp_path, SLICES + "merge_method: passthrough\ndtype: bfloat16\n")
-    assert (one.dialect, one.source, one.revision, one.dtype) == ("mergekit", "mistralai/Mistral-7B-v0.1", None, "BF16")
-    layers = fusion_bench_layers(one.layers, 32)
+    assert (one.dialect, one.source, one.revision) == ("mergekit", "mistralai/Mistral-7B-v0.1", None)
+    assert one.request.expected_dtype == "BF16"
+    layers = fusion_bench_layers(one.request.layers, 32)
     assert layers == [*range(24), *range(8, 32)]
     assert len(layers) == (24 - 0) + (32 - 8)
-    assert one.entry_scales == (None, None)
+    assert one.request.entry_scales == (None, None)
 
 
 def test_mergekit_block_expansion_zeroes_by_filters(tmp_path):
@@ -325,9 +327,9 @@ def test_mergekit_block_expansion_zeroes_by_filters(tmp_path):
         "{scale: [{filter: o_proj, value: 0.0}, {filter: down_proj, value: 0.0}, {value: 1.0}]}"
     )
     one = load(tmp_path, merge("layer_range: [0, 4]", zero, "layer_range: [4, 8]"))
-    assert fusion_bench_layers(one.layers, 8) == [0, 1, 2, 3, 3, 4, 5, 6, 7]
-    assert one.entry_scales == (None, 0.0, None)
-    assert one.scale_filters == ("o_proj", "down_proj")
+    assert fusion_bench_layers(one.request.layers, 8) == [0, 1, 2, 3, 3, 4, 5, 6, 7]
+    assert one.request.entry_scales == (None, 0.0, None)
+    assert one.request.scale_filters == ("o_proj", "down_proj")
 
 
 FILTERS = "[{filter: o_proj, value: 0.5}, {filter: down_proj, value: 0.5}]"
@@ -363,8 +365,8 @@ FILTERS = "[{filter: o_proj, value: 0.5}, {filter: down_proj, value: 0.5}]"
 )
 def test_mergekit_scales_follow_mergekits_precedence(tmp_path, text, scales):
     one = load(tmp_path, text)
-    assert one.entry_scales == scales
-    assert bool(one.scale_filters) == any(scale is not None for scale in scales)
+    assert one.request.entry_scales == scales
+    assert bool(one.request.scale_filters) == any(scale is not None for scale in scales)
 
 
 def test_mergekit_revision_and_base_model_of_the_same_model(tmp_path):
@@ -375,7 +377,7 @@ def test_mergekit_revision_and_base_model_of_the_same_model(tmp_path):
 
 def test_mergekit_models_form_is_every_layer(tmp_path):
     one = load(tmp_path, "merge_method: passthrough\nmodels: [{model: a/b}]\nbase_model: a/b\ntokenizer_source: null\n")
-    assert fusion_bench_layers(one.layers, 5) == [0, 1, 2, 3, 4]
+    assert fusion_bench_layers(one.request.layers, 5) == [0, 1, 2, 3, 4]
     assert one.source == "a/b"
 
 
@@ -507,7 +509,7 @@ def test_the_largest_files_are_refused_in_bounded_time(tmp_path, text):
 
 def test_ten_thousand_entries_with_factors_are_read(tmp_path):
     one = load(tmp_path, "layers:\n" + '- {layers: "8:24", scale: 0.25}\n' * 10_000)
-    assert len(one.layers) == len(one.entry_scales) == 10_000
+    assert len(one.request.layers) == len(one.request.entry_scales) == 10_000
 
 
 YAML_TEXT = st.text(alphabet="layersi_nd: []{},-0123.'\"\n&*!|>#%@?~tu", max_size=60) | st.text(max_size=40)
@@ -561,4 +563,4 @@ def test_any_value_under_any_key_is_read_or_refused(tmp_path_factory, key, value
     except PatternError as error:
         assert "\n" not in str(error)  # noqa: PT017 - any input may give one
     else:
-        assert len(one.layers) == len(one.entry_scales) > 0
+        assert len(one.request.layers) == len(one.request.entry_scales) > 0

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from solar_upscale.architecture.residual import residual_writers, written_rules
 from solar_upscale.architecture.residual_table import BLOCKS, READERS, REFUSED
 from solar_upscale.architecture.types import ResidualRule, Stack
 from solar_upscale.errors import UnsupportedError
-from solar_upscale.header import TensorInfo
+from solar_upscale.source.header import TensorInfo
+from solar_upscale.start.residual import residual_writers, written_rules
 
 LLAMA = {
     "self_attn.q_proj.weight": (8, 8),

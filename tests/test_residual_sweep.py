@@ -23,13 +23,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from solar_upscale.architecture import residual
-from solar_upscale.architecture.residual import block_model_type, residual_writers
 from solar_upscale.architecture.residual_table import BLOCKS, READERS
 from solar_upscale.architecture.types import ResidualRule
 from solar_upscale.errors import UnsupportedError
-from solar_upscale.header import TensorInfo
-from solar_upscale.transform import transform_chunks, transform_for
+from solar_upscale.plan.transform import transform_chunks, transform_for
+from solar_upscale.source.header import TensorInfo
+from solar_upscale.start import residual
+from solar_upscale.start.residual import block_model_type, residual_writers
 from tests import residual_models
 
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64"}

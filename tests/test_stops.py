@@ -9,7 +9,7 @@ from checkpoints import tree, write_checkpoint
 from sources import MemorySource
 
 import solar_upscale as su
-from solar_upscale.source import Source
+from solar_upscale.source.protocol import Source
 
 faults = pytest.importorskip("faults", reason="the fault harness is not there")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the harness stands between POSIX calls")

@@ -18,8 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from solar_upscale.errors import CheckpointError
-from solar_upscale.header import Shard, read_shard
-from solar_upscale.torch_file import read_torch_file
+from solar_upscale.source.header import Shard, read_shard
+from solar_upscale.source.torch_file import read_torch_file
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 

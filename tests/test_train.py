@@ -4,7 +4,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 from solar_upscale.errors import PatternError, UnsupportedError  # noqa: E402 - after the skips
-from solar_upscale.train import freeze_originals  # noqa: E402
+from solar_upscale.memory.freeze import freeze_originals  # noqa: E402
 
 
 def tiny_llama(layers=6):

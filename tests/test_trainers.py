@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from solar_upscale.architecture import Stack
 from solar_upscale.pattern import LayerPattern
-from solar_upscale.trainers import trainer_settings
+from solar_upscale.report.trainers import trainer_settings
 
 LLAMA = Stack("model.layers", ("model.layers",), 32)
 SOLAR = (*range(24), *range(8, 32))

@@ -10,24 +10,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solar_upscale import transform
 from solar_upscale.architecture.types import ResidualRule
 from solar_upscale.errors import PatternError, UnsupportedError
-from solar_upscale.header import TensorInfo
-from solar_upscale.transform import (
+from solar_upscale.plan import transform
+from solar_upscale.plan.transform import (
     Gather,
-    Init,
     Scale,
     Transform,
     Zero,
-    check_factor,
     check_scalable,
     check_zeroable,
-    parse_init,
     scale_chunks,
     transform_chunks,
     transform_for,
 )
+from solar_upscale.source.header import TensorInfo
+from solar_upscale.start.init import Init, check_factor, parse_init
 
 FACTORS = (0.0, 0.5, 0.25, 1 / 3, 0.1, -0.7, 2.0, 1.0, 3e38, 1e-30)
 TORCH_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}

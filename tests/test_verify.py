@@ -16,7 +16,7 @@ from sources import MemorySource
 
 import solar_upscale as su
 from solar_upscale.errors import CheckpointError, UnsupportedError, UpscaleError
-from solar_upscale.verify import verify_checkpoint, verify_report
+from solar_upscale.verify.output import verify_checkpoint, verify_report
 
 SOLAR = ["0:6", "2:8"]
 # Where a person may write after the fact, which is told and is no fault.

@@ -22,8 +22,8 @@ from solar_upscale.architecture.stacks import find_stacks, name_splitter, number
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
 from solar_upscale.errors import PatternError, UnsupportedError
-from solar_upscale.header import TensorInfo
 from solar_upscale.pattern import LayerPattern
+from solar_upscale.source.header import TensorInfo
 
 __all__ = ["change_depth"]
 

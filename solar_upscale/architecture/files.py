@@ -6,8 +6,8 @@ from typing import Any
 
 from solar_upscale.architecture.quantization import rewrite_module_lists
 from solar_upscale.architecture.types import FieldChange, Stack
-from solar_upscale.checkpoint import parse_json
 from solar_upscale.errors import UnsupportedError
+from solar_upscale.strict_json import parse_json
 
 __all__ = ["NUMBERED_FILES", "rewrite_files"]
 

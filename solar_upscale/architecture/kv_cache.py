@@ -6,7 +6,7 @@ from typing import Any
 
 from solar_upscale.architecture.stacks import section_at
 from solar_upscale.architecture.types import Stack
-from solar_upscale.header import TensorInfo
+from solar_upscale.source.header import TensorInfo
 
 __all__ = ["kv_cache_nbytes"]
 

@@ -10,7 +10,7 @@ from solar_upscale.architecture.known import Known, explained_fields
 from solar_upscale.architecture.tensors import check_layers_alike
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
-from solar_upscale.header import TensorInfo
+from solar_upscale.source.header import TensorInfo
 
 __all__ = ["refuse_missing", "refuse_odd_values", "refuse_unknown"]
 

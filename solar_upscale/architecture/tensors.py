@@ -7,7 +7,7 @@ from typing import Any
 from solar_upscale.architecture.stacks import name_splitter
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
-from solar_upscale.header import TensorInfo
+from solar_upscale.source.header import TensorInfo
 
 __all__ = ["check_layers_alike", "check_shared_module", "module_names"]
 

@@ -7,31 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 from solar_upscale.cli.executors import passes_executor
 from solar_upscale.cli.terminal import PROGRAM, after_warnings, print_report, progress, settle_hub, terminal_look
-from solar_upscale.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from solar_upscale.execute import ShardDone
-    from solar_upscale.plan import UpscalePlan
-    from solar_upscale.publish import Destination
+    from solar_upscale.plan.types import UpscalePlan
+    from solar_upscale.publish.checkpoint import Destination
     from solar_upscale.recipe import Recipe
-    from solar_upscale.source import Source
+    from solar_upscale.request import UpscaleRequest
+    from solar_upscale.source.protocol import Source
+    from solar_upscale.write.execute import ShardDone
 
 __all__ = ["COMMANDS"]
 
 
 def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from solar_upscale.execute import bytes_by_way
-    from solar_upscale.report import plan_report, written_report
-    from solar_upscale.upscale import plan_checkpoint
+    from solar_upscale.plan.planner import make_plan
+    from solar_upscale.report.plan_json import plan_json
+    from solar_upscale.report.plan_report import plan_report, written_report
+    from solar_upscale.source.checkpoint import open_checkpoint
+    from solar_upscale.write.execute import bytes_by_way
 
     _check_publishing(parser, options)
     recipe = _recipe(options)
     source_text, output = _source_and_output(parser, options, recipe)
-    job = _job(parser, options, recipe)
-    source = _open(source_text, options, headers_only=options.dry_run, stream=options.stream)
-    plan = plan_checkpoint(source, **job)
+    request = _request(parser, options, recipe)
+    source = _open(source_text, options, headers_only=options.dry_run)
+    plan = make_plan(open_checkpoint(source), request)
     if options.dry_run:
-        print_report(options, plan.to_json, lambda: plan_report(plan, **terminal_look()))
+        print_report(options, lambda: plan_json(plan), lambda: plan_report(plan, **terminal_look()))
         return
     assert output is not None, "the parser asked for it"
     with progress(plan.total_size, options) as on_bytes, passes_executor(options) as executor:
@@ -41,7 +43,7 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     moved = bytes_by_way(done)
     print_report(
         options,
-        lambda: {"output": str(output), **plan.to_json(), "moved": moved, **({"url": url} if url else {})},
+        lambda: {"output": str(output), **plan_json(plan), "moved": moved, **({"url": url} if url else {})},
         lambda: written_report(plan, _where(output, options), moved, **terminal_look()) + (url or ""),
     )
 
@@ -54,7 +56,7 @@ def _write(
         from solar_upscale.upscale import write_plan
 
         return None, write_plan(plan, source, output, **how)
-    from solar_upscale.publish import upscale_and_push
+    from solar_upscale.publish.checkpoint import upscale_and_push
 
     to = _destination(options.push_to_hub, options, revision=None)
     pushed = upscale_and_push(plan, source, output, to, delete_local_shards=options.delete_local_shards, **how)
@@ -84,15 +86,17 @@ def _check_publishing(parser: argparse.ArgumentParser, options: argparse.Namespa
 
 
 def _destination(repo_id: str, options: argparse.Namespace, *, revision: str | None) -> "Destination":
-    from solar_upscale.publish import Destination
+    from solar_upscale.publish.checkpoint import Destination
 
     settle_hub(options)
     return Destination(repo_id, options.token, options.private, revision, options.create_pr, options.commit_message)
 
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from solar_upscale.report import plan_report
-    from solar_upscale.upscale import plan_checkpoint
+    from solar_upscale.plan.planner import make_plan
+    from solar_upscale.report.plan_json import plan_json
+    from solar_upscale.report.plan_report import plan_report
+    from solar_upscale.source.checkpoint import open_checkpoint
 
     recipe = _recipe(options)
     if len(options.places) > 1:
@@ -100,15 +104,15 @@ def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if not options.places and not (recipe and recipe.source):
         parser.error(_missing("SOURCE", options.layers))
     source_text = options.places[0] if options.places else _source_of(recipe, options)
-    job = _job(parser, options, recipe)
-    plan = plan_checkpoint(_open(source_text, options, headers_only=True), **job)
-    print_report(options, plan.to_json, lambda: plan_report(plan, **terminal_look()))
+    request = _request(parser, options, recipe)
+    plan = make_plan(open_checkpoint(_open(source_text, options, headers_only=True)), request)
+    print_report(options, lambda: plan_json(plan), lambda: plan_report(plan, **terminal_look()))
 
 
 def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _no_layers(parser, options)
-    from solar_upscale.checkpoint import open_checkpoint
-    from solar_upscale.inspection import inspect_checkpoint, inspect_report
+    from solar_upscale.report.inspection import inspect_checkpoint, inspect_report
+    from solar_upscale.source.checkpoint import open_checkpoint
 
     found = inspect_checkpoint(open_checkpoint(_open(options.source, options, headers_only=True)))
     print_report(options, lambda: found, lambda: inspect_report(found))
@@ -118,13 +122,20 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
     _no_layers(parser, options)
     from dataclasses import asdict
 
-    from solar_upscale.verify import verify_checkpoint, verify_report
+    from solar_upscale.verify.output import verify_checkpoint, verify_report
 
-    how = _hub_options(options)
     if not all(Path(place).is_dir() for place in (options.output, options.source) if place is not None):
         settle_hub(options)
     with progress(None, options) as on_bytes:
-        report = verify_checkpoint(options.output, options.source, on_bytes=on_bytes, **how)
+        report = verify_checkpoint(
+            options.output,
+            options.source,
+            revision=options.revision,
+            token=options.token,
+            cache_dir=options.cache_dir,
+            local_files_only=options.local_files_only,
+            on_bytes=on_bytes,
+        )
     print_report(options, lambda: asdict(report), lambda: verify_report(report))
 
 
@@ -132,21 +143,19 @@ def _push(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _no_layers(parser, options)
     from dataclasses import asdict
 
-    from solar_upscale.publish import push_checkpoint
-    from solar_upscale.verify import verify_report
+    from solar_upscale.publish.checkpoint import push_checkpoint
+    from solar_upscale.verify.output import verify_report
 
     to = _destination(options.repo_id, options, revision=options.revision)
     with progress(None, options) as on_bytes:
-        url, report = push_checkpoint(
-            Path(options.output), to, source=options.source, on_bytes=on_bytes, token=options.token
-        )
+        url, report = push_checkpoint(Path(options.output), to, source=options.source, on_bytes=on_bytes)
     print_report(options, lambda: {"url": url, "verified": asdict(report)}, lambda: f"{verify_report(report)}{url}")
 
 
 def _recipes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _no_layers(parser, options)
     from solar_upscale.recipe import shipped_recipes
-    from solar_upscale.report import recipes_json, recipes_report
+    from solar_upscale.report.recipes import recipes_json, recipes_report
 
     recipes = shipped_recipes()
     print_report(options, lambda: recipes_json(recipes), lambda: recipes_report(recipes))
@@ -211,34 +220,39 @@ def _no_layers(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
         parser.error("--layers does not belong to this command")
 
 
-def _job(parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None") -> dict[str, Any]:
-    """The keyword arguments of ``plan_checkpoint``; what the command line says wins over the recipe."""
-    from solar_upscale.upscale import recipe_options
+def _request(parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None") -> "UpscaleRequest":
+    """What the recipe asks for, if there is one, with what the command line says in its place."""
+    from dataclasses import replace
 
-    if not options.layers and recipe is None:
+    from solar_upscale.request import UpscaleRequest, parse_nbytes
+
+    if recipe is None and not options.layers:
         parser.error('--layers is missing; for example --layers "range(0,24)" "range(8,32)"')
-    job = recipe_options(recipe) if recipe else {}
+    request = UpscaleRequest(()) if recipe is None else recipe.request
     if options.layers:
-        job |= {"layers": options.layers, "entry_scales": None, "scale_filters": ()}
-    named = {"init": options.init, "stack": options.stack, "max_shard_size": options.max_shard_size}
-    job |= {name: value for name, value in named.items() if value is not None}
-    return {**job, "drop_mtp": options.drop_mtp, "assume_uniform": options.assume_uniform}
+        request = replace(request, layers=tuple(options.layers), entry_scales=None, scale_filters=())
+    size = options.max_shard_size
+    return replace(
+        request,
+        init=options.init or request.init,
+        stack=options.stack or request.stack,
+        max_shard_nbytes=request.max_shard_nbytes if size is None else parse_nbytes(size),
+        drop_mtp=options.drop_mtp,
+        assume_uniform=options.assume_uniform,
+    )
 
 
-def _hub_options(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "revision": options.revision,
-        "token": options.token,
-        "cache_dir": options.cache_dir,
-        "local_files_only": options.local_files_only,
-    }
-
-
-def _open(text: str, options: argparse.Namespace, *, headers_only: bool, stream: bool = False) -> "Source":
-    from solar_upscale.hub_source import open_source
+def _open(text: str, options: argparse.Namespace, *, headers_only: bool) -> "Source":
+    from solar_upscale.request import HubOptions
+    from solar_upscale.source.opening import open_source
 
     if not Path(text).is_dir():
         settle_hub(options)
-    elif stream:
-        raise CheckpointError(f"{text}: a folder is not streamed; leave --stream out")
-    return open_source(text, headers_only=headers_only, stream=stream, **_hub_options(options))
+    hub = HubOptions(
+        options.revision,
+        options.token,
+        None if options.cache_dir is None else Path(options.cache_dir),
+        options.local_files_only,
+        getattr(options, "stream", False),
+    )
+    return open_source(text, hub, headers_only=headers_only)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from solar_upscale import __version__
+from solar_upscale._version import __version__
 from solar_upscale.cli.terminal import PROGRAM
 
 __all__ = ["PARSERS"]

@@ -14,12 +14,14 @@ from solar_upscale.architecture import (
     name_splitter,
 )
 from solar_upscale.errors import UnsupportedError
-from solar_upscale.header import TensorInfo
 from solar_upscale.memory.fresh import build_fresh, set_field
 from solar_upscale.memory.layers import copies_of, knows_place, parts, renumber, shared_by, upscale_layers
 from solar_upscale.pattern import LayerPattern, parse_layers
-from solar_upscale.planner import factor_rules, layer_factors
-from solar_upscale.transform import Scale, Transform, Zero, parse_init, too_large, transform_for
+from solar_upscale.plan.transform import Scale, Transform, Zero, too_large, transform_for
+from solar_upscale.request import UpscaleRequest
+from solar_upscale.source.header import TensorInfo
+from solar_upscale.start.factors import factor_rules, layer_factors
+from solar_upscale.start.init import parse_init
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +69,8 @@ def upscale_model(
     tensors = _tensor_infos(model)
     chosen = choose_stack(find_stacks(tensors, config), stack)
     pattern = parse_layers(layers, chosen.num_layers, where="layers")
-    factors = layer_factors(pattern, layers, parse_init(init), entry_scales)
+    request = UpscaleRequest(layers, init, None if entry_scales is None else tuple(entry_scales))
+    factors = layer_factors(pattern, request, parse_init(init))
     change = change_depth(config, tensors, chosen, pattern, assume_uniform=assume_uniform)
     transforms = _transforms(config, tensors, chosen, pattern, factors)
     _refuse_what_cannot_be_copied(model, chosen, transforms)

@@ -8,7 +8,6 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias
 
 from solar_upscale.errors import PatternError
 from solar_upscale.pattern import guess
@@ -16,11 +15,9 @@ from solar_upscale.pattern.functions import evaluate
 from solar_upscale.pattern.interpreter import MAX_ITEMS, Budget, OneShot, Value
 from solar_upscale.pattern.layer_pattern import LayerPattern
 from solar_upscale.pattern.syntax import shortened
+from solar_upscale.request import Layers
 
-__all__ = ["Layers", "parse_layers", "resolve_entries", "resolve_layer_indices"]
-
-Layers: TypeAlias = str | int | Sequence[str | int]
-"""Entries as FusionBench's ``layer_indices`` has them; a bare text or integer is one entry."""
+__all__ = ["parse_layers", "resolve_entries", "resolve_layer_indices"]
 
 MAX_ENTRIES = 10_000
 MAX_TARGET_LAYERS = MAX_ITEMS

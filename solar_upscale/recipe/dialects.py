@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import NoReturn
 
-from solar_upscale.errors import PatternError
+from solar_upscale.errors import OutputError, PatternError
 from solar_upscale.recipe.document import Node
 from solar_upscale.recipe.types import Published, Recipe
+from solar_upscale.request import UpscaleRequest, parse_nbytes
 
 __all__ = ["read_recipe"]
 
@@ -65,13 +66,15 @@ def _read_own(document: Node, fields: Mapping[str, Node], name: str) -> Recipe:
     return Recipe(
         name=name,
         dialect="solar-upscale",
+        request=UpscaleRequest(
+            layers,
+            init=init or "copy",
+            entry_scales=scales,
+            stack=_optional_text(fields, "stack"),
+            max_shard_nbytes=_size(fields),
+        ),
         source=source,
         revision=revision,
-        layers=layers,
-        entry_scales=scales,
-        init=init,
-        stack=_optional_text(fields, "stack"),
-        max_shard_size=_size(fields),
         published=_published(fields["published"]) if "published" in fields else None,
     )
 
@@ -86,13 +89,16 @@ def _own_entry(node: Node, what: str) -> tuple[int | str, float | None]:
     return _entry(node.value["layers"], f"{what} layers"), scale
 
 
-def _size(fields: Mapping[str, Node]) -> str | int | None:
+def _size(fields: Mapping[str, Node]) -> int | None:
     node = fields.get("max_shard_size")
     if node is None:
         return None
-    if isinstance(node.value, str) and node.value:
-        return node.value
-    return _count(node, 'max_shard_size is {}; expected a size such as "5GB", or bytes')
+    if not isinstance(node.value, str) or not node.value:
+        return _count(node, 'max_shard_size is {}; expected a size such as "5GB", or bytes')
+    try:
+        return parse_nbytes(node.value)
+    except OutputError as error:
+        raise PatternError(f"{node.where}: {error}") from error
 
 
 def _published(node: Node) -> Published:
@@ -115,7 +121,7 @@ def _read_fusion_bench(document: Node, fields: Mapping[str, Node], name: str) ->
     if indices is None or indices.value is None:
         _refuse(indices or document, 'layer_indices is not filled in; write for example ["range(0,24)", "range(8,32)"]')
     layers = tuple(_entry(entry, f"layer_indices[{i}]") for i, entry in enumerate(_entries(indices, "layer_indices")))
-    return Recipe(name=name, dialect="FusionBench", layers=layers, entry_scales=(None,) * len(layers))
+    return Recipe(name, "FusionBench", UpscaleRequest(layers))
 
 
 # --- mergekit passthrough ----------------------------------------------------------------------------------------
@@ -137,12 +143,14 @@ def _read_mergekit(document: Node, fields: Mapping[str, Node], name: str) -> Rec
     return Recipe(
         name=name,
         dialect="mergekit",
+        request=UpscaleRequest(
+            layers,
+            entry_scales=scales,
+            expected_dtype=_mergekit_dtype(fields),
+            scale_filters=_SCALED if any(scale is not None for scale in scales) else (),
+        ),
         source=source,
         revision=revision,
-        layers=layers,
-        entry_scales=scales,
-        dtype=_mergekit_dtype(fields),
-        scale_filters=_SCALED if any(scale is not None for scale in scales) else (),
     )
 
 

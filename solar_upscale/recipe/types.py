@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from solar_upscale.request import UpscaleRequest
+
 __all__ = ["Published", "Recipe"]
 
 
@@ -22,27 +24,14 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One job as a file says it. A field that the file does not name is None.
+    """One job as a file says it: the request, and the source if the file names one.
 
-    ``layers`` are the entries as written, for ``solar_upscale.pattern`` to resolve; ``entry_scales`` has one factor or
-    None for each. ``revision`` belongs to ``source``: who replaces the one drops the other. ``init`` and
-    ``max_shard_size`` are the texts of the options of these names.
-
-    Two things only the checkpoint can settle, and the planner must. ``dtype`` (a safetensors word, "BF16") is what a
-    mergekit file wants written: any tensor of another dtype would be converted. ``scale_filters`` are the parts of
-    tensor names that a mergekit file's factors apply to: they mean ``entry_scales`` only where they match exactly the
-    projections that write into the residual stream.
+    ``revision`` belongs to ``source``: who replaces the one drops the other.
     """
 
     name: str
     dialect: str
-    layers: tuple[int | str, ...]
-    entry_scales: tuple[float | None, ...]
+    request: UpscaleRequest
     source: str | None = None
     revision: str | None = None
-    init: str | None = None
-    stack: str | None = None
-    max_shard_size: str | int | None = None
-    dtype: str | None = None
-    scale_filters: tuple[str, ...] = ()
     published: Published | None = None

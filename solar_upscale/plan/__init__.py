@@ -1,0 +1,1 @@
+"""The plan as a value, and how it is made. Nothing here opens tensor data."""

@@ -1,0 +1,247 @@
+"""From a checkpoint and a pattern to a plan: every decision is taken here or in the modules that this one asks.
+
+What depth means for the model is asked of architecture/, how repeats start of start/, where tensors lie of layout.py.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import prod
+
+from solar_upscale.architecture import (
+    DepthChange,
+    GatherRule,
+    ResidualRule,
+    Stack,
+    change_depth,
+    choose_stack,
+    find_stacks,
+    name_splitter,
+)
+from solar_upscale.architecture.files import NUMBERED_FILES
+from solar_upscale.architecture.kv_cache import kv_cache_nbytes
+from solar_upscale.errors import CheckpointError, UnsupportedError
+from solar_upscale.pattern import LayerPattern, parse_layers, resolve_entries
+from solar_upscale.plan.layout import Target, mirror_layout, model_layout
+from solar_upscale.plan.transform import Gather, transform_for
+from solar_upscale.plan.types import INDEX_NAME, Pass, Piece, SourceIdentity, Summary, UpscalePlan, json_bytes
+from solar_upscale.request import UpscaleRequest
+from solar_upscale.source.checkpoint import Checkpoint
+from solar_upscale.source.header import Shard, TensorInfo
+from solar_upscale.start.advice import pattern_warnings
+from solar_upscale.start.factors import factor_rules, layer_factors
+from solar_upscale.start.init import parse_init
+
+__all__ = ["make_plan"]
+
+
+# Tensors of the output; ten times those of the largest published checkpoint.
+MAX_TARGET_TENSORS = 1_000_000
+
+
+def make_plan(checkpoint: Checkpoint, request: UpscaleRequest) -> UpscalePlan:
+    """The plan for one request, from headers and config.json alone.
+
+    Raises:
+        PatternError: the pattern or the start is malformed or does not fit the model.
+        UnsupportedError: the model's depth cannot be changed truthfully in this way, or it is not what a recipe takes
+            for granted.
+        CheckpointError: the checkpoint contradicts itself.
+    """
+    _check_dtype(checkpoint, request.expected_dtype)
+    stack = choose_stack(find_stacks(checkpoint.tensors, checkpoint.config), request.stack)
+    pattern = parse_layers(request.layers, stack.num_layers)
+    change = change_depth(
+        checkpoint.config,
+        checkpoint.tensors,
+        stack,
+        pattern,
+        files=checkpoint.small_files(*NUMBERED_FILES),
+        drop_mtp=request.drop_mtp,
+        assume_uniform=request.assume_uniform,
+    )
+    start = parse_init(request.init)
+    factors = layer_factors(pattern, request, start)
+    _check_filters(checkpoint, stack, pattern, factors, request.scale_filters)
+    targets, dropped = _targets(checkpoint, stack, pattern, change, factors)
+    kv = kv_cache_nbytes(checkpoint.config, checkpoint.tensors, stack)
+    entries, scales = _canonical_entries(request, pattern)
+    passes = _lay_out(checkpoint, targets, request.max_shard_nbytes)
+    plan = UpscalePlan(
+        request=replace(
+            request,
+            layers=entries,
+            stack=stack.name,
+            init=start.spelling,
+            entry_scales=scales,
+            assume_uniform=change.assumed_uniform,
+            expected_dtype=None,
+            scale_filters=(),
+        ),
+        source=SourceIdentity(checkpoint.source.name, checkpoint.source.revision),
+        pattern=pattern,
+        stack=stack,
+        change=change,
+        factors=factors,
+        passes=passes,
+        sidecars=tuple(file for file in checkpoint.sidecars if file.name not in change.files),
+        left_behind=checkpoint.left_behind,
+        dropped=dropped,
+        before=_summary(range(stack.num_layers), checkpoint.tensors.values(), kv),
+        after=_summary(pattern.sources, (target for group in targets for target in group), kv),
+        warnings=(*checkpoint.warnings, *change.warnings, *pattern_warnings(pattern, start, factors)),
+        source_shards=checkpoint.shards,
+        source_state=checkpoint.state,
+        model_files={"config.json": json_bytes(change.config), **change.files},
+        source_card=checkpoint.readme,
+    )
+    if len(plan.shards) == 1:
+        return plan
+    return replace(plan, model_files={**plan.model_files, INDEX_NAME: plan.index()})
+
+
+def _check_dtype(checkpoint: Checkpoint, dtype: str | None) -> None:
+    other = [] if dtype is None else [each for each in checkpoint.tensors.values() if each.dtype != dtype]
+    if other:
+        raise UnsupportedError(
+            f"{other[0].name}: is {other[0].dtype}; the recipe wants {dtype} written, and nothing is converted here; "
+            f"remove dtype from the recipe to keep each tensor's own ({len(other)} tensors are not {dtype})"
+        )
+
+
+def _check_filters(
+    checkpoint: Checkpoint, stack: Stack, pattern: LayerPattern, factors: Sequence[float], filters: Sequence[str]
+) -> None:
+    """A recipe's factors on tensors by name mean factors on layers only where they meet all that a layer adds."""
+    if not filters:
+        return
+    rules = factor_rules(checkpoint.config, checkpoint.tensors, stack, pattern, factors)
+    layers = {source for source, factor in zip(pattern.sources, factors, strict=True) if factor != 1}
+    split = name_splitter(stack.prefixes)
+    places = ((name, split(name)) for name in checkpoint.tensors)
+    scaled = {name for name, place in places if place and place[1] in layers and any(each in name for each in filters)}
+    plain = {name for name, rule in rules.items() if rule == ResidualRule()}
+    odd = sorted(scaled ^ plain) or sorted(rules.keys() - plain)
+    if odd:
+        raise UnsupportedError(
+            f"scale filters {', '.join(filters)}: do not match just what the layers add to the residual stream "
+            f"({odd[0]}{' and more' if len(odd) > 1 else ''}); give the entries a scale of their own instead"
+        )
+
+
+def _canonical_entries(
+    request: UpscaleRequest, pattern: LayerPattern
+) -> tuple[tuple[str, ...], tuple[float | None, ...] | None]:
+    """The shortest entries that give the pattern; where entries have scales, none reaches across two of them."""
+    if request.entry_scales is None or all(scale is None for scale in request.entry_scales):
+        return pattern.entries, None
+    entries: list[str] = []
+    scales: list[float | None] = []
+    resolved = resolve_entries(request.layers, pattern.num_source_layers)
+    for sources, scale in zip(resolved, request.entry_scales, strict=True):
+        words = LayerPattern(sources, pattern.num_source_layers).entries
+        entries.extend(words)
+        scales.extend([scale] * len(words))
+    return tuple(entries), tuple(scales)
+
+
+def _targets(
+    checkpoint: Checkpoint, stack: Stack, pattern: LayerPattern, change: DepthChange, factors: Sequence[float]
+) -> tuple[list[list[Target]], dict[str, str]]:
+    """The output tensors that each source shard gives, and why each tensor that gives none is dropped."""
+    uses = {prefix: _uses(numbering) for prefix, numbering in change.numbering.items()}
+    split = name_splitter(tuple(uses))
+    rules = factor_rules(checkpoint.config, checkpoint.tensors, stack, pattern, factors)
+    targets: list[list[Target]] = []
+    dropped: dict[str, str] = {}
+    names: set[str] = set()
+    count = 0
+    for shard in checkpoint.shards:
+        group: list[Target] = []
+        targets.append(group)
+        for tensor in shard.tensors:
+            if tensor.name in change.dropped:
+                dropped[tensor.name] = change.dropped[tensor.name]
+                continue
+            place = split(tensor.name)
+            if place is None:
+                group.append(_outside(shard, tensor, change.gathers.get(tensor.name)))
+                continue
+            prefix, layer, rest = place
+            places = uses[prefix].get(layer, ())
+            if not places:
+                dropped[tensor.name] = f"layer {layer} is not in the pattern"
+            rule = rules.get(tensor.name) if prefix in stack.prefixes else None
+            count += len(places)
+            if count > MAX_TARGET_TENSORS:
+                raise UnsupportedError(
+                    f"the layers would have more than {MAX_TARGET_TENSORS} tensors; that is the limit"
+                )
+            piece = _piece(shard, tensor)
+            for occurrence, target in enumerate(places):
+                transform = None
+                if rule is not None and target < len(factors) and factors[target] != 1:
+                    transform = transform_for(factors[target], rule, tensor)
+                name = f"{prefix}.{target}{rest}"
+                group.append(
+                    Target(
+                        name, tensor.dtype, tensor.shape, tensor.nbytes, tensor.name, occurrence, (piece,), transform
+                    )
+                )
+        names.update(target.name for target in group)
+    if len(names) != sum(map(len, targets)):
+        counts = Counter(target.name for group in targets for target in group)
+        raise CheckpointError(f"{counts.most_common(1)[0][0]}: two source tensors would get this name")
+    return targets, dropped
+
+
+def _uses(numbering: Sequence[int]) -> dict[int, list[int]]:
+    """For each source index, the target indices that use it, in order."""
+    uses: dict[int, list[int]] = defaultdict(list)
+    for target, source in enumerate(numbering):
+        uses[source].append(target)
+    return uses
+
+
+def _piece(shard: Shard, tensor: TensorInfo) -> Piece:
+    start, stop = tensor.data_offsets
+    return Piece(shard.filename, shard.data_start + start, shard.data_start + stop)
+
+
+def _outside(shard: Shard, tensor: TensorInfo, rule: GatherRule | None) -> Target:
+    """A tensor outside the layers: as it is, or with its slices, one a layer, in the new order."""
+    piece = _piece(shard, tensor)
+    if rule is None or rule.sources == tuple(range(rule.source_slices)):
+        return Target(tensor.name, tensor.dtype, tensor.shape, tensor.nbytes, tensor.name, 0, (piece,))
+    size = tensor.shape[rule.axis]
+    if size % rule.source_slices or not tensor.nbytes:
+        raise UnsupportedError(
+            f"{tensor.name}: {list(tensor.shape)} has no equal slice for each of {rule.source_slices} layers"
+        )
+    shape = list(tensor.shape)
+    shape[rule.axis] = size // rule.source_slices * len(rule.sources)
+    rows = prod(tensor.shape[: rule.axis])
+    slice_nbytes = tensor.nbytes // (rows * rule.source_slices)
+    nbytes = rows * slice_nbytes * len(rule.sources)
+    if rows > 1:
+        gather = Gather(rows, rule.source_slices, slice_nbytes, rule.sources)
+        return Target(tensor.name, tensor.dtype, tuple(shape), nbytes, tensor.name, 0, (piece,), gather)
+    pieces = tuple(
+        Piece(piece.filename, piece.start + source * slice_nbytes, piece.start + (source + 1) * slice_nbytes)
+        for source in rule.sources
+    )
+    return Target(tensor.name, tensor.dtype, tuple(shape), nbytes, tensor.name, 0, pieces)
+
+
+def _lay_out(checkpoint: Checkpoint, targets: list[list[Target]], max_shard_nbytes: int | None) -> tuple[Pass, ...]:
+    if max_shard_nbytes is None:
+        return mirror_layout(targets, [shard.nbytes - shard.data_start for shard in checkpoint.shards])
+    return model_layout((target for group in targets for target in group), max_shard_nbytes)
+
+
+def _summary(layers: Sequence[int], tensors: Iterable[TensorInfo | Target], kv: Sequence[int] | None) -> Summary:
+    parameters = nbytes = 0
+    for tensor in tensors:
+        parameters += prod(tensor.shape)
+        nbytes += tensor.nbytes
+    return Summary(len(layers), parameters, nbytes, None if kv is None else sum(kv[layer] for layer in layers))

@@ -1,0 +1,250 @@
+"""The plan: which bytes of which source file become which tensor of which output file.
+
+A plan is a frozen value made from headers and config.json alone. It is the dry run, it is what execution follows,
+and it is what verify compares with. Nothing here opens tensor data; which layers and fields change is decided in
+architecture/, how a shard is laid out in layout.py.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from solar_upscale.architecture import DepthChange, Stack
+from solar_upscale.pattern import LayerPattern
+from solar_upscale.plan.transform import Transform
+from solar_upscale.request import UpscaleRequest
+from solar_upscale.source.header import Shard, TensorInfo
+from solar_upscale.source.protocol import SourceFile
+
+__all__ = [
+    "BLOCK_NBYTES",
+    "INDEX_NAME",
+    "Move",
+    "Pass",
+    "Piece",
+    "ShardPlan",
+    "SourceIdentity",
+    "Summary",
+    "UpscalePlan",
+    "WriteItem",
+    "json_bytes",
+]
+
+# File systems that share blocks do so in units of this many bytes; offsets must agree modulo it.
+BLOCK_NBYTES = 4096
+
+INDEX_NAME = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes [start, stop) of a source file, from the start of the file."""
+
+    filename: str
+    start: int
+    stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size, in bytes."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class WriteItem:
+    """One output tensor: where it lies in its shard's data region, and which source bytes it is made of."""
+
+    target: TensorInfo
+    source: str
+    pieces: tuple[Piece, ...]
+    transform: Transform = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Bytes of one source file that become bytes of one output file; offsets count from the start of each file."""
+
+    filename: str
+    source_start: int
+    source_nbytes: int
+    target_start: int
+    target_nbytes: int
+    transform: Transform = None
+    dtype: str = "U8"
+
+    @property
+    def clonable_nbytes(self) -> int:
+        """How many bytes a file system that shares blocks need not move: the aligned interior, in bytes."""
+        if self.transform is not None or (self.source_start - self.target_start) % BLOCK_NBYTES:
+            return 0
+        first = -(-self.source_start // BLOCK_NBYTES)
+        last = (self.source_start + self.source_nbytes) // BLOCK_NBYTES
+        return max(0, last - first) * BLOCK_NBYTES
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """One output shard: its exact header bytes, then its tensors in the order of their data."""
+
+    filename: str
+    header: bytes
+    items: tuple[WriteItem, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole file, in bytes."""
+        return len(self.header) + self.data_nbytes
+
+    @property
+    def data_nbytes(self) -> int:
+        """Size of its tensors, in bytes."""
+        return self.items[-1].target.data_offsets[1] if self.items else 0
+
+    def moves(self) -> Iterator[Move]:
+        """The moves that fill the data region, in target order; neighbours in both files are one move."""
+        pending: Move | None = None
+        for move in self._moves_of_each_tensor():
+            if pending is not None and _continues(pending, move):
+                pending = Move(
+                    pending.filename,
+                    pending.source_start,
+                    pending.source_nbytes + move.source_nbytes,
+                    pending.target_start,
+                    pending.target_nbytes + move.target_nbytes,
+                )
+                continue
+            if pending is not None:
+                yield pending
+            pending = move
+        if pending is not None:
+            yield pending
+
+    def _moves_of_each_tensor(self) -> Iterator[Move]:
+        for item in self.items:
+            start = len(self.header) + item.target.data_offsets[0]
+            if item.transform is not None:
+                (piece,) = item.pieces
+                nbytes = item.target.nbytes
+                yield Move(piece.filename, piece.start, piece.nbytes, start, nbytes, item.transform, item.target.dtype)
+                continue
+            for piece in item.pieces:
+                if piece.nbytes:
+                    yield Move(piece.filename, piece.start, piece.nbytes, start, piece.nbytes)
+                start += piece.nbytes
+
+
+def _continues(before: Move, move: Move) -> bool:
+    return (
+        before.transform is None
+        and move.transform is None
+        and before.filename == move.filename
+        and before.source_start + before.source_nbytes == move.source_start
+        and before.target_start + before.target_nbytes == move.target_start
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The shards that one sweep over their source completes. Passes are independent of one another and picklable."""
+
+    shards: tuple[ShardPlan, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the pass writes."""
+        return sum(shard.nbytes for shard in self.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A model's size. ``kv_cache_nbytes`` is what one token adds to a bf16 KV cache, None where it is not known."""
+
+    layers: int
+    parameters: int
+    nbytes: int
+    kv_cache_nbytes: int | None
+
+    @property
+    def bf16_nbytes(self) -> int:
+        """Memory that the parameters take in bfloat16, in bytes."""
+        return 2 * self.parameters
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity:
+    """What a plan records of its source: what it is called, and the commit it was read at; None for a folder."""
+
+    name: str
+    revision: str | None = None
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether it names a model on the Hub."""
+        return self.revision is not None
+
+
+@dataclass(frozen=True)
+class UpscalePlan:
+    """Everything that will be written, and why.
+
+    ``request`` is in canonical form. ``model_files`` are the small files that a model needs and whose bytes follow from
+    the plan: config.json, the index, and what names layers by number. What an output says of itself (card, map,
+    provenance) is rendered from the plan by report/. ``source_card`` is the source's README.md, if it has one.
+    """
+
+    request: UpscaleRequest
+    source: SourceIdentity
+    pattern: LayerPattern
+    stack: Stack
+    change: DepthChange
+    factors: tuple[float, ...]
+    passes: tuple[Pass, ...]
+    sidecars: tuple[SourceFile, ...]
+    left_behind: Mapping[str, str]
+    dropped: Mapping[str, str]
+    before: Summary
+    after: Summary
+    warnings: tuple[str, ...]
+    source_shards: tuple[Shard, ...]
+    source_state: Mapping[str, str]
+    model_files: Mapping[str, bytes] = field(default_factory=dict)
+    source_card: bytes | None = field(default=None, repr=False)
+
+    @property
+    def shards(self) -> tuple[ShardPlan, ...]:
+        """Every output shard, in the order of their names."""
+        return tuple(shard for each in self.passes for shard in each.shards)
+
+    @cached_property
+    def weight_map(self) -> dict[str, str]:
+        """Tensor name to shard filename, sorted by tensor name as transformers writes it."""
+        pairs = ((item.target.name, shard.filename) for shard in self.shards for item in shard.items)
+        return dict(sorted(pairs))
+
+    @property
+    def total_size(self) -> int:
+        """Bytes of tensor data in all shards, headers apart."""
+        return sum(shard.data_nbytes for shard in self.shards)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the model: its shards, copied files, config and index."""
+        weights = sum(shard.nbytes for shard in self.shards)
+        return weights + sum(file.nbytes for file in self.sidecars) + sum(map(len, self.model_files.values()))
+
+    @cached_property
+    def clonable_nbytes(self) -> int:
+        """Bytes that a file system which shares blocks need not move."""
+        return sum(move.clonable_nbytes for shard in self.shards for move in shard.moves())
+
+    def index(self) -> bytes:
+        """The bytes of model.safetensors.index.json."""
+        metadata = {"total_parameters": self.after.parameters, "total_size": self.total_size}
+        return json_bytes({"metadata": metadata, "weight_map": self.weight_map})
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON as this project writes it: two spaces, UTF-8 as it is, keys in the order given, one newline at the end."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,360 @@
+"""A publication in progress: large files are sent ahead, one by one, and one commit makes everything visible."""
+
+import hashlib
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from solar_upscale._version import __version__
+from solar_upscale.errors import HubError, OutputError, printable
+from solar_upscale.publish.record import SentFile, load_record, save_record
+from solar_upscale.report.card import named
+from solar_upscale.report.provenance import PROVENANCE_NAME
+from solar_upscale.source.folder import FolderSource
+from solar_upscale.source.hub.client import CLIENT_TRIES, LIBRARY, check_token, hub_errors, patiently, public
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub.errors import HfHubHTTPError
+
+__all__ = ["WEIGHT_SUFFIXES", "Publication"]
+
+_log = logging.getLogger("solar_upscale")
+
+DEFAULT_MESSAGE = "Upload model with solar-upscale"
+
+_CARD = "README.md"
+
+LARGEST_IN_COMMIT = 10 << 20
+"""Bytes of a weight file that may be part of the commit itself, which is one text in memory."""
+
+_NOT_KNOWN = (404, 405, 501)
+"""What a Hub that cannot be asked about rights may say to the question; the upload will tell."""
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_OUR_WEIGHTS = re.compile(
+    r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
+    r"|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json"
+)
+"""What transformers would load instead of, or beside, a new set of weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteFile:
+    nbytes: int
+    blob_id: str
+    sha256: str | None
+
+
+class Publication:
+    """A publication in progress: ``send`` each large file once it is finished, then ``finish``.
+
+    ``record`` is a small file beside the unfinished output, in which every sent file is written down with its hash. A
+    file that it names may be deleted here: the next Publication with the same record finishes without it.
+    """
+
+    def __init__(
+        self,
+        repo_id: str,
+        *,
+        token: str | bool | None = None,
+        private: bool = False,
+        revision: str | None = None,
+        create_pr: bool = False,
+        record: Path | None = None,
+    ) -> None:
+        """Make the repository and the branch where they do not exist, and see what they hold.
+
+        Raises:
+            HubError: the Hub refused or could not be reached.
+        """
+        from huggingface_hub import HfApi
+
+        self._api = HfApi(token=token, library_name=LIBRARY, library_version=__version__)
+        self.repo_id = repo_id
+        self._revision = revision
+        self._create_pr = create_pr
+        self._record = record
+        self._operations: dict[str, CommitOperationAdd] = {}
+        with hub_errors(repo_id, revision=revision, writes=True):
+            check_token(token)
+            self.repo_id = self._make_repository(private=private)
+            self._parent, self._remote = patiently(repo_id, self._look)
+        self._tell_foreign()
+        self.sent: dict[str, SentFile] = {} if record is None else load_record(record, self._endpoint, self.repo_id)
+
+    def send(self, path: Path, name: str) -> SentFile | None:
+        """Upload a finished file ahead of the commit, unless the Hub has it already; return what it holds.
+
+        None is returned for a small file that the Hub wants in the commit itself: it must stay until then.
+
+        Raises:
+            HubError: the Hub refused or could not be reached.
+        """
+        nbytes = path.stat().st_size
+        with hub_errors(self.repo_id, revision=self._revision, writes=True):
+            sha256 = self._remote_hash(path, name) or self._upload(path, name, nbytes)
+        if sha256 is not None:
+            self.sent[name] = SentFile(nbytes, sha256)
+        if self._record is not None:
+            save_record(self._record, self._endpoint, self.repo_id, self.sent)
+        return self.sent[name] if sha256 is not None else None
+
+    def _upload(self, path: Path, name: str, nbytes: int) -> str | None:
+        from huggingface_hub import CommitOperationAdd
+
+        operation = CommitOperationAdd(name, path)
+        patiently(
+            name,
+            lambda: self._api.preupload_lfs_files(
+                self.repo_id, [operation], revision=self._revision, create_pr=self._create_pr
+            ),
+            tries=CLIENT_TRIES,
+        )
+        if operation.path_or_fileobj == b"":  # the client lets go of what it has uploaded
+            self._operations[name] = operation
+            return operation.upload_info.sha256.hex()
+        if nbytes <= LARGEST_IN_COMMIT and not getattr(operation, "_should_ignore", False):
+            return None
+        raise HubError(
+            f"{self.repo_id}: {name}: the repository does not take it as a large file; "
+            "see its .gitattributes and .gitignore"
+        )
+
+    def finish(self, folder: Path, *, commit_message: str | None = None) -> str:
+        """Make everything visible in one commit: what was sent, and every other file of ``folder``.
+
+        A branch that holds all this already is left as it is.
+
+        Raises:
+            OutputError: a shard that the index names is neither in the folder nor sent.
+            HubError: the Hub refused, the branch moved meanwhile, or the network failed; nothing became visible.
+        """
+        names = sorted(FolderSource(folder).files())
+        _check_complete(folder, {*names, *self.sent})
+        with hub_errors(self.repo_id, revision=self._revision, writes=True):
+            return self._commit(folder, names, commit_message or DEFAULT_MESSAGE)
+
+    def check_rights(self) -> None:
+        """See whether the branch may be written, before there is anything to send.
+
+        Raises:
+            HubError: it may not.
+        """
+        import inspect
+
+        from huggingface_hub.errors import HfHubHTTPError as Refusal
+
+        asks = "write" in inspect.signature(self._api.auth_check).parameters  # clients before 1.4 cannot
+        if asks and not self._create_pr:  # anybody may open a pull request
+            with hub_errors(self.repo_id, revision=self._revision, writes=True):
+                try:
+                    patiently(self.repo_id, lambda: self._api.auth_check(self.repo_id, write=True))
+                except Refusal as error:
+                    if error.response.status_code not in _NOT_KNOWN or "X-Error-Code" in error.response.headers:
+                        raise
+
+    def moved_to(self, folder: Path) -> "Publication":
+        """The same publication, whose record is in ``folder`` now."""
+        self._record = None if self._record is None else folder / self._record.name
+        return self
+
+    # The repository
+
+    @property
+    def _endpoint(self) -> str:
+        return public(self._api.endpoint)
+
+    @property
+    def url(self) -> str:
+        """The page of the branch."""
+        page = f"{self._endpoint}/{self.repo_id}"
+        return page if self._revision is None else f"{page}/tree/{self._revision}"
+
+    def _tell_foreign(self) -> None:
+        """Warn where weights that this program did not put there give way; the repository's history keeps them."""
+        weights = sorted(name for name in self._remote if _OUR_WEIGHTS.fullmatch(name))
+        if weights and PROVENANCE_NAME not in self._remote:
+            _log.warning(
+                "%s: holds %s, which no push of this program put there; the new model takes their place",
+                printable(self.repo_id),
+                printable(", ".join(weights[:3]) + (" and more" if len(weights) > 3 else "")),
+            )
+
+    def _make_repository(self, *, private: bool) -> str:
+        visibility: dict[str, Any] = {"private": True} if private else {}
+        made = patiently(self.repo_id, lambda: self._api.create_repo(self.repo_id, exist_ok=True, **visibility))
+        repo_id = made.repo_id
+        if private and not patiently(repo_id, lambda: self._api.model_info(repo_id)).private:
+            raise HubError(
+                f"{repo_id}: exists and is public; make it private on {public(made)}/settings, or leave --private out"
+            )
+        branch = self._revision
+        if branch is not None and not self._create_pr and not branch.startswith("refs/"):
+            patiently(repo_id, lambda: self._api.create_branch(repo_id, branch=branch, exist_ok=True))
+        return repo_id
+
+    def _look(self) -> tuple[str | None, dict[str, _RemoteFile]]:
+        """The newest commit of the branch, None where there is none yet, and its files."""
+        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.hf_api import RepoFile
+
+        commit = self._api.model_info(self.repo_id, revision=self._revision).sha
+        if commit is None:
+            return None, {}
+        try:
+            entries = list(self._api.list_repo_tree(self.repo_id, recursive=True, revision=commit))
+        except EntryNotFoundError:  # a commit without any file
+            entries = []
+        return commit, {
+            entry.path: _RemoteFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
+            for entry in entries
+            if isinstance(entry, RepoFile)
+        }
+
+    # The commit
+
+    def _commit(self, folder: Path, names: list[str], message: str) -> str:
+        from huggingface_hub.errors import HfHubHTTPError as Refusal
+
+        operations = self._to_do(folder, names)
+        if not operations:
+            return self.url
+
+        def commit() -> Any:
+            return self._api.create_commit(
+                self.repo_id,
+                operations,
+                commit_message=message,
+                revision=self._revision,
+                create_pr=self._create_pr,
+                parent_commit=self._parent,
+            )
+
+        patiently(self.repo_id, lambda: self._refuse_ignored(operations), tries=CLIENT_TRIES)
+        try:
+            # A pull request is asked for once: were only the answer lost, asking again would open a second one.
+            info = commit() if self._create_pr else patiently(self.repo_id, commit)
+        except (Refusal, LookupError, TypeError, ValueError) as error:
+            # Either it had come through, and its answer had not, or not in a form that the client knows; or it did not.
+            if isinstance(error, Refusal) and error.response.status_code not in (409, 412):
+                raise self._explained(error) from error
+            self._parent, self._remote = patiently(self.repo_id, self._look)
+            if self._to_do(folder, names):
+                raise
+            return self.url
+        return str(info.pr_url or self.url)
+
+    def _refuse_ignored(self, operations: "list[CommitOperationAdd | CommitOperationDelete]") -> None:
+        """Upload what is large and is not there yet, and see that the Hub leaves no file out of the commit.
+
+        The client would leave out, without a word, what the repository's .gitignore names: a model without its config.
+        """
+        from huggingface_hub import CommitOperationAdd
+
+        additions = [each for each in operations if isinstance(each, CommitOperationAdd)]
+        self._api.preupload_lfs_files(
+            self.repo_id, additions, revision=self._revision, create_pr=self._create_pr, free_memory=False
+        )
+        ignored = [each.path_in_repo for each in additions if getattr(each, "_should_ignore", False)]
+        if ignored:
+            raise HubError(
+                f"{self.repo_id}: the repository's .gitignore would leave out {', '.join(ignored[:3])}; change it "
+                "there, and run the same command again"
+            )
+
+    def _explained(self, error: "HfHubHTTPError") -> Exception:
+        """The error, or what it means when files were to be committed that are gone from this machine."""
+        if self._record is None or error.response.status_code != 400:
+            return error
+        return HubError(
+            f"{self.repo_id}: the commit was refused; if the Hub has dropped what was sent ahead of it, "
+            f"remove {self._record} and run the same command again"
+        )
+
+    def _to_do(self, folder: Path, names: list[str]) -> "list[CommitOperationAdd | CommitOperationDelete]":
+        """What the branch lacks, and which weights on it would be mixed with the new ones."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        source = FolderSource(folder)
+        wanted = {*names, *self.sent}
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationDelete(name)
+            for name in sorted(self._remote)
+            if name not in wanted and _OUR_WEIGHTS.fullmatch(name)
+        ]
+        for name in sorted(wanted):
+            remote = self._remote.get(name)
+            if name in self.sent:
+                if remote is None or remote.sha256 != self.sent[name].sha256:
+                    operations.append(self._operations.get(name) or _uploaded(name, self.sent[name]))
+                continue
+            path = source.local_path(name)
+            content = named(path.read_bytes(), self.repo_id) if name == _CARD and PROVENANCE_NAME in wanted else path
+            if remote is None or not _is_same(content, remote):
+                operations.append(CommitOperationAdd(name, content))
+        return operations
+
+    def _remote_hash(self, path: Path, name: str) -> str | None:
+        """The hash of a file that the branch holds in just this state, or None."""
+        remote = self._remote.get(name)
+        return remote.sha256 if remote is not None and _is_same(path, remote) else None
+
+
+def _uploaded(name: str, sent: SentFile) -> "CommitOperationAdd":
+    """The operation that commits a large file which the Hub holds and this machine may not.
+
+    The client leaves an operation in this state once it has uploaded its content and let go of it.
+
+    Source: huggingface_hub 2.4, ``HfApi.preupload_lfs_files(..., free_memory=True)``.
+    """
+    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.lfs import UploadInfo
+
+    operation = CommitOperationAdd(name, b"")
+    if not (hasattr(operation, "_upload_mode") and hasattr(operation, "_is_uploaded")):
+        raise HubError(f"{name}: this huggingface_hub cannot commit a file that was deleted here; use version 2.4")
+    operation.upload_info = UploadInfo(size=sent.nbytes, sha256=bytes.fromhex(sent.sha256), sample=b"")
+    operation._upload_mode = "lfs"
+    operation._is_uploaded = True
+    return operation
+
+
+def _is_same(content: Path | bytes, remote: _RemoteFile) -> bool:
+    nbytes = len(content) if isinstance(content, bytes) else content.stat().st_size
+    if nbytes != remote.nbytes:
+        return False
+    if remote.sha256 is not None:
+        return _hash(content, hashlib.sha256()) == remote.sha256
+    git = hashlib.sha1(b"blob %d\0" % nbytes, usedforsecurity=False)
+    return _hash(content, git) == remote.blob_id
+
+
+def _hash(content: Path | bytes, digest: Any) -> str:
+    if isinstance(content, bytes):
+        digest.update(content)
+        return str(digest.hexdigest())
+    path = content
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return str(digest.hexdigest())
+
+
+def _check_complete(folder: Path, names: set[str]) -> None:
+    """Config, and every weight file that the index names, are there or sent."""
+    index = folder / "model.safetensors.index.json"
+    needed = {"config.json"}
+    try:
+        needed |= set(json.loads(index.read_bytes())["weight_map"].values()) if index.exists() else set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(f"{index}: not an index of weights") from error
+    missing = sorted(needed - names)
+    if missing or not any(name.endswith(WEIGHT_SUFFIXES) for name in names):
+        raise OutputError(f"{folder}: not a finished checkpoint: {', '.join(missing[:3]) or 'weights'} missing")

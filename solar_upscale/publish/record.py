@@ -1,0 +1,55 @@
+"""What was sent ahead of the commit, kept in a small file: a sent shard may be deleted here and is not sent again."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from solar_upscale.errors import OutputError
+
+__all__ = ["SentFile", "load_record", "save_record"]
+
+
+@dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file that the Hub holds: its size in bytes and its hash."""
+
+    nbytes: int
+    sha256: str
+
+
+def load_record(record: Path, endpoint: str, repo_id: str) -> dict[str, SentFile]:
+    """What an earlier run has sent to this repository; nothing if the record is of another one.
+
+    Raises:
+        OutputError: the file is there and is no record.
+    """
+    if not record.exists():
+        return {}
+    try:
+        kept = json.loads(record.read_bytes())
+        if (kept["endpoint"], kept["repo_id"]) != (endpoint, repo_id):
+            return {}
+        return {str(name): SentFile(int(file["nbytes"]), str(file["sha256"])) for name, file in kept["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(f"{record}: not a record of this program; remove it to send everything again") from error
+
+
+def save_record(record: Path, endpoint: str, repo_id: str, sent: Mapping[str, SentFile]) -> None:
+    """Write down what was sent; on disk once this returns.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    files = {name: asdict(file) for name, file in sorted(sent.items())}
+    text = json.dumps({"endpoint": endpoint, "repo_id": repo_id, "files": files}, indent=1)
+    temporary = record.with_name(f"{record.name}.new")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(record)
+    except OSError as error:
+        raise OutputError(f"{record}: cannot be written: {error.strerror or error}") from error

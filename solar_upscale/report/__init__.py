@@ -1,0 +1,1 @@
+"""What an output says of itself, and what commands print: rendered from values, never printed here."""

@@ -1,0 +1,234 @@
+"""The layer map as text: one row a run, each row a bar over the depth of the source.
+
+Row under row the bars are a dot plot: a straight stair is the source's order, a step back is a repeat. Long patterns
+share rows, so that the number of lines is bounded; deep sources share columns, so that no line is wider than asked.
+"""
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from solar_upscale.pattern import LayerPattern
+from solar_upscale.report.layer_map.runs import Run, as_ranges, runs
+
+__all__ = ["counted", "factor_text", "range_text", "terminal_map"]
+
+MIN_WIDTH = 40
+MAX_ROWS = 24
+MAX_RANGES = 6
+
+# Not used here, first use, repeat, both in one column. Every glyph differs, so colour adds and never decides.
+GLYPHS = ".█▒▓"
+PLAIN_GLYPHS = ".#+*"
+COLOURS = {"first": "36", "repeat": "33", "both": "33;1", "none": "2", "dropped": "31", "heading": "1"}
+KINDS = ("none", "first", "repeat", "both")
+MEANINGS = ("not in this row", "first use", "repeat", "both")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Neighbouring runs that share a line; one run, unless the pattern has too many."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def targets(self) -> range:
+        return range(self.runs[0].target, self.runs[-1].target_stop)
+
+    @property
+    def sources(self) -> range:
+        return range(min(run.source for run in self.runs), max(run.source_stop for run in self.runs))
+
+
+def terminal_map(
+    pattern: LayerPattern,
+    *,
+    factors: Sequence[float] = (),
+    width: int = 80,
+    colour: bool = False,
+    encoding: str | None = "utf-8",
+) -> str:
+    """The map as lines of at most ``width`` columns (at least 40), at most 40 lines whatever the depth.
+
+    ``factors`` holds one factor a target layer, or nothing where all are 1. Where ``encoding`` lacks the block glyphs,
+    the map is plain ASCII.
+    """
+    width = max(width, MIN_WIDTH)
+    glyphs = GLYPHS if _can_encode(GLYPHS, encoding) else PLAIN_GLYPHS
+    copies = pattern.occurrences
+    seam_set = frozenset(pattern.seams)
+    rows = _rows(runs(pattern.sources))
+    targets = [range_text(row.targets) for row in rows]
+    sources = [range_text(row.sources) for row in rows]
+    notes = [_note(row, factors, seam_set) for row in rows]
+    target_width = max(len("target"), *map(len, targets))
+    source_width = max(len("source"), *map(len, sources))
+    left = target_width + source_width + 9
+    columns = _columns(pattern.num_source_layers, width - left, max(map(len, notes)))
+    span = max(columns, len(f"0 {pattern.num_source_layers - 1}"))
+
+    lines = [*_summary(pattern, copies, seam_set, width), ""]
+    lines.append(_paint(_axis(pattern.num_source_layers, columns, target_width, source_width), "heading", colour))
+    drawn: set[int] = set()
+    for row, target, source, note in zip(rows, targets, sources, notes, strict=True):
+        mark = "~" if row.targets.start in seam_set else " "
+        kinds = _kinds(row, pattern, copies, columns)
+        drawn.update(kinds)
+        bar = _painted((glyphs[kind] for kind in kinds), (KINDS[kind] for kind in kinds), colour)
+        room = width - left - span - 2
+        tail = f"{' ' * (span - columns + 2)}{_cut(note, room)}" if note and room > 0 else ""
+        lines.append(f" {mark} {target:>{target_width}} <- {source:>{source_width}}  {bar}{tail}")
+    lines.append(f"{'uses':>{left - 2}}  {_uses(pattern, columns, colour)}")
+    legend = [(f"{glyphs[kind]} {MEANINGS[kind]}", KINDS[kind]) for kind in (1, 2, 3, 0) if kind in drawn]
+    if seam_set:
+        legend.append(("~ seam", ""))
+    if columns < pattern.num_source_layers:
+        legend.append((f"a column is {pattern.num_source_layers / columns:.3g} source layers", ""))
+    return "\n".join([*lines, "", *_legend(legend, width, colour)]) + "\n"
+
+
+def range_text(layers: range) -> str:
+    """``range(0, 24)`` as "0-23", one layer as its number."""
+    return str(layers.start) if len(layers) == 1 else f"{layers.start}-{layers.stop - 1}"
+
+
+def factor_text(factor: float) -> str:
+    """A factor in at most four digits: "x0.25"."""
+    return f"x{factor:.4g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 seam", "2 seams"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _rows(all_runs: tuple[Run, ...]) -> list[_Row]:
+    size = -(-len(all_runs) // MAX_ROWS)
+    return [_Row(all_runs[start : start + size]) for start in range(0, len(all_runs), size)]
+
+
+def _columns(depth: int, room: int, note_width: int) -> int:
+    """How many columns the bar takes: one to four for each layer, fewer than layers only where they do not fit."""
+    for_each = max(1, min(4, 32 // depth))
+    if depth * for_each <= room:
+        return depth * for_each
+    if depth <= room:
+        return depth
+    return max(8, min(room - note_width - 2, room)) if room > note_width + 24 else max(8, room)
+
+
+def _axis(depth: int, columns: int, target_width: int, source_width: int) -> str:
+    last = str(depth - 1) if depth > 1 else ""
+    ends = f"0{last:>{max(columns - 1, len(last) + 1)}}"
+    return f"   {'target':>{target_width}}    {'source':>{source_width}}  {ends}".rstrip()
+
+
+def _cells(source: int, depth: int, columns: int) -> range:
+    """The columns that a source layer takes."""
+    start = source * columns // depth
+    return range(start, max(start + 1, (source + 1) * columns // depth))
+
+
+def _kinds(row: _Row, pattern: LayerPattern, copies: Sequence[int], columns: int) -> list[int]:
+    """What each column of a row's bar shows, as an index of KINDS."""
+    kinds = [0] * columns
+    for target in row.targets:
+        for cell in _cells(pattern.sources[target], pattern.num_source_layers, columns):
+            kinds[cell] |= 2 if copies[target] else 1
+    return kinds
+
+
+def _uses(pattern: LayerPattern, columns: int, colour: bool) -> str:
+    """How often each source layer is used, as digits; 0 where all of a column is dropped, + beyond nine."""
+    counts = Counter(pattern.sources)
+    most = [0] * columns
+    for source, count in counts.items():
+        for cell in _cells(source, pattern.num_source_layers, columns):
+            most[cell] = max(most[cell], count)
+    kinds = ("dropped" if not count else "repeat" if count > 1 else "first" for count in most)
+    return _painted(("+" if count > 9 else str(count) for count in most), kinds, colour)
+
+
+def _summary(pattern: LayerPattern, copies: Sequence[int], seam_set: frozenset[int], width: int) -> list[str]:
+    used = frozenset(pattern.sources)
+    dropped = [layer for layer in range(pattern.num_source_layers) if layer not in used]
+    repeats = sum(1 for copy in copies if copy)
+    words = [f"{counted(len(copies), 'layer')} from {pattern.num_source_layers}: {counted(len(used), 'first use')}"]
+    words += [counted(repeats, "repeat"), f"{len(dropped)} dropped", counted(len(seam_set), "seam")]
+    lines = textwrap.wrap(", ".join(words), width, subsequent_indent="  ")
+    if dropped:
+        lines += textwrap.wrap(
+            f"dropped: {_some_ranges(dropped)}", width, subsequent_indent="  ", break_on_hyphens=False
+        )
+    return lines
+
+
+def _some_ranges(layers: Sequence[int]) -> str:
+    ranges = as_ranges(layers)
+    shown = [range_text(each) for each in ranges[:MAX_RANGES]]
+    rest = sum(map(len, ranges[MAX_RANGES:]))
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+
+
+def _note(row: _Row, factors: Sequence[float], seam_set: frozenset[int]) -> str:
+    inner = sum(1 for target in row.targets if target in seam_set)
+    words = []
+    if len(row.runs) > 1:
+        words.append(counted(inner, "seam"))
+    elif row.runs[0].times > 1:
+        words.append("each twice" if row.runs[0].times == 2 else f"each {row.runs[0].times} times")
+    if factors:
+        words.append(_factors_note(row.targets, factors))
+    return ", ".join(word for word in words if word)
+
+
+def _factors_note(targets: range, factors: Sequence[float]) -> str:
+    where: dict[float, list[int]] = {}
+    for target in targets:
+        where.setdefault(factors[target], []).append(target)
+    if len(where) == 1:
+        (factor,) = where
+        return "" if factor == 1 else factor_text(factor)
+    words = []
+    for factor, layers in where.items():
+        if factor != 1:
+            together = layers[-1] - layers[0] + 1 == len(layers)
+            place = f"at {range_text(range(layers[0], layers[-1] + 1))}" if together else f"on {len(layers)}"
+            words.append(f"{factor_text(factor)} {place}")
+    return ", ".join(words[:2]) + (", ..." if len(words) > 2 else "")
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: max(0, room - 3)] + "..."[:room]
+
+
+def _legend(items: Sequence[tuple[str, str]], width: int, colour: bool) -> list[str]:
+    """The items with three spaces between them, never broken inside an item."""
+    lines, used = [""], 0
+    for text, kind in items:
+        if used and used + 3 + len(text) > width:
+            lines.append("")
+            used = 0
+        lines[-1] += ("   " if used else "") + (_paint(text, kind, colour) if kind else text)
+        used += len(text) + (3 if used else 0)
+    return lines
+
+
+def _painted(glyphs: Iterable[str], kinds: Iterable[str], colour: bool) -> str:
+    """Glyphs as one text; neighbours of one kind share their colour codes."""
+    stretches = groupby(zip(kinds, glyphs, strict=True), key=lambda pair: pair[0])
+    return "".join(_paint("".join(glyph for _, glyph in pairs), kind, colour) for kind, pairs in stretches)
+
+
+def _paint(text: str, kind: str, colour: bool) -> str:
+    return f"\x1b[{COLOURS[kind]}m{text}\x1b[0m" if colour else text
+
+
+def _can_encode(text: str, encoding: str | None) -> bool:
+    try:
+        text.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

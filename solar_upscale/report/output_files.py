@@ -1,0 +1,32 @@
+"""The small files of an output, all of them, as bytes: rendered here to be written, and again to be verified."""
+
+from collections.abc import Mapping
+
+from solar_upscale._version import __version__
+from solar_upscale.plan.types import UpscalePlan, json_bytes
+from solar_upscale.report.card import model_card
+from solar_upscale.report.layer_map import svg_map
+from solar_upscale.report.provenance import PROVENANCE_NAME, provenance
+
+__all__ = ["REPORT_NAMES", "output_filenames", "render_output_files"]
+
+REPORT_NAMES = ("README.md", "layer_map.svg", PROVENANCE_NAME)
+
+
+def output_filenames(plan: UpscalePlan) -> tuple[str, ...]:
+    """The name of every file that the output holds."""
+    shards, sidecars = (shard.filename for shard in plan.shards), (file.name for file in plan.sidecars)
+    return (*shards, *sidecars, *plan.model_files, *REPORT_NAMES)
+
+
+def render_output_files(plan: UpscalePlan, sidecar_digests: Mapping[str, str]) -> dict[str, bytes]:
+    """Every file that is neither a shard nor copied from the source, by name.
+
+    ``sidecar_digests`` holds the SHA-256 of each copied file, which provenance records.
+    """
+    return {
+        **plan.model_files,
+        "README.md": model_card(plan),
+        "layer_map.svg": svg_map(plan.pattern, factors=plan.factors, title=plan.source.name).encode(),
+        PROVENANCE_NAME: json_bytes(provenance(plan, __version__, sidecar_digests)),
+    }

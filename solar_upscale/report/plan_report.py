@@ -1,0 +1,127 @@
+"""Reports as text: a plan, a checkpoint, a verification. Pure functions; printing and colour are decided by cli/."""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from solar_upscale.architecture import FieldChange
+from solar_upscale.errors import printable
+from solar_upscale.plan.types import ShardPlan, UpscalePlan
+from solar_upscale.report.layer_map import terminal_map
+from solar_upscale.text import count_text, counted, nbytes_text, rows_text, value_text
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "plan_report",
+    "written_report",
+]
+
+
+def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, encoding: str = "utf-8") -> str:
+    """What a plan would write, for a person: sizes before and after, the layer map, config changes, files, warnings."""
+    before, after = plan.before, plan.after
+    sizes = [
+        ("layers", str(before.layers), str(after.layers)),
+        ("parameters", count_text(before.parameters), count_text(after.parameters)),
+        ("weights", nbytes_text(before.nbytes), nbytes_text(after.nbytes)),
+        ("memory in bf16", nbytes_text(before.bf16_nbytes), nbytes_text(after.bf16_nbytes)),
+        ("KV cache a token", _optional_nbytes(before.kv_cache_nbytes), _optional_nbytes(after.kv_cache_nbytes)),
+    ]
+    sections = [
+        _heading(plan),
+        rows_text((name, f"{left} -> {right}") for name, left, right in sizes),
+        terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip("\n"),
+        _titled("config.json", (_change_row(change) for change in plan.change.changes)),
+        _titled("shards", _shard_rows(plan)),
+        _titled("comes along", [(", ".join(file.name for file in plan.sidecars) or "nothing",)], width=width),
+        _titled("left behind", ((name, reason) for name, reason in plan.left_behind.items())),
+        _titled("dropped tensors", _dropped_rows(plan.dropped)),
+        "\n".join(_wrapped(f"warning: {printable(warning)}", width) for warning in plan.warnings),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def written_report(
+    plan: UpscalePlan,
+    where: str,
+    moved: Mapping[str, int],
+    *,
+    width: int = 80,
+    colour: bool = False,
+    encoding: str = "utf-8",
+) -> str:
+    """What was done, for a person: the layer map, and how the bytes came to be there."""
+    ways = (
+        ", ".join(f"{nbytes_text(nbytes)} {way}" for way, nbytes in moved.items() if nbytes) or "it was there already"
+    )
+    before, after = plan.before, plan.after
+    rows = [
+        ("layers", f"{before.layers} -> {after.layers}"),
+        ("parameters", f"{count_text(before.parameters)} -> {count_text(after.parameters)}"),
+        ("weights", f"{nbytes_text(plan.total_size)} in {counted(len(plan.shards), 'file')}: {ways}"),
+        ("written to", where),
+    ]
+    picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip(
+        "\n"
+    )
+    return f"{_heading(plan)}\n\n{picture}\n\n{rows_text(rows)}\n"
+
+
+def _heading(plan: UpscalePlan) -> str:
+    revision = f" at {plan.source.revision[:12]}" if plan.source.revision else ""
+    words = " ".join(f'"{entry}"' for entry in plan.request.entries)
+    if len(words) > 60:
+        words = f"{len(plan.request.entries)} entries"
+    start = "" if plan.request.init == "copy" else f", init {plan.request.init}"
+    return printable(f"{plan.source.name}{revision}: {plan.stack.name}, layers {words}{start}")
+
+
+def _optional_nbytes(nbytes: int | None) -> str:
+    return "unknown" if nbytes is None else nbytes_text(nbytes)
+
+
+def _change_row(change: FieldChange) -> tuple[str, str]:
+    return change.path, f"{value_text(change.before)} -> {value_text(change.after)}  ({change.reason})"
+
+
+def _shard_rows(plan: UpscalePlan) -> Iterable[tuple[str, ...]]:
+    for shard in plan.shards:
+        yield shard.filename, nbytes_text(shard.nbytes), f"from {_sources_text(shard)}"
+    yield (
+        "in all",
+        nbytes_text(plan.nbytes),
+        f"{nbytes_text(plan.clonable_nbytes)} can be cloned where blocks are shared",
+    )
+
+
+def _sources_text(shard: ShardPlan) -> str:
+    names = sorted({piece.filename for item in shard.items for piece in item.pieces})
+    return names[0] if len(names) == 1 else f"{len(names)} source shards"
+
+
+def _dropped_rows(dropped: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """One row a reason, not one a tensor."""
+    reasons: dict[str, int] = {}
+    for reason in dropped.values():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    return ((f"{count} tensors", reason) for reason, count in reasons.items())
+
+
+def _titled(title: str, rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:
+    text = rows_text(rows) if width is None else "\n".join(_wrapped(f"  {printable(row[0])}", width) for row in rows)
+    return f"{title}\n{text}" if text else ""
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Text broken at spaces, every line set in as the first one is."""
+    indent = text[: len(text) - len(text.lstrip())]
+    return textwrap.fill(
+        text.strip(),
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent or "    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,183 @@
+"""solar_upscale.json: how an output was made, told so that it can be planned again, checked, and trained on.
+
+The document depends on the request and the source alone: no time, no absolute path, no name of the output.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from solar_upscale.errors import CheckpointError
+from solar_upscale.plan.types import SourceIdentity, UpscalePlan
+from solar_upscale.report.trainers import trainer_settings
+from solar_upscale.request import UpscaleRequest
+
+__all__ = ["FORMAT", "PROVENANCE_NAME", "provenance", "read_provenance", "without_sentences"]
+
+PROVENANCE_NAME = "solar_upscale.json"
+# Raised when a reader of the old layout would misread the new one.
+FORMAT = 1
+MAX_ENTRIES, MAX_TEXT = 10_000, 10_000
+
+
+def provenance(plan: UpscalePlan, version: str, sidecar_digests: Mapping[str, str]) -> dict[str, Any]:
+    """The document, as JSON values. The top tells of the run, all else of the output.
+
+    ``sidecar_digests`` holds the SHA-256 of each file that is copied from the source.
+    """
+    sources = plan.pattern.sources
+    return {
+        "format": FORMAT,
+        "tool": "solar-upscale",
+        "version": version,
+        "source": plan.source.name,
+        "revision": plan.source.revision,
+        "job": _request_json(plan.request),
+        "stack": {"name": plan.stack.name, "prefixes": list(plan.stack.prefixes), "layers": plan.stack.num_layers},
+        "before": asdict(plan.before),
+        "after": asdict(plan.after),
+        "layers": _rows(plan),
+        "dropped_layers": sorted(set(range(plan.pattern.num_source_layers)) - set(sources)),
+        "config_changes": [asdict(change) for change in plan.change.changes],
+        "assumed_uniform": plan.change.assumed_uniform,
+        "dropped_tensors": dict(sorted(plan.dropped.items())),
+        "warnings": list(plan.warnings),
+        "source_shards": [_shard_row(each.filename, each.nbytes, each.header_digest) for each in plan.source_shards],
+        "shards": [_shard_row(each.filename, each.nbytes, _sha256(each.header)) for each in plan.shards],
+        "documents": {name: _sha256(data) for name, data in sorted(plan.model_files.items())},
+        "sidecars": dict(sorted(sidecar_digests.items())),
+        "trainers": trainer_settings(plan.stack, plan.pattern.repeats, len(sources), plan.weight_map),
+    }
+
+
+def _shard_row(filename: str, nbytes: int, header_sha256: str) -> dict[str, Any]:
+    return {"filename": filename, "nbytes": nbytes, "header_sha256": header_sha256}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _request_json(request: UpscaleRequest) -> dict[str, Any]:
+    """How to plan it again; what was planned is told at the top of the document."""
+    values = {name: getattr(request, name) for name in _CHECKS}
+    scales = None if request.entry_scales is None else list(request.entry_scales)
+    return {**values, "layers": list(request.entries), "entry_scales": scales}
+
+
+def _rows(plan: UpscalePlan) -> list[dict[str, Any]]:
+    """One row a target layer: the source layer, which copy of it (0 is the original), and whether a seam is before."""
+    cuts = frozenset(plan.pattern.seams)
+    copies = plan.pattern.occurrences
+    rows: list[dict[str, Any]] = []
+    for target, source in enumerate(plan.pattern.sources):
+        row: dict[str, Any] = {"target": target, "source": source, "copy": copies[target], "seam": target in cuts}
+        if plan.factors and plan.factors[target] != 1:
+            row["factor"] = plan.factors[target]
+        rows.append(row)
+    return rows
+
+
+def read_provenance(document: Mapping[str, Any]) -> tuple[UpscaleRequest, SourceIdentity]:
+    """The request that a document tells of, ready to be planned again, and the source that it names.
+
+    Raises:
+        CheckpointError: the document is of another format, or a value is missing, unknown or of the wrong kind.
+    """
+    if not isinstance(document, Mapping):
+        raise CheckpointError(f"{PROVENANCE_NAME}: expected a JSON object, got {type(document).__name__}")
+    found = document.get("format")
+    if type(found) is not int or found != FORMAT:
+        raise CheckpointError(f"{PROVENANCE_NAME}: format: this version reads {FORMAT}, got {_shown(found)}")
+    job = document.get("job")
+    if not isinstance(job, Mapping):
+        raise CheckpointError(f"{PROVENANCE_NAME}: job: expected a JSON object, got {_shown(job)}")
+    odd = sorted(map(str, set(job) ^ set(_CHECKS)))
+    if odd:
+        problem = "is missing" if odd[0] in _CHECKS else "is unknown"
+        raise CheckpointError(f"{PROVENANCE_NAME}: job.{odd[0][:80]} {problem}; is it from another version?")
+    _check(document, _SOURCE_CHECKS, "")
+    _check(job, _CHECKS, "job.")
+    scales = job["entry_scales"]
+    if scales is not None and len(scales) != len(job["layers"]):
+        raise CheckpointError(
+            f"{PROVENANCE_NAME}: job.entry_scales: expected one for each of the {len(job['layers'])} entries, "
+            f"got {len(scales)}"
+        )
+    values = {**job, "layers": tuple(job["layers"]), "entry_scales": None if scales is None else tuple(scales)}
+    return UpscaleRequest(**values), SourceIdentity(document["source"], document["revision"])
+
+
+def without_sentences(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document's facts: what is left of it when warnings, reasons and notes, which versions word anew, are gone."""
+
+    def keys(value: Any) -> Any:
+        return sorted(value) if isinstance(value, dict) else value
+
+    def without(value: Any, name: str) -> Any:
+        return {key: each for key, each in value.items() if key != name} if isinstance(value, dict) else value
+
+    facts = {key: value for key, value in document.items() if key != "warnings"}
+    changes = facts.get("config_changes")
+    return facts | {
+        "config_changes": [without(row, "reason") for row in changes] if isinstance(changes, list) else changes,
+        "dropped_tensors": keys(facts.get("dropped_tensors")),
+        "trainers": without(facts.get("trainers"), "notes"),
+    }
+
+
+def _check(values: Mapping[str, Any], checks: "_Checks", where: str) -> None:
+    for key, (check, expected) in checks.items():
+        if key not in values:
+            raise CheckpointError(f"{PROVENANCE_NAME}: {where}{key} is missing; is it from another version?")
+        if not check(values[key]):
+            raise CheckpointError(f"{PROVENANCE_NAME}: {where}{key}: expected {expected}, got {_shown(values[key])}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable()
+
+
+def _is_entries(value: Any) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= MAX_ENTRIES and all(map(_is_text, value))
+
+
+def _is_scales(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(each is None or _is_number(each) for each in value))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**63 and math.isfinite(value)
+
+
+def _is_size(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 < value < 2**63)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_Checks = Mapping[str, tuple[Callable[[Any], bool], str]]
+_SOURCE_CHECKS: _Checks = {
+    "source": (_is_text, "a name"),
+    "revision": (lambda value: value is None or _is_text(value), "a commit hash or null"),
+}
+_CHECKS: _Checks = {
+    "layers": (_is_entries, f"a list of 1 to {MAX_ENTRIES} entries, each a string"),
+    "stack": (_is_text, "a name"),
+    "init": (_is_text, "a start such as copy"),
+    "entry_scales": (_is_scales, "a list of finite numbers and nulls, or null"),
+    "max_shard_nbytes": (_is_size, "a positive number of bytes or null"),
+    "drop_mtp": (_is_flag, "true or false"),
+    "assume_uniform": (_is_flag, "true or false"),
+}
+
+
+def _shown(value: Any) -> str:
+    if type(value) is int and abs(value) >= 2**63:
+        return "an integer beyond 64 bits"
+    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,82 @@
+"""What was asked for, as frozen values made once at the edge: from keywords, the command line, a recipe, provenance.
+
+A request travels whole. How its entries resolve is pattern/, what its start means is start/; nothing is checked here
+but the size of a shard, which is the one value with a spelling of its own.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeAlias
+
+from solar_upscale.errors import OutputError
+
+__all__ = ["HubOptions", "Layers", "UpscaleRequest", "parse_nbytes"]
+
+Layers: TypeAlias = str | int | Sequence[str | int]
+"""Entries of the layer index language, as FusionBench's ``layer_indices`` has them; one alone is a pattern too."""
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleRequest:
+    """What to make of a source, whichever source that is.
+
+    A plan holds the canonical form: the shortest entries that give the pattern, the stack by its name, the start as
+    ``Init.spelling`` has it. ``entry_scales`` is a factor or None for each entry and wins over ``init``.
+    ``max_shard_nbytes`` is None for the mirror layout. ``expected_dtype`` (a safetensors word, "BF16") and
+    ``scale_filters`` (parts of tensor names) are what a recipe takes for granted, checked while planning.
+    """
+
+    layers: Layers
+    init: str = "copy"
+    entry_scales: tuple[float | None, ...] | None = None
+    stack: str | None = None
+    max_shard_nbytes: int | None = None
+    drop_mtp: bool = False
+    assume_uniform: bool = False
+    expected_dtype: str | None = None
+    scale_filters: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The entries one by one, as text."""
+        entries = (self.layers,) if isinstance(self.layers, str | int) else self.layers
+        return tuple(map(str, entries))
+
+
+@dataclass(frozen=True, slots=True)
+class HubOptions:
+    """How a Hub source is read; a folder has none of it.
+
+    ``revision`` is a branch, tag or commit. ``token`` is as the client takes it: a token, True or None for the one that
+    is logged in, False for none. ``stream`` reads weights by ranges, so that no copy of them lands on disk.
+    """
+
+    revision: str | None = None
+    token: str | bool | None = field(default=None, repr=False)
+    cache_dir: Path | None = None
+    local_files_only: bool = False
+    stream: bool = False
+
+
+def parse_nbytes(size: int | str) -> int:
+    """A size in bytes from a number, or from text such as "5GB" (10^9) or "512MiB" (2^20).
+
+    Raises:
+        OutputError: it is neither, or not positive.
+    """
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGT]?I?B?)\s*", str(size)[:80].upper(), re.ASCII)
+    unit = match[2] if match else ""
+    unit = unit if unit in _UNITS else unit + "B"
+    if match is None or (match[2] and match[2] != "B" and unit not in _UNITS):
+        raise OutputError(
+            f'max_shard_size: "{str(size)[:80]}" is not a size; expected bytes, or text such as 5GB or 512MiB'
+        )
+    nbytes = int(Decimal(match[1]) * _UNITS.get(unit, 1))
+    if not 0 < nbytes < 2**63:
+        raise OutputError(f'max_shard_size: "{size}" is not a size that a file can have')
+    return nbytes

@@ -1,0 +1,100 @@
+"""Which files a commit has, how large they are, and what their content hashes are: by the Hub, or by the cache."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from solar_upscale._version import __version__
+from solar_upscale.errors import CheckpointError
+from solar_upscale.source.hub.client import LIBRARY, connection_errors, patiently
+from solar_upscale.source.protocol import MAX_FILES, SourceFile
+
+__all__ = ["WEIGHT_SUFFIXES", "list_files"]
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+
+_log = logging.getLogger("solar_upscale")
+
+
+def list_files(
+    repo_id: str, commit: str, token: str | bool | None, snapshot: Path, *, local_files_only: bool
+) -> dict[str, SourceFile]:
+    """Every file of a commit by name; ``snapshot`` is what the cache holds of it.
+
+    Raises:
+        CheckpointError: a file has a name that is not safe, or no size or hash is told of it.
+        OSError, RuntimeError, ValueError: what the client raises, for ``hub_errors``.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if local_files_only or constants.HF_HUB_OFFLINE:
+        return _list_snapshot(snapshot)
+    cached = any(path.name.endswith(WEIGHT_SUFFIXES) for path in snapshot.iterdir())
+    try:
+        try:
+            return _ask(repo_id, commit, token)
+        except connection_errors() as error:
+            if cached and not isinstance(error, HfHubHTTPError):
+                raise  # nobody answers, and there is no need to wait for them
+            return patiently(repo_id, lambda: _ask(repo_id, commit, token))
+    except connection_errors() as error:
+        if not cached or (isinstance(error, HfHubHTTPError) and error.response.status_code < 500):
+            raise
+        _log.warning("%s: the Hub is out of reach; going on with what the cache holds of it", repo_id)
+        return _list_snapshot(snapshot)
+
+
+def _ask(repo_id: str, commit: str, token: str | bool | None) -> dict[str, SourceFile]:
+    """What the Hub says: in one answer where it tells all there, else page by page."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.hf_api import RepoFile
+
+    api = HfApi(token=token, library_name=LIBRARY, library_version=__version__)
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    try:
+        siblings = api.model_info(repo_id, revision=commit, files_metadata=True, timeout=timeout).siblings or ()
+    except (LookupError, TypeError):  # a sibling without what the client takes for granted
+        siblings = ()
+    listing = _checked(repo_id, ((each.rfilename, each.size, each.blob_id, each.lfs) for each in siblings))
+    if listing and None not in listing.values():
+        return {name: file for name, file in listing.items() if file is not None}
+    entries = api.list_repo_tree(repo_id, recursive=True, revision=commit)
+    files = (each for each in entries if isinstance(each, RepoFile))
+    listing = _checked(repo_id, ((each.path, each.size, each.blob_id, each.lfs) for each in files))
+    untold = next((name for name, file in listing.items() if file is None), None)
+    if untold is not None:
+        raise CheckpointError(f"{repo_id}: {untold}: the Hub tells no size or no hash of it")
+    return {name: file for name, file in listing.items() if file is not None}
+
+
+def _checked(repo_id: str, entries: Iterable[tuple[str, Any, Any, Any]]) -> dict[str, SourceFile | None]:
+    """Name, size, git hash and LFS pointer as files; None for one whose size or hash is not told."""
+    listing: dict[str, SourceFile | None] = {}
+    for name, size, blob_id, lfs in entries:
+        _check_name(repo_id, name)
+        nbytes, state = (lfs.size, lfs.sha256) if lfs else (size, blob_id)
+        told = isinstance(nbytes, int) and nbytes >= 0 and isinstance(state, str) and state
+        listing[name] = SourceFile(name, nbytes, state.lower()) if told else None
+        if len(listing) > MAX_FILES:
+            raise CheckpointError(f"{repo_id}: more than {MAX_FILES} files; this is not a checkpoint")
+    return listing
+
+
+def _check_name(repo_id: str, name: object) -> None:
+    parts = name.split("/") if isinstance(name, str) else [""]
+    if not isinstance(name, str) or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
+        raise CheckpointError(f"{repo_id}: a file is named {name!r}, which could lead out of its folder; refused")
+
+
+def _list_snapshot(snapshot: Path) -> dict[str, SourceFile]:
+    """What the cache holds of a commit. A cached file's link leads to a blob that is named after its content hash."""
+    listing = {}
+    for path in sorted(snapshot.rglob("*")):
+        if path.is_file():
+            name = path.relative_to(snapshot).as_posix()
+            status = path.stat()
+            state = path.readlink().name if path.is_symlink() else f"{status.st_size}:{status.st_mtime_ns}"
+            listing[name] = SourceFile(name, status.st_size, state)
+    return listing

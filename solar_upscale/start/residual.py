@@ -1,0 +1,216 @@
+"""Which tensors of a layer write into the residual stream, so that a factor can be put on all that the layer adds.
+
+The tables are in residual_table.py. Names may be those of a checkpoint or of a model's modules. What a factor does to
+the bytes is transform.py; which occurrence gets which factor is ``--init``.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from solar_upscale.architecture.residual_table import BLOCKS, READERS, REFUSED, REFUSED_WHEN, Block
+from solar_upscale.architecture.types import ResidualRule, Stack
+from solar_upscale.errors import UnsupportedError
+from solar_upscale.source.header import TensorInfo
+
+__all__ = ["block_model_type", "residual_writers", "written_rules"]
+
+# What may follow a writer's module path and is multiplied with it.
+_MULTIPLIED = ("", ".weight", ".bias", "_bias")
+# Scales beside FP8 weights: whatever they are, a zero weight stays zero, so they are left alone.
+_LEFT_ALONE = (".weight_scale_inv", ".weight_scale", ".input_scale", ".activation_scale", "_scale_inv", "_scales")
+_MXFP4_BLOCKS = "_blocks"  # two 4-bit floats a byte, zero bytes are two zeros; their "_scales" are left alone
+
+
+def residual_writers(
+    config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], stack: Stack, layers: Iterable[int]
+) -> dict[int, dict[str, ResidualRule]]:
+    """For each of ``layers`` (from 0), every tensor to multiply for a factor on the layer's contribution, and how.
+
+    Args:
+        config: The whole config.json.
+        tensors: The model's tensors by full name; those outside the stack are ignored.
+        stack: The stack whose layers are meant.
+        layers: The layers that get a factor other than 1.
+
+    Raises:
+        UnsupportedError: the architecture is unknown or cannot express a factor; a layer lacks a writer, or holds a
+            matrix that the table does not account for. The candidates are named.
+    """
+    wanted = sorted(set(layers))
+    found = written_rules(config, tensors, stack, wanted)
+    model_type, part = block_model_type(config, stack)
+    _refuse(model_type, [problem for layer in wanted for problem in _shared_state_problems(part, layer)])
+    return found
+
+
+def written_rules(
+    config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], stack: Stack, layers: Iterable[int]
+) -> dict[int, dict[str, ResidualRule]]:
+    """As ``residual_writers``, for layers that have their factors already: nothing is asked of what a repeat would do.
+
+    Raises:
+        UnsupportedError: as ``residual_writers``.
+    """
+    wanted = sorted(set(layers))
+    by_place = _tensors_by_place(tensors, stack)
+    model_type, part = block_model_type(config, stack)
+    block = _block(model_type, stack.role, part, by_place)
+    result: dict[int, dict[str, ResidualRule]] = {}
+    problems: list[str] = []
+    for layer in wanted:
+        rules: dict[str, ResidualRule] = {}
+        for (prefix, number), names in by_place.items():
+            if number == layer:
+                found, layer_problems = _layer_writers(block, f"{prefix}.{number}.", names)
+                rules.update(found)
+                problems += layer_problems
+        if not rules and not problems:
+            problems.append(f"layer {layer}: has no tensors")
+        result[layer] = rules
+    _refuse(model_type, problems)
+    return result
+
+
+def _refuse(model_type: str, problems: Sequence[str]) -> None:
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise UnsupportedError(f"model_type {model_type}: {'; '.join(problems[:3])}{more}; use --init copy")
+
+
+def block_model_type(config: Mapping[str, Any], stack: Stack) -> tuple[str, Mapping[str, Any]]:
+    """The model_type that says what the stack's blocks are, and the part of the config that describes them."""
+    part: Any = config
+    for key in stack.config_path:
+        part = part.get(key, {}) if isinstance(part, Mapping) else {}
+    part = part if isinstance(part, Mapping) else {}
+    return str(part.get("model_type") or config.get("model_type") or ""), part
+
+
+def _tensors_by_place(tensors: Mapping[str, TensorInfo], stack: Stack) -> dict[tuple[str, int], dict[str, TensorInfo]]:
+    """The stack's tensors by (prefix, layer), each by its name within the layer."""
+    place = re.compile(rf"({'|'.join(map(re.escape, stack.prefixes))})\.(\d+)\.(.+)", re.DOTALL)
+    by_place: dict[tuple[str, int], dict[str, TensorInfo]] = {}
+    for name, tensor in tensors.items():
+        if match := place.fullmatch(name):
+            by_place.setdefault((match[1], int(match[2])), {})[match[3]] = tensor
+    return by_place
+
+
+def _block(
+    model_type: str, role: str, part: Mapping[str, Any], by_place: Mapping[tuple[str, int], Mapping[str, TensorInfo]]
+) -> Block:
+    if reason := REFUSED.get(model_type) or REFUSED.get(f"{model_type} {role}"):
+        raise UnsupportedError(f"model_type {model_type}: {reason}; only --init copy can start its repeated layers")
+    if model_type in REFUSED_WHEN:
+        field, refused, reason = REFUSED_WHEN[model_type]
+        if part.get(field, not refused) is refused:
+            raise UnsupportedError(f"model_type {model_type} with {field} {refused}: {reason}; use --init copy")
+    if model_type not in BLOCKS:
+        hidden = next((part[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if key in part), None)
+        candidates = {
+            re.sub(r"\.\d+(?=\.)", ".*", f"{prefix}.{number}.{name}")
+            for (prefix, number), names in by_place.items()
+            for name, tensor in names.items()
+            if len(tensor.shape) > 1 and hidden in (None, tensor.shape[-2]) and not _reads(name)
+        }
+        shown = ", ".join(sorted(candidates)[:12]) or "none found"
+        raise UnsupportedError(
+            f"model_type {model_type}: where its layers write into the residual stream is not known; "
+            f"candidates by shape: {shown}; use --init copy"
+        )
+    return BLOCKS[model_type]
+
+
+def _layer_writers(
+    block: Block, prefix: str, names: Mapping[str, TensorInfo]
+) -> tuple[dict[str, ResidualRule], list[str]]:
+    """The rules of one layer by full name, and what is wrong with it."""
+    rules: dict[str, ResidualRule] = {}
+    problems: list[str] = []
+    settled: set[str] = set()
+    for entry in block.writers + block.optional:
+        for path in entry.split("|"):
+            below = {name: tail for name in names if (tail := _tail(path, name)) is not None}
+            if below:
+                settled.update(below)
+                rules.update(_rules(block, below))
+                problems += [f"{prefix}{name}: is packed or unknown" for name in _unknown(below)]
+                problems += _missing_experts(path, prefix, names)
+                break
+        else:
+            if entry in block.writers:
+                problems.append(f"layer {prefix[:-1]}: has none of {entry.replace('|', ', ')}")
+    for path in block.inner:
+        settled.update(name for name in names if _tail(path, name) is not None)
+    for path in block.ones:
+        if path in names:
+            rules[path] = ResidualRule(offset=-1.0, only_zero=True)
+    problems += [
+        f"{prefix}{name}: may write into the residual stream, and the table does not account for it"
+        for name, tensor in names.items()
+        if len(tensor.shape) > 1 and name not in settled and name not in rules and not _reads(name)
+    ]
+    return {prefix + name: rule for name, rule in rules.items()}, problems
+
+
+def _rules(block: Block, below: Mapping[str, str]) -> dict[str, ResidualRule]:
+    """The rules of the tensors that lie below one writer; ``below`` gives what follows the writer's path in each."""
+    rules = {name: ResidualRule(block.offset) for name, tail in below.items() if tail in _MULTIPLIED}
+    return rules | {name: ResidualRule(only_zero=True) for name, tail in below.items() if tail == _MXFP4_BLOCKS}
+
+
+def _unknown(below: Mapping[str, str]) -> list[str]:
+    known = {*_MULTIPLIED, *_LEFT_ALONE, _MXFP4_BLOCKS}
+    return [name for name, tail in below.items() if tail not in known]
+
+
+def _missing_experts(path: str, prefix: str, names: Mapping[str, TensorInfo]) -> list[str]:
+    """Experts that have tensors, but not the one that writes."""
+    stem, star, rest = path.partition("*")
+    if not star or path.startswith("layer."):
+        return []
+    expert = re.compile(re.escape(stem) + r"(\d+)\.")
+    seen = {match[1] for name in names if (match := expert.match(name))}
+    written = {match[1] for name in names if _tail(path, name) is not None and (match := expert.match(name))}
+    return [f"{prefix}{stem}{number}{rest}: is missing" for number in sorted(seen - written, key=int)]
+
+
+@cache
+def _path_pattern(path: str) -> re.Pattern[str]:
+    stem = re.escape(path).replace(r"\*", r"\d+")
+    return re.compile(rf"{stem}((?:\..*|_bias|_blocks|_scales|_scale_inv)?)", re.DOTALL)
+
+
+def _tail(path: str, name: str) -> str | None:
+    """What follows a writer's path in the name of a tensor that is its own; None for the tensors of others."""
+    match = _path_pattern(path).fullmatch(name)
+    return match[1] if match else None
+
+
+def _reads(name: str) -> bool:
+    return not READERS.isdisjoint(re.sub(r"_(bias|blocks|scales|scale_inv)$", "", name).split("."))
+
+
+def _shared_state_problems(part: Mapping[str, Any], layer: int) -> list[str]:
+    """A layer whose keys, values or index later layers reuse: a repeat overwrites them with its own."""
+    indexers = part.get("indexer_types")
+    if isinstance(indexers, list) and indexers[layer : layer + 2] == ["full", "shared"]:
+        return [f"layer {layer}: the next layer reuses its index, which a repeat would replace"]
+    sources = part.get("kv_source_layers")
+    if isinstance(sources, list) and any(source == layer != target for target, source in enumerate(sources)):
+        return [f"layer {layer}: other layers reuse its keys and values, which a repeat would replace"]
+    shared = part.get("num_kv_shared_layers") or 0
+    if not shared:
+        return []
+    kinds, count = part.get("layer_types"), part.get("num_hidden_layers")
+    if type(shared) is not int or type(count) is not int or not isinstance(kinds, list) or len(kinds) < count:
+        return [
+            f"layer {layer}: layers share keys and values (num_kv_shared_layers {shared!r:.60}), and layer_types does "
+            "not say the kind of each"
+        ]
+    own = count - shared
+    if layer < min(own, len(kinds)) and kinds[layer] not in kinds[layer + 1 : own]:
+        return [f"layer {layer}: the last {shared} layers reuse its keys and values, which a repeat would replace"]
+    return []

@@ -1,0 +1,1 @@
+"""Outputs and single shards, proved against their plan and their source."""

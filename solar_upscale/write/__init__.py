@@ -1,0 +1,1 @@
+"""Carry a plan out: passes, movers, the unfinished folder and its commit."""

@@ -1,0 +1,91 @@
+"""What the disk under the output says: failures as one line, room, and where folders really lie."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from solar_upscale.errors import OutputError
+
+__all__ = ["RESUME", "check_room", "container_of", "refuse_overlap", "told_as_output_error"]
+
+RESUME = "then run the same command again: it resumes"
+
+# What a failing system call means to the user, and what to do about it.
+_TOLD = {
+    errno.ENOSPC: ("the disk is full", f"free some room, {RESUME}"),
+    errno.EDQUOT: ("the disk quota is used up", f"free some room, {RESUME}"),
+    errno.EIO: ("a disk failed (of the source or of the output)", f"check both, {RESUME}"),
+    errno.EROFS: ("the file system is read-only", "choose another output folder"),
+    errno.EACCES: ("permission denied", f"make it writable, {RESUME}"),
+    errno.EPERM: ("the operation is not permitted", f"make it writable, {RESUME}"),
+    errno.ENAMETOOLONG: ("the name is too long for this file system", "choose a shorter name"),
+    errno.EBUSY: ("it is in use, or something is mounted there", "choose another output folder"),
+}
+
+
+def container_of(output: Path) -> Path:
+    """The path of OUT.incomplete.
+
+    Raises:
+        OutputError: OUT cannot have a folder beside it.
+    """
+    if not output.name:
+        raise OutputError(f"{output}: is the root of a file system; give a folder in it")
+    return output.with_name(output.name + ".incomplete")
+
+
+@contextlib.contextmanager
+def told_as_output_error(path: Path) -> Iterator[None]:
+    """Tell a failing system call as one line: what happened to which path, and how to go on.
+
+    Raises:
+        OutputError: in place of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        what, then = _TOLD.get(number, (error.strerror or str(error), f"mend that, {RESUME}"))
+        raise OutputError(f"{error.filename or path}: {what}; {then}") from error
+
+
+def check_room(folder: Path, nbytes: int) -> None:
+    """Check that the file system of a folder has so many bytes free.
+
+    Raises:
+        OutputError: it has fewer.
+    """
+    import shutil
+
+    with told_as_output_error(folder):
+        usage = shutil.disk_usage(folder)
+    if usage.total > 0 and usage.free < nbytes:  # some network file systems say 0 of 0
+        raise OutputError(
+            f"{folder}: not enough room on this disk; expected {_human(nbytes)} free, got {_human(usage.free)}; free "
+            f"{_human(nbytes - usage.free)} or choose another output folder"
+        )
+
+
+def refuse_overlap(source: Path, output: Path) -> None:
+    """Check that neither folder lies in the other, whatever links and mounts lead there.
+
+    Raises:
+        OutputError: one does.
+    """
+    source, output = source.resolve(), output.resolve()
+    for inner, outer in ((output, source), (source, output), (source, container_of(output))):
+        for path in (inner, *inner.parents):
+            if path == outer or (path.exists() and outer.exists() and path.samefile(outer)):
+                raise OutputError(f"{output}: lies in the source or holds it ({source}); choose a folder apart from it")
+
+
+def _human(nbytes: int) -> str:
+    if nbytes < 1000:
+        return f"{nbytes} bytes"
+    value, unit = float(nbytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.95:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}"
