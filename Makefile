@@ -33,7 +33,7 @@ test-all: $(READY) ## run the tests and the full sweeps
 
 MINUTES ?= 3
 fuzz: $(READY)   ## run the properties again and again: MINUTES=20, or SECONDS=90
-	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),$(SECONDS)s,$(MINUTES)m)
+	@$(BIN)/python -m tests.support.fuzz $(if $(SECONDS),$(SECONDS)s,$(MINUTES)m)
 
 lint: $(READY)   ## style, and the direction of imports
 	$(BIN)/ruff check

@@ -18,7 +18,7 @@ import solar_upscale as su
 from benchmarks.chart import line_chart
 from benchmarks.marked import write_marked
 from solar_upscale.pattern import parse_layers
-from tests.real_model import perplexity, real_model, text_tokens
+from tests.support.real_model import perplexity, real_model, text_tokens
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 HELD_OUT = 512

@@ -2,7 +2,7 @@
 
 import signal
 
-from conftest_hub import hub, xet_hub
+from tests.support.hub_fixtures import hub, xet_hub
 
 __all__ = ["hub", "xet_hub"]
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.demo import solar_upscale
-from tests.real_model import ModelMissingError, real_checkpoint
+from tests.support.real_model import ModelMissingError, real_checkpoint
 
 SENTENCE = "The little boat left the harbour at dawn, and"
 

@@ -1,7 +1,7 @@
 """Where the blocks of each architecture write into the residual stream. Data only; residual.py reads it.
 
-Every entry is proved by tests/test_residual_sweep.py on a random model: a block whose writers are zero passes its input
-on bit for bit, and a factor on the writers is that factor on everything the block adds.
+Every entry is proved by tests/models/test_residual_sweep.py on a random model: a block whose writers are zero passes
+its input on bit for bit, and a factor on the writers is that factor on everything the block adds.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,302 @@
+"""Every hostile input in one place, given to the program itself: one line, exit 1, little time and memory, no trace.
+
+The parts have tests of their own, which say more of each message. Here the whole process is watched: what it prints,
+what it takes, and that it leaves its source and all that is around it as they were.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bad_checkpoints import BAD, in_config, read_one
+from tests.support.checkpoints import RUNS_CODE, put_pickle, write_checkpoint
+from tests.support.headers import REFUSED_HEADERS
+from tests.support.processes import environment
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures the process, and makes FIFOs and devices")
+
+MAX_SECONDS, MAX_KIB = 5, 300 * 1024
+SHARD = "model-00002-of-00002.safetensors"
+JOB = ("s", "out", "--layers", "0:6", "2:8")
+
+# Starts the program and says what it took. A process begins with the peak of the one that starts it, which for pytest
+# is far more than the program's own, so a small one stands between.
+STARTER = """
+import json, os, signal, subprocess, sys, time
+for line in sys.stdin:
+    words, folder = json.loads(line)
+    with open(folder + ".out", "w+b") as out, open(folder + ".err", "w+b") as err:
+        child = subprocess.Popen([sys.executable, "-m", "solar_upscale", *words], cwd=folder,
+                                 stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        stop = time.monotonic() + 60
+        pid = 0
+        while not pid:
+            pid, status, used = os.wait4(child.pid, os.WNOHANG)
+            if not pid:
+                time.sleep(0.002)
+                if time.monotonic() > stop:
+                    child.kill()
+        out.seek(0), err.seek(0)
+        print(json.dumps([os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode(),
+                          used.ru_utime + used.ru_stime, used.ru_maxrss]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def starter() -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def run(starter: "subprocess.Popen[str]", words: tuple[str, ...], folder: Path) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the program, which took little time and memory."""
+    assert starter.stdin is not None
+    assert starter.stdout is not None
+    starter.stdin.write(json.dumps([words, str(folder)]) + "\n")
+    starter.stdin.flush()
+    code, out, err, seconds, kib = json.loads(starter.stdout.readline())
+    assert seconds < MAX_SECONDS, f"{seconds} s"
+    assert kib < MAX_KIB, f"{kib} KiB"
+    return code, out, err
+
+
+def states(folder: Path) -> dict[str, Any]:
+    """All that lies below a folder: kind, size, time, and the content of what is small."""
+    found: dict[str, Any] = {}
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        content = path.read_bytes() if path.is_file() and status.st_size < 10**6 else b""
+        found[str(path)] = (status.st_mode, status.st_size, status.st_mtime_ns, content)
+    return found
+
+
+# ---------------------------------------------------------------- the list
+
+# What the format's own reader refuses in a header, and the two that it accepts and this project does not.
+HEADERS: dict[str, str] = {
+    "under 8 bytes": "short",
+    "empty file": "empty",
+    "header of no bytes": "N is 0",
+    "header past the end": "past the end",
+    "not UTF-8": "not UTF-8",
+    "not an object": "a list",
+    "truncated JSON": "truncated JSON",
+    "padded with NUL": "NUL padding",
+    "trailing garbage": "trailing garbage",
+    "unknown dtype": "dtype",
+    "missing offsets": "no offsets",
+    "one offset too many": "three offsets",
+    "negative dimension": "negative",
+    "dimension that is a float": "float",
+    "overlap and alias": "alias",
+    "hole": "hole",
+    "start that is not 0": "first hole",
+    "end before start": "stop before start",
+    "range unlike shape times dtype": "size",
+    "overflow of a product": "product overflow",
+    "F4 with an odd count": "odd F4",
+    "data truncated": "data truncated",
+    "data longer": "data longer",
+    "data absent": "data absent",
+    "name given twice": "duplicate",
+    "leading space": "leading space",
+    "deep lists": "deep lists",
+    "deep objects": "deep objects",
+    "Git LFS pointer": "git-lfs",
+    "half a character in a name": "half a surrogate",
+}
+
+
+def put_header(content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / "s" / SHARD).write_bytes(content)
+
+
+def header_of(nbytes: int, content: bytes = b"{") -> Callable[[Path], object]:
+    """A header that says it is so long, in a file that is as long as that, most of it a hole."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / "s" / SHARD
+        path.write_bytes(nbytes.to_bytes(8, "little") + content)
+        os.truncate(path, 8 + min(nbytes, 10**9))
+
+    return spoil
+
+
+def header_of_tensors(count: int) -> Callable[[Path], object]:
+    text = "{" + ",".join(f'"{i}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for i in range(count)) + "}"
+    return put_header(len(text).to_bytes(8, "little") + text.encode())
+
+
+def torch_pickle(pickled: bytes, zipped: bool = True) -> Callable[[Path], object]:
+    return lambda folder: put_pickle(folder / "s", pickled, zipped)
+
+
+BOMB = "a: &a [x, x]\n" + "".join(f"{y}: &{y} [*{x}, *{x}]\n" for x, y in pairwise("abcdefghijklmno"))
+
+
+def index_of_files(count: int) -> Callable[[Path], object]:
+    def spoil(folder: Path) -> None:
+        text = '{"weight_map":{' + ",".join(f'"{number}":"{number}"' for number in range(count)) + "}}"
+        (folder / "s" / "model.safetensors.index.json").write_text(text)
+
+    return spoil
+
+
+def recipe(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "job.yaml").write_text(text)
+
+
+def moved_into_out(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "s").rename(folder / "out" / "s")
+
+
+def linked(folder: Path) -> None:
+    (folder / "link").symlink_to("s")
+
+
+def fifo_for_out(folder: Path) -> None:
+    os.mkfifo(folder / "out")
+
+
+def fifo_for_config(folder: Path) -> None:
+    (folder / "s" / "config.json").unlink()
+    os.mkfifo(folder / "s" / "config.json")
+
+
+def fifo_for_recipe(folder: Path) -> None:
+    os.mkfifo(folder / "job.yaml")
+
+
+def as_it_is(folder: Path) -> None:
+    pass
+
+
+def provenance(text: str, piece: str = "", count: int = 0, end: str = "") -> Callable[[Path], object]:
+    return lambda folder: (folder / "s" / "solar_upscale.json").write_text(text + piece * count + end)
+
+
+# Expressions that make an engine which tries every way go on for ever, and what is no expression.
+QUANTISED: dict[str, Any] = {
+    "repeated group": {"ignore": [r"re:(\w+\.?)+1!"]},
+    "repeated group behind a set that looks open": {"ignore": [r"re:[\][](\w*)*1b]"]},
+    "repeated group behind a comment": {"ignore": ["re:(?#[)([a-z.0-9]+)+1!]"]},
+    "many optional characters": {"ignore": ["re:" + r"[\w.]?" * 60 + "1!"]},
+    "many repetitions": {"ignore": ["re:" + ".*" * 12 + "1!"]},
+    "many alternatives": {"dynamic": {"-:" + "(.|m|.)" * 40 + "1!": {}}},
+    "no expression": {"ignore": ["re:(1"]},
+    "deep expression": {"ignore": ["re:" + "(" * 900 + "1" + ")" * 900]},
+    "count beyond all bounds": {"ignore": ["re:a{1," + "9" * 30 + "}7"]},
+    "count without an end": {"ignore": ["re:{" + "1" * 1_000_000]},
+    "scheme for no list": {"config_groups": {"group_0": {"targets": 5}}},
+    "names without end": {"ignore": [f"1.q{number}" for number in range(300_000)]},
+}
+
+NUMBERED = {"deep": "[" * 100_000, "half a character": '{"ignore": ["\\ud800 1.q"]}', "list": "[]"}
+
+RECIPE = ("s", "out", "--config", "job.yaml")
+Case = tuple[Callable[[Path], object], tuple[str, ...]]
+HOSTILE: dict[str, Case] = {
+    **{f"header: {name}": (put_header(REFUSED_HEADERS[case][0]), JOB) for name, case in HEADERS.items()},
+    "header: 100 MB": (header_of(100_000_000), JOB),
+    "header: more than 25 MiB": (header_of(25 * 2**20 + 1), JOB),
+    "header: 2**64 - 1 bytes": (header_of(2**64 - 1), JOB),
+    "header: more than 250,000 tensors": (header_of_tensors(250_001), JOB),
+    **{f"folder: {name}": (lambda f, spoil=spoil: spoil(f / "s"), JOB) for name, (spoil, _) in BAD.items()},
+    **{
+        f"quantisation: {name}": (lambda f, ignore=ignore: in_config(quantization_config=ignore)(f / "s"), JOB)
+        for name, ignore in QUANTISED.items()
+    },
+    **{
+        f"quantize_config.json: {name}": (lambda f, text=text: (f / "s" / "quantize_config.json").write_text(text), JOB)
+        for name, text in NUMBERED.items()
+    },
+    "folder: index of a million files": (index_of_files(1_000_000), JOB),
+    "folder: config is a FIFO": (fifo_for_config, JOB),
+    "pickle: runs code": (torch_pickle(RUNS_CODE), JOB),
+    "pickle: runs code, legacy": (torch_pickle(RUNS_CODE, zipped=False), JOB),
+    "pickle: unknown opcode": (torch_pickle(b"\x80\x02\xff."), JOB),
+    "pickle: endless marks": (torch_pickle(b"\x80\x02" + b"(" * 10**6), JOB),
+    "YAML: tag": (recipe("layers: !!python/object/apply:os.system ['touch ran']\n"), RECIPE),
+    "YAML: anchors that explode": (recipe(BOMB), RECIPE),
+    "YAML: unknown key": (recipe("layers: ['0:6']\nlayres: 1\n"), RECIPE),
+    "YAML: key given twice": (recipe("layers: ['0:6']\nlayers: ['0:8']\n"), RECIPE),
+    "YAML: deep": (recipe("layers: " + "[" * 100_000), RECIPE),
+    "YAML: large": (recipe("layers: [0]\n#" + "x" * 2**21), RECIPE),
+    "YAML: control characters": (recipe('"\\e[2J": 1\n'), RECIPE),
+    "YAML: FIFO": (fifo_for_recipe, RECIPE),
+    "pattern: range of 10**12": (as_it_is, (*JOB[:3], "range(10**12)")),
+    "pattern: list times 10**9": (as_it_is, (*JOB[:3], "[0]*10**9")),
+    "pattern: tower of powers": (as_it_is, (*JOB[:3], "9**9**9**9")),
+    "pattern: import": (as_it_is, (*JOB[:3], "__import__('os').system('touch ran')")),
+    "pattern: attribute": (as_it_is, (*JOB[:3], "().__class__.__base__.__subclasses__()")),
+    "pattern: deep": (as_it_is, (*JOB[:3], "(" * 5000 + ")" * 5000)),
+    "pattern: long": (as_it_is, (*JOB[:3], "0," * 5001)),
+    "pattern: control characters": (as_it_is, (*JOB[:3], "\x1b[2J")),
+    "place: OUT is SOURCE": (as_it_is, ("s", "s", *JOB[2:])),
+    "place: OUT in SOURCE": (as_it_is, ("s", "s/out", *JOB[2:])),
+    "place: OUT in SOURCE by a link": (linked, ("s", "link/out", *JOB[2:])),
+    "place: OUT is SOURCE by a link, to be overwritten": (linked, ("s", "link", *JOB[2:], "--overwrite")),
+    "place: SOURCE in OUT": (moved_into_out, ("out/s", "out", *JOB[2:], "--overwrite")),
+    "place: OUT is a FIFO": (fifo_for_out, (*JOB, "--overwrite")),
+    "output: no provenance": (as_it_is, ("verify", "s")),
+    "output: provenance is deep": (provenance("[" * 100_000), ("verify", "s")),
+    "output: provenance of millions of numbers": (provenance('{"x": [', "0.1,", 16_000_000, "1]}"), ("verify", "s")),
+    "output: provenance of one long text": (provenance('{"x": "', "y", 67_000_000, '"}'), ("verify", "s")),
+    "output: provenance of another job": (provenance('{"format": 1, "job": {}}'), ("verify", "s")),
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("sound") / "s", shards=2)
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_input_is_one_line_and_leaves_no_trace(
+    case: str, sound: Path, starter: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
+    spoil, words = HOSTILE[case]
+    world = tmp_path / "world"
+    shutil.copytree(sound, world / "s")
+    spoil(world)
+    before = states(world)
+    code, out, err = run(starter, words, world)
+    assert code == 1, (out, err)
+    assert out == ""
+    assert err.startswith("solar-upscale: ")
+    assert err.endswith("\n")
+    assert err[:-1].isprintable(), err
+    assert len(err) < 2200
+    assert states(world) == before
+
+
+def test_pickle_that_is_refused_is_one_that_runs_code_elsewhere(tmp_path: Path) -> None:
+    load = [sys.executable, "-c", "import pickle, sys; pickle.loads(sys.stdin.buffer.read())"]
+    subprocess.run(load, input=RUNS_CODE, cwd=tmp_path, check=True)
+    assert (tmp_path / "ran").exists()
+
+
+def test_names_that_steer_a_terminal_are_shown_escaped(starter: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    """Such a name is legal in a header, and comes along; what is told of it is harmless."""
+    from safetensors.numpy import save_file
+
+    source = write_checkpoint(tmp_path / "world" / "s")
+    tensors = read_one(source / "model.safetensors")
+    save_file({**tensors, "model.\x1b[2J\u202e.bias": tensors["model.norm.weight"]}, source / "model.safetensors")
+    for words in (("inspect", "s"), ("plan", "s", *JOB[2:]), ("plan", "s", *JOB[2:], "--json"), JOB, ("verify", "out")):
+        code, out, err = run(starter, words, tmp_path / "world")
+        assert code == 0, err
+        assert all(char.isprintable() or char == "\n" for char in out + err)

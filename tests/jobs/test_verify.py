@@ -1,0 +1,332 @@
+"""Proving an output right: every flipped bit is found, whatever it lies in."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+import solar_upscale as su
+from solar_upscale.errors import CheckpointError, UnsupportedError, UpscaleError
+from solar_upscale.verify.output import verify_checkpoint, verify_report
+from tests.support.checkpoints import read_tensors, write_checkpoint
+from tests.support.fuzz import fuzzed
+from tests.support.sources import MemorySource
+
+SOLAR = ["0:6", "2:8"]
+# Where a person may write after the fact, which is told and is no fault.
+EDITABLE = ("README.md", "layer_map.svg")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("verify")
+    source = write_checkpoint(folder / "model", shards=2, hidden=16, inner=16, vocab=16)
+    su.upscale_checkpoint(source, folder / "out", SOLAR, init="scale=1,0.5", max_shard_size=20_000)
+    return source, folder / "out"
+
+
+@pytest.fixture
+def output(made: tuple[Path, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made[1], tmp_path / "out"))
+
+
+def change_json(path: Path, change: Callable[[Any], object]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+# ---------------------------------------------------------------- right
+
+
+@pytest.mark.parametrize("init", ["copy", "identity", "split", "scale=0.3", "scale=0,1", "scale=0.5,1,0.25"])
+def test_right_output_is_proved_with_and_without_its_source(init: str, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "s", shards=2)
+    plan = su.upscale_checkpoint(source, tmp_path / "out", SOLAR, init=init, entry_scales=None)
+    for report in (verify_checkpoint(tmp_path / "out", source), verify_checkpoint(tmp_path / "out")):
+        assert (report.layers, report.tensors, report.nbytes) == (12, 12 * 9 + 3, plan.total_size)
+        assert report.remarks == ()
+    text = verify_report(verify_checkpoint(tmp_path / "out", source))
+    assert (
+        text == f"out: right: 12 layers, 111 tensors in {len(plan.shards)} shards, 255.6 kB, byte for byte against s\n"
+    )
+
+
+def test_every_tensor_byte_is_compared_and_heard_of(made: tuple[Path, Path]) -> None:
+    source, output = made
+    heard: list[int] = []
+    report = verify_checkpoint(output, source, on_bytes=heard.append)
+    assert sum(heard) == report.nbytes
+
+
+def test_streamed_source_and_entry_scales_are_verified(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "s")
+    su.upscale_checkpoint(source, tmp_path / "out", SOLAR, entry_scales=[None, 0.25])
+    verify_checkpoint(tmp_path / "out", MemorySource.of_folder(source))
+    verify_checkpoint(tmp_path / "out")
+
+
+def test_renamed_source_folder_is_fine_and_told(made: tuple[Path, Path], tmp_path: Path) -> None:
+    source, output = made
+    renamed = Path(shutil.copytree(source, tmp_path / "renamed"))
+    report = verify_checkpoint(output, renamed)
+    assert report.remarks[0] == "solar_upscale.json names source model, here it is renamed"
+    assert {remark.split()[0] for remark in report.remarks[1:]} == set(EDITABLE), "they show the source's name"
+
+
+def test_edited_readme_is_a_remark(output: Path, made: tuple[Path, Path]) -> None:
+    (output / "README.md").write_text("# My model\n")
+    (output / "layer_map.svg").unlink()
+    (output / "results.md").write_text("fine")
+    report = verify_checkpoint(output, made[0])
+    assert set(report.remarks) == {
+        "README.md is not the one that the plan writes",
+        "layer_map.svg is not the one that the plan writes",
+        "results.md was not written by the plan",
+    }
+    verify_checkpoint(output)
+
+
+# ---------------------------------------------------------------- any flipped bit
+
+
+def flip(path: Path, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+@fuzzed(300)
+@given(data=st.data())
+def test_any_flipped_bit_is_found_with_the_source(data: st.DataObject, made: tuple[Path, Path]) -> None:
+    source, output = made
+    path = data.draw(st.sampled_from(sorted(path for path in output.iterdir() if path.name not in EDITABLE)))
+    bit = data.draw(st.integers(0, 8 * path.stat().st_size - 1))
+    content = path.read_bytes()
+    flip(path, bit)
+    try:
+        try:
+            remarks = verify_checkpoint(output, source).remarks
+        except UpscaleError as error:
+            assert str(error).isprintable()  # noqa: PT017
+        else:
+            # The name of the source folder and the version are the run's own, and another shard size that cuts the same
+            # shards is another job with the same result, save for the command in its README: all this is told.
+            assert path.name == "solar_upscale.json"
+            assert remarks
+            assert any(word in remarks[0] for word in ("names source", "names version", "README.md"))
+    finally:
+        path.write_bytes(content)
+
+
+@fuzzed(200)
+@given(data=st.data())
+def test_any_flipped_bit_that_the_output_can_tell_is_found_without(
+    data: st.DataObject, made: tuple[Path, Path]
+) -> None:
+    _, output = made
+    path = data.draw(
+        st.sampled_from(
+            [
+                *(output / name for name in ("config.json", "LICENSE", "tokenizer_config.json")),
+                output / "model.safetensors.index.json",
+                *sorted(output.glob("*.safetensors")),
+            ]
+        )
+    )
+    size = path.stat().st_size
+    if path.suffix == ".safetensors":
+        size = 8 + int.from_bytes(path.read_bytes()[:8], "little")  # its header
+    content = path.read_bytes()
+    flip(path, data.draw(st.integers(0, 8 * size - 1)))
+    try:
+        with pytest.raises(UpscaleError):
+            verify_checkpoint(output)
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("number", [3, 8])  # target 8 is the second use of source layer 4
+@pytest.mark.parametrize("name", ["self_attn.q_proj.weight", "mlp.down_proj.weight", "input_layernorm.weight"])
+def test_flipped_bit_in_a_repeated_layer_is_found_without_the_source(number: int, name: str, output: Path) -> None:
+    tensor = f"model.layers.{number}.{name}"
+    weight_map = json.loads((output / "model.safetensors.index.json").read_text())["weight_map"]
+    path = output / weight_map[tensor]
+    content = path.read_bytes()
+    header_nbytes = int.from_bytes(content[:8], "little")
+    start = json.loads(content[8 : 8 + header_nbytes])[tensor]["data_offsets"][0]
+    flip(path, 8 * (8 + header_nbytes + start) + 5)
+    with pytest.raises(CheckpointError, match=rf"model\.layers\.\d+\.{name}: is not the copy of"):
+        verify_checkpoint(output)
+
+
+def test_differing_tensor_is_named(output: Path, made: tuple[Path, Path]) -> None:
+    path = max(output.glob("*.safetensors"))
+    flip(path, 8 * path.stat().st_size - 1)
+    last = max(
+        json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")]).items(), key=_stop
+    )
+    with pytest.raises(CheckpointError, match=f"differs: {path.name}: {last[0]}: is not the source's bytes$"):
+        verify_checkpoint(output, made[0])
+
+
+def _stop(entry: tuple[str, Any]) -> int:
+    return 0 if entry[0] == "__metadata__" else int(entry[1]["data_offsets"][1])
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "LICENSE"])
+def test_file_that_came_along_and_was_changed_is_named_without_the_source(name: str, output: Path) -> None:
+    (output / name).write_text('{"chat_template": "another"}')
+    with pytest.raises(CheckpointError, match=rf"differs: {name}: is not the one that was written$"):
+        verify_checkpoint(output)
+
+
+# ---------------------------------------------------------------- wrong files
+
+
+def test_wrong_source_is_named(made: tuple[Path, Path], tmp_path: Path) -> None:
+    other = write_checkpoint(tmp_path / "other", layers=5)
+    with pytest.raises(CheckpointError, match=r"^other: its weight files are not those .* made from \(model\)$"):
+        verify_checkpoint(made[1], other)
+
+
+def test_source_of_the_same_shape_with_other_weights_is_found(made: tuple[Path, Path], tmp_path: Path) -> None:
+    other = Path(shutil.copytree(made[0], tmp_path / "model"))
+    path = other / "model-00001-of-00002.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not the source's bytes"):
+        verify_checkpoint(made[1], other)
+
+
+@pytest.mark.parametrize("name", ["config.json", "LICENSE", "model-00002", "solar_upscale.json"])
+@pytest.mark.parametrize("with_source", [True, False])
+def test_missing_file_is_named(name: str, with_source: bool, output: Path, made: tuple[Path, Path]) -> None:
+    (path,) = output.glob(f"{name}*")
+    path.unlink()
+    with pytest.raises(CheckpointError, match=name):
+        verify_checkpoint(output, made[0] if with_source else None)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "extra.safetensors", "adapter_config.json"])
+@pytest.mark.parametrize("with_source", [True, False])
+def test_files_that_would_be_loaded_too_are_a_fault(
+    name: str, with_source: bool, output: Path, made: tuple[Path, Path]
+) -> None:
+    if name.endswith(".safetensors"):
+        save_file(read_tensors(made[0]), output / name)
+    else:
+        (output / name).write_text("{}")
+    with pytest.raises((CheckpointError, UnsupportedError), match=f"{name}|the header is not|layers; expected"):
+        verify_checkpoint(output, made[0] if with_source else None)
+
+
+def test_shards_that_changed_places_are_found(output: Path, made: tuple[Path, Path]) -> None:
+    one, two = sorted(output.glob("*.safetensors"))[:2]
+    first = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(first)
+    for with_source in (made[0], None):
+        with pytest.raises(CheckpointError, match=r"index: "):
+            verify_checkpoint(output, with_source)
+
+
+def test_tensors_that_lie_but_match_their_own_index_are_found(output: Path, made: tuple[Path, Path]) -> None:
+    """An output that was made again from other layers, with index and config to match."""
+    su.upscale_checkpoint(made[0], output.parent / "other", ["0:6", "1:7"], init="scale=1,0.5", max_shard_size=20_000)
+    shutil.copy(output / "solar_upscale.json", output.parent / "other" / "solar_upscale.json")
+    with pytest.raises(CheckpointError, match="differs"):
+        verify_checkpoint(output.parent / "other", made[0])
+    with pytest.raises(CheckpointError, match="differs"):
+        verify_checkpoint(output.parent / "other")
+
+
+# ---------------------------------------------------------------- a provenance that is not to be trusted
+
+
+HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another format": lambda v: v.update(format=2),
+    "no source": lambda v: v.pop("source"),
+    "no revision": lambda v: v.pop("revision"),
+    "no job": lambda v: v.pop("job"),
+    "job is a list": lambda v: v.update(job=[]),
+    "layers that explode": lambda v: v["job"].update(layers=["[0] * 10**9"]),
+    "layers of another model": lambda v: v["job"].update(layers=["0:999"]),
+    "other layers": lambda v: v["job"].update(layers=["0:6", "1:7"]),
+    "rows are a number": lambda v: v.update(layers=5),
+    "rows are numbers": lambda v: v.update(layers=[5] * 12),
+    "rows without a source": lambda v: [row.pop("source") for row in v["layers"]],
+    "row from another layer": lambda v: v["layers"][7].update(source=0),
+    "row with a list for a factor": lambda v: v["layers"][7].update(factor=[1]),
+    "stack is a number": lambda v: v.update(stack=5),
+    "stack of 10**9 layers": lambda v: v["stack"].update(layers=10**9),
+    "stack of no layers": lambda v: v["stack"].update(layers=-1),
+    "stack layers are a text": lambda v: v["stack"].update(layers="8"),
+    "documents are a list": lambda v: v.update(documents=[]),
+    "documents name nothing": lambda v: v.update(documents={}),
+    "sidecars are a list": lambda v: v.update(sidecars=[]),
+    "no sidecars": lambda v: v.pop("sidecars"),
+    "digest of a sidecar is a number": lambda v: v["sidecars"].update(LICENSE=5),
+    "sidecar out of the folder": lambda v: v["sidecars"].update({"../../etc/passwd": "0"}),
+    "document out of the folder": lambda v: v["documents"].update({"../../etc/passwd": "0"}),
+    "shards are a number": lambda v: v.update(shards=5),
+    "shards are named by lists": lambda v: v.update(shards=[{"filename": [], "header_sha256": {}}]),
+    "source shards are a number": lambda v: v.update(source_shards=5),
+    "start that is none": lambda v: v["job"].update(init="explode"),
+    "another start": lambda v: v["job"].update(init="copy"),
+    "scale that is none": lambda v: v["job"].update(entry_scales=[1e300, 1]),
+    "stack that is not there": lambda v: v["job"].update(stack="nothing"),
+    "shards of a byte": lambda v: v["job"].update(max_shard_nbytes=1),
+    "control characters": lambda v: v.update(source="\x1b[2J"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize("with_source", [True, False])
+def test_hostile_provenance_is_one_line(case: str, with_source: bool, output: Path, made: tuple[Path, Path]) -> None:
+    change_json(output / "solar_upscale.json", HOSTILE[case])
+    if case in ("shards of a byte", "source shards are a number") and not with_source:
+        verify_checkpoint(output)  # only the source tells
+        return
+    with pytest.raises(UpscaleError) as caught:
+        verify_checkpoint(output, made[0] if with_source else None)
+    assert str(caught.value).isprintable()
+
+
+def test_provenance_written_in_another_way_is_found(output: Path, made: tuple[Path, Path]) -> None:
+    value = json.loads((output / "solar_upscale.json").read_text())
+    (output / "solar_upscale.json").write_text(json.dumps(value))
+    with pytest.raises(CheckpointError, match=r"solar_upscale\.json: is not written as the plan writes it"):
+        verify_checkpoint(output, made[0])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}', "[" * 100_000, "\x00"])
+def test_provenance_that_is_none_is_one_line(text: str, output: Path) -> None:
+    (output / "solar_upscale.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"solar_upscale\.json"):
+        verify_checkpoint(output)
+
+
+def test_folder_that_is_no_output_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        verify_checkpoint(tmp_path / "no")
+    with pytest.raises(CheckpointError, match=r"no solar_upscale\.json; expected a folder that solar-upscale wrote"):
+        verify_checkpoint(write_checkpoint(tmp_path / "s"))
+
+
+def test_many_differences_are_counted_not_listed(output: Path, made: tuple[Path, Path]) -> None:
+    for path in output.glob("*.safetensors"):
+        content = bytearray(path.read_bytes())
+        start = 8 + int.from_bytes(content[:8], "little")
+        content[start:] = bytes(len(content) - start)
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not the source's bytes") as caught:
+        verify_checkpoint(output, made[0])
+    assert str(caught.value).count("is not the source's bytes") <= 5
