@@ -1,21 +1,18 @@
-"""JSON from files that are not trusted, parsed strictly and within bounds."""
+"""JSON: parsed strictly and within bounds where files are not trusted, and printed for people and programs."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from solar_upscale.errors import CheckpointError
 
-__all__ = ["parse_json"]
+__all__ = ["json_bytes", "json_pieces", "parse_json"]
 
 # Bounds on what their JSON may hold: values cost far more memory than text, and nothing real is deep.
 MAX_JSON_CONTAINERS = 200_000
-
-
 MAX_JSON_VALUES = 500_000
-
-
 MAX_JSON_DEPTH = 64
 
 
@@ -47,6 +44,37 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
     if level:
         raise CheckpointError(f"{where}: nested more than {MAX_JSON_DEPTH} deep; that is the limit")
     return value
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON as this project writes it: two spaces, UTF-8 as it is, keys in the order given, one newline at the end."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def json_pieces(value: Any, indent: str = "") -> Iterator[str]:
+    """The text of a report, in pieces: a list of plain values stands on one line.
+
+    An iterator is printed as a list, each item on a line of its own, so that memory does not grow with its length.
+    """
+    deeper = f"{indent}  "
+    if isinstance(value, dict) and value:
+        rows = (chain((f"{json.dumps(key)}: ",), json_pieces(each, deeper)) for key, each in value.items())
+        yield from _rows("{", rows, "}", indent)
+    elif isinstance(value, Iterator):
+        yield from _rows("[", ((json.dumps(each),) for each in value), "]", indent)
+    elif isinstance(value, list) and any(isinstance(each, dict | list) for each in value):
+        yield from _rows("[", (json_pieces(each, deeper) for each in value), "]", indent)
+    else:
+        yield json.dumps(value)
+
+
+def _rows(opening: str, rows: Iterable[Iterable[str]], closing: str, indent: str) -> Iterator[str]:
+    before = opening
+    for row in rows:
+        yield f"{before}\n{indent}  "
+        yield from row
+        before = ","
+    yield opening + closing if before == opening else f"\n{indent}{closing}"
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Small JSON files beside the weights that name layers by number, rewritten to the new numbers."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from solar_upscale.architecture.quantization import rewrite_module_lists
 from solar_upscale.architecture.types import FieldChange, Stack
 from solar_upscale.errors import UnsupportedError
-from solar_upscale.strict_json import parse_json
+from solar_upscale.strict_json import json_bytes, parse_json
 
 __all__ = ["NUMBERED_FILES", "rewrite_files"]
 
@@ -39,7 +38,7 @@ def rewrite_files(
         else:
             new = rewrite_module_lists(old, modules, tuple(numbering), numbering)
         if new != old:
-            rewritten[name] = (json.dumps(new, indent=2, ensure_ascii=False) + "\n").encode()
+            rewritten[name] = json_bytes(new)
             changes += [
                 FieldChange(f"{name}: {key}", value, new.get(key), "names layers by number")
                 for key, value in old.items()

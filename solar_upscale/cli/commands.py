@@ -21,19 +21,19 @@ __all__ = ["COMMANDS"]
 
 def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     from solar_upscale.plan.planner import make_plan
-    from solar_upscale.report.plan_json import plan_json
     from solar_upscale.report.plan_report import plan_report, written_report
     from solar_upscale.source.checkpoint import open_checkpoint
     from solar_upscale.write.execute import bytes_by_way
 
     _check_publishing(parser, options)
+    _check_tensors(parser, options)
     recipe = _recipe(options)
     source_text, output = _source_and_output(parser, options, recipe)
     request = _request(parser, options, recipe)
     source = _open(source_text, options, headers_only=options.dry_run)
     plan = make_plan(open_checkpoint(source), request)
     if options.dry_run:
-        print_report(options, lambda: plan_json(plan), lambda: plan_report(plan, **terminal_look()))
+        print_report(options, lambda: _plan_json(plan, options), lambda: plan_report(plan, **terminal_look()))
         return
     assert output is not None, "the parser asked for it"
     with progress(plan.total_size, options) as on_bytes, passes_executor(options) as executor:
@@ -43,7 +43,7 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     moved = bytes_by_way(done)
     print_report(
         options,
-        lambda: {"output": str(output), **plan_json(plan), "moved": moved, **({"url": url} if url else {})},
+        lambda: {"output": str(output), **_plan_json(plan, options), "moved": moved, **({"url": url} if url else {})},
         lambda: written_report(plan, _where(output, options), moved, **terminal_look()) + (url or ""),
     )
 
@@ -94,10 +94,10 @@ def _destination(repo_id: str, options: argparse.Namespace, *, revision: str | N
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     from solar_upscale.plan.planner import make_plan
-    from solar_upscale.report.plan_json import plan_json
     from solar_upscale.report.plan_report import plan_report
     from solar_upscale.source.checkpoint import open_checkpoint
 
+    _check_tensors(parser, options)
     recipe = _recipe(options)
     if len(options.places) > 1:
         parser.error(f"one SOURCE expected, got {len(options.places)} words: {' '.join(options.places)}")
@@ -106,7 +106,18 @@ def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     source_text = options.places[0] if options.places else _source_of(recipe, options)
     request = _request(parser, options, recipe)
     plan = make_plan(open_checkpoint(_open(source_text, options, headers_only=True)), request)
-    print_report(options, lambda: plan_json(plan), lambda: plan_report(plan, **terminal_look()))
+    print_report(options, lambda: _plan_json(plan, options), lambda: plan_report(plan, **terminal_look()))
+
+
+def _check_tensors(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.tensors and not options.json:
+        parser.error("--tensors belongs to --json")
+
+
+def _plan_json(plan: "UpscalePlan", options: argparse.Namespace) -> dict[str, Any]:
+    from solar_upscale.report.plan_json import plan_json, plan_json_with_tensors
+
+    return plan_json_with_tensors(plan) if options.tensors else plan_json(plan)
 
 
 def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

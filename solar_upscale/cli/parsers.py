@@ -51,6 +51,7 @@ def _parser(command: str, summary: str, **how: Any) -> argparse.ArgumentParser:
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tensors", action="store_true", help="with --json: every tensor, not only how many")
     group = parser.add_argument_group("what to write")
     group.add_argument(
         "--layers",

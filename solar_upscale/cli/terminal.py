@@ -1,7 +1,6 @@
 """What the user sees: reports on stdout, progress and warnings on stderr, in the form that the terminal can show."""
 
 import argparse
-import json
 import logging
 import os
 import shutil
@@ -19,7 +18,14 @@ PROGRAM = "solar-upscale"
 
 def print_report(options: argparse.Namespace, value: Callable[[], Any], text: Callable[[], str]) -> None:
     """Print a report on stdout: its text, or with --json its value."""
-    print(json.dumps(value(), indent=2) if options.json else text().rstrip("\n"), flush=True)
+    if options.json:
+        from solar_upscale.strict_json import json_pieces
+
+        for piece in json_pieces(value()):
+            print(piece, end="")
+        print(flush=True)
+    else:
+        print(text().rstrip("\n"), flush=True)
 
 
 def terminal_look() -> dict[str, Any]:

@@ -24,19 +24,24 @@ from solar_upscale.errors import CheckpointError, UnsupportedError
 from solar_upscale.pattern import LayerPattern, parse_layers, resolve_entries
 from solar_upscale.plan.layout import Target, mirror_layout, model_layout
 from solar_upscale.plan.transform import Gather, transform_for
-from solar_upscale.plan.types import INDEX_NAME, Pass, Piece, SourceIdentity, Summary, UpscalePlan, json_bytes
+from solar_upscale.plan.types import INDEX_NAME, Pass, Piece, SourceIdentity, Summary, UpscalePlan
 from solar_upscale.request import UpscaleRequest
 from solar_upscale.source.checkpoint import Checkpoint
 from solar_upscale.source.header import Shard, TensorInfo
 from solar_upscale.start.advice import pattern_warnings
 from solar_upscale.start.factors import factor_rules, layer_factors
 from solar_upscale.start.init import parse_init
+from solar_upscale.strict_json import json_bytes
 
 __all__ = ["make_plan"]
 
 
 # Tensors of the output; ten times those of the largest published checkpoint.
 MAX_TARGET_TENSORS = 1_000_000
+
+# Why a tensor is dropped.
+LAYER_NOT_USED = "its layer is not in the pattern"
+MTP_NOT_USED = "next-token head left out (--drop-mtp)"
 
 
 def make_plan(checkpoint: Checkpoint, request: UpscaleRequest) -> UpscalePlan:
@@ -170,7 +175,7 @@ def _targets(
             prefix, layer, rest = place
             places = uses[prefix].get(layer, ())
             if not places:
-                dropped[tensor.name] = f"layer {layer} is not in the pattern"
+                dropped[tensor.name] = LAYER_NOT_USED if layer < stack.num_layers else MTP_NOT_USED
             rule = rules.get(tensor.name) if prefix in stack.prefixes else None
             count += len(places)
             if count > MAX_TARGET_TENSORS:

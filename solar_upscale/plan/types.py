@@ -5,11 +5,9 @@ and it is what verify compares with. Nothing here opens tensor data; which layer
 architecture/, how a shard is laid out in layout.py.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from solar_upscale.architecture import DepthChange, Stack
 from solar_upscale.pattern import LayerPattern
@@ -17,6 +15,7 @@ from solar_upscale.plan.transform import Transform
 from solar_upscale.request import UpscaleRequest
 from solar_upscale.source.header import Shard, TensorInfo
 from solar_upscale.source.protocol import SourceFile
+from solar_upscale.strict_json import json_bytes
 
 __all__ = [
     "BLOCK_NBYTES",
@@ -29,7 +28,6 @@ __all__ = [
     "Summary",
     "UpscalePlan",
     "WriteItem",
-    "json_bytes",
 ]
 
 # File systems that share blocks do so in units of this many bytes; offsets must agree modulo it.
@@ -101,6 +99,11 @@ class ShardPlan:
     def data_nbytes(self) -> int:
         """Size of its tensors, in bytes."""
         return self.items[-1].target.data_offsets[1] if self.items else 0
+
+    @property
+    def source_filenames(self) -> tuple[str, ...]:
+        """The source files that its tensors are made of, sorted."""
+        return tuple(sorted({piece.filename for item in self.items for piece in item.pieces}))
 
     def moves(self) -> Iterator[Move]:
         """The moves that fill the data region, in target order; neighbours in both files are one move."""
@@ -243,8 +246,3 @@ class UpscalePlan:
         """The bytes of model.safetensors.index.json."""
         metadata = {"total_parameters": self.after.parameters, "total_size": self.total_size}
         return json_bytes({"metadata": metadata, "weight_map": self.weight_map})
-
-
-def json_bytes(value: Any) -> bytes:
-    """JSON as this project writes it: two spaces, UTF-8 as it is, keys in the order given, one newline at the end."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

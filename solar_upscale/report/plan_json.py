@@ -1,16 +1,27 @@
-"""A plan as JSON values, for programs."""
+"""A plan as JSON values, for programs: a summary, or every tensor with the source bytes it is made of."""
 
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from solar_upscale.plan.transform import Gather, Scale, Transform, Zero
-from solar_upscale.plan.types import ShardPlan, Summary, UpscalePlan
+from solar_upscale.plan.types import ShardPlan, Summary, UpscalePlan, WriteItem
 from solar_upscale.report.output_files import REPORT_NAMES
 
-__all__ = ["plan_json"]
+__all__ = ["plan_json", "plan_json_with_tensors"]
 
 
 def plan_json(plan: UpscalePlan) -> dict[str, Any]:
-    """The whole plan as JSON values: every output tensor with the source bytes it is made of."""
+    """The plan as JSON values, its tensors only counted."""
+    return _plan_json(plan, lambda shard: {})
+
+
+def plan_json_with_tensors(plan: UpscalePlan) -> dict[str, Any]:
+    """The plan as JSON values; in each shard, ``tensors`` is an iterator, since a plan may have a million."""
+    return _plan_json(plan, lambda shard: {"tensors": _tensor_rows(shard)})
+
+
+def _plan_json(plan: UpscalePlan, tensors: Callable[[ShardPlan], dict[str, Any]]) -> dict[str, Any]:
     return {
         "source": plan.source.name,
         "revision": plan.source.revision,
@@ -28,10 +39,10 @@ def plan_json(plan: UpscalePlan) -> dict[str, Any]:
             {"path": change.path, "before": change.before, "after": change.after, "reason": change.reason}
             for change in plan.change.changes
         ],
-        "shards": [_shard_json(shard) for shard in plan.shards],
+        "shards": [{**_shard_json(shard), **tensors(shard)} for shard in plan.shards],
         "sidecars": [file.name for file in plan.sidecars],
         "documents": [*plan.model_files, *REPORT_NAMES],
-        "dropped": dict(plan.dropped),
+        "dropped": {"layers": list(plan.pattern.dropped), "tensors": dict(Counter(plan.dropped.values()))},
         "left_behind": dict(plan.left_behind),
         "warnings": list(plan.warnings),
     }
@@ -52,18 +63,24 @@ def _shard_json(shard: ShardPlan) -> dict[str, Any]:
         "filename": shard.filename,
         "nbytes": shard.nbytes,
         "data_start": len(shard.header),
-        "tensors": [
-            {
-                "name": item.target.name,
-                "dtype": item.target.dtype,
-                "shape": list(item.target.shape),
-                "data_offsets": list(item.target.data_offsets),
-                "source": item.source,
-                "pieces": [[piece.filename, piece.start, piece.stop] for piece in item.pieces],
-                "transform": _transform_json(item.transform),
-            }
-            for item in shard.items
-        ],
+        "num_tensors": len(shard.items),
+        "source_shards": list(shard.source_filenames),
+    }
+
+
+def _tensor_rows(shard: ShardPlan) -> Iterator[dict[str, Any]]:
+    return map(_tensor_row, shard.items)
+
+
+def _tensor_row(item: WriteItem) -> dict[str, Any]:
+    return {
+        "name": item.target.name,
+        "dtype": item.target.dtype,
+        "shape": item.target.shape,
+        "data_offsets": item.target.data_offsets,
+        "source": item.source,
+        "pieces": [(piece.filename, piece.start, piece.stop) for piece in item.pieces],
+        "transform": _transform_json(item.transform),
     }
 
 

@@ -1,17 +1,14 @@
 """Reports as text: a plan, a checkpoint, a verification. Pure functions; printing and colour are decided by cli/."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from solar_upscale.architecture import FieldChange
 from solar_upscale.errors import printable
 from solar_upscale.plan.types import ShardPlan, UpscalePlan
 from solar_upscale.report.layer_map import terminal_map
 from solar_upscale.text import count_text, counted, nbytes_text, rows_text, value_text
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "plan_report",
@@ -97,16 +94,13 @@ def _shard_rows(plan: UpscalePlan) -> Iterable[tuple[str, ...]]:
 
 
 def _sources_text(shard: ShardPlan) -> str:
-    names = sorted({piece.filename for item in shard.items for piece in item.pieces})
+    names = shard.source_filenames
     return names[0] if len(names) == 1 else f"{len(names)} source shards"
 
 
 def _dropped_rows(dropped: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     """One row a reason, not one a tensor."""
-    reasons: dict[str, int] = {}
-    for reason in dropped.values():
-        reasons[reason] = reasons.get(reason, 0) + 1
-    return ((f"{count} tensors", reason) for reason, count in reasons.items())
+    return ((counted(count, "tensor"), reason) for reason, count in Counter(dropped.values()).items())
 
 
 def _titled(title: str, rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:

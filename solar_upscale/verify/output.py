@@ -17,7 +17,7 @@ from solar_upscale.errors import CheckpointError, printable
 from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan.planner import make_plan
 from solar_upscale.plan.transform import Zero, transform_chunks, transform_for
-from solar_upscale.plan.types import ShardPlan, SourceIdentity, UpscalePlan, json_bytes
+from solar_upscale.plan.types import ShardPlan, SourceIdentity, UpscalePlan
 from solar_upscale.report.output_files import output_filenames, render_output_files
 from solar_upscale.report.provenance import PROVENANCE_NAME, read_provenance, without_sentences
 from solar_upscale.request import HubOptions, UpscaleRequest
@@ -28,7 +28,7 @@ from solar_upscale.source.protocol import Source
 from solar_upscale.start.factors import layer_factors
 from solar_upscale.start.init import parse_init
 from solar_upscale.start.residual import written_rules
-from solar_upscale.strict_json import parse_json
+from solar_upscale.strict_json import json_bytes, parse_json
 from solar_upscale.text import counted, nbytes_text
 from solar_upscale.write.execute import planned_bytes
 from solar_upscale.write.work_files import RECORD_NAME

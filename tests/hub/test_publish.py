@@ -652,6 +652,8 @@ def test_offline_is_told_and_a_cached_model_needs_no_network(user: User, monkeyp
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["a", "b", *SOLAR, "--tensors"], "--tensors belongs to --json"),
+        (["plan", "a", *SOLAR, "--tensors"], "--tensors belongs to --json"),
         (["a", "b", *SOLAR, "--private"], "--private belongs to --push-to-hub"),
         (["a", "b", *SOLAR, "--delete-local-shards"], "--delete-local-shards belongs to --push-to-hub"),
         (["a", "b", *SOLAR, "--delete-local-shards", "--push-to-hub", "m/n", "--workers", "2"], "leave --workers out"),

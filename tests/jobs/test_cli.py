@@ -214,7 +214,7 @@ def test_found_difference_exits_1_and_names_it(home: Path, capsys: pytest.Captur
 
 def test_dry_run_prints_exactly_what_plan_prints_and_writes_nothing(home: Path) -> None:
     before = tree(home)
-    for more in ([], ["--json"], ["--init", "split", "--max-shard-size", "50KB"]):
+    for more in ([], ["--json"], ["--json", "--tensors"], ["--init", "split", "--max-shard-size", "50KB"]):
         plan = run("plan", "s", "--layers", *SOLAR, *more)
         dry = run("s", "out", "--dry-run", "--layers", *SOLAR, *more)
         without_out = run("s", "--dry-run", "--layers", *SOLAR, *more)

@@ -175,10 +175,10 @@ def test_promise_safe(hub: HubServer, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_promise_honest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, output = write_checkpoint(tmp_path / "s", shards=2), tmp_path / "out"
     job = [str(source), str(output), "--layers", *SOLAR, "--init", "split"]
-    assert main([*job, "--dry-run", "--json"]) == 0
+    assert main([*job, "--dry-run", "--json", "--tensors"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert not output.exists()
-    assert main([*job, "--json", "-q"]) == 0
+    assert main([*job, "--json", "--tensors", "-q"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told | shown == told, "what was printed is what is done"
 

@@ -12,7 +12,8 @@ import solar_upscale as su
 from solar_upscale.errors import CheckpointError, OutputError, PatternError, UnsupportedError, UpscaleError
 from solar_upscale.plan.transform import Scale, Zero
 from solar_upscale.plan.types import UpscalePlan
-from solar_upscale.report.plan_json import plan_json
+from solar_upscale.report.plan_json import plan_json, plan_json_with_tensors
+from solar_upscale.strict_json import json_pieces
 from solar_upscale.upscale import parse_nbytes
 from tests.support.checkpoints import MISTRAL, mistral_shapes, tree, write_checkpoint
 from tests.support.sources import MemorySource, headers_only, llama_shapes, published_shards, tensors_in_order
@@ -85,7 +86,7 @@ def test_every_source_tensor_is_accounted_for() -> None:
     every = {tensor.name for shard in plan.source_shards for tensor in shard.tensors}
     assert used | set(plan.dropped) == every
     assert not used & set(plan.dropped)
-    assert set(plan.dropped.values()) == {f"layer {layer} is not in the pattern" for layer in (3, 4, 6, 7)}
+    assert set(plan.dropped.values()) == {"its layer is not in the pattern"}
 
 
 def test_plan_is_a_value_that_does_not_change() -> None:
@@ -98,13 +99,29 @@ def test_plan_is_a_value_that_does_not_change() -> None:
 
 def test_plan_as_json_names_every_byte() -> None:
     plan = su.plan_checkpoint(tiny(), SOLAR)
-    value = json.loads(json.dumps(plan_json(plan)))
+    value = json.loads("".join(json_pieces(plan_json_with_tensors(plan))))
     tensors = [tensor for shard in value["shards"] for tensor in shard["tensors"]]
     assert sum(stop - start for tensor in tensors for _, start, stop in tensor["pieces"]) == plan.total_size
     assert value["layers"] == [*range(6), *range(2, 8)]
     assert value["config_changes"] == [
         {"path": "num_hidden_layers", "before": 8, "after": 12, "reason": plan.change.changes[0].reason}
     ]
+
+
+def test_plan_as_json_is_a_summary_with_the_same_facts_by_default() -> None:
+    plan = su.plan_checkpoint(tiny(), ["0:3", "5"], max_shard_size=50_000)
+    summary, whole = (
+        json.loads("".join(json_pieces(each))) for each in (plan_json(plan), plan_json_with_tensors(plan))
+    )
+    for shard in whole["shards"]:
+        tensors = shard.pop("tensors")
+        assert len(tensors) == shard["num_tensors"]
+        assert {name for tensor in tensors for name, _, _ in tensor["pieces"]} == set(shard["source_shards"])
+    assert summary == whole
+    assert summary["dropped"] == {
+        "layers": [3, 4, 6, 7],
+        "tensors": {"its layer is not in the pattern": len(plan.dropped)},
+    }
 
 
 def test_index_is_that_of_transformers() -> None:

@@ -1,0 +1,53 @@
+"""JSON as reports print it: valid, short lists on one line, lists of any length in constant memory."""
+
+import json
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solar_upscale.strict_json import json_pieces
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_pieces_are_the_json_of_the_value(value: Any) -> None:
+    assert json.loads("".join(json_pieces(value))) == value
+
+
+@given(st.lists(VALUES, max_size=4))
+def test_iterator_is_printed_as_a_list_an_item_a_line(items: list[Any]) -> None:
+    text = "".join(json_pieces({"items": iter(items)}))
+    assert json.loads(text) == {"items": items}
+    assert len(text.splitlines()) == (4 + len(items) if items else 3)
+
+
+def test_list_of_plain_values_stands_on_one_line() -> None:
+    value = {"layers": [0, 1], "none": [], "rows": [[0, "a"], [1, None]], "fields": {"depth": 2}, "empty": {}}
+    assert "".join(json_pieces(value)) == (
+        "{\n"
+        '  "layers": [0, 1],\n'
+        '  "none": [],\n'
+        '  "rows": [\n'
+        '    [0, "a"],\n'
+        "    [1, null]\n"
+        "  ],\n"
+        '  "fields": {\n'
+        '    "depth": 2\n'
+        "  },\n"
+        '  "empty": {}\n'
+        "}"
+    )
+
+
+def test_iterator_is_read_item_by_item() -> None:
+    items: Iterator[int] = count()
+    assert "".join(islice(json_pieces(items), 4)) == "[\n  0,\n  1"
+    assert next(items) == 2
