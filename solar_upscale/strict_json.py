@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -48,7 +48,28 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
 
 def json_bytes(value: Any) -> bytes:
     """JSON as this project writes it: two spaces, UTF-8 as it is, keys in the order given, one newline at the end."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (_indented(value, "\n") + "\n").encode()
+
+
+def _indented(value: Any, line: str) -> str:
+    """The text of ``json.dumps(value, indent=2, ensure_ascii=False)``, whose keys are text, several times as fast.
+
+    Python's C encoder does not indent, but what holds plain values only needs no more than a separator with a line break.
+    ``line`` is the line break and indentation before the value's last bracket.
+    """
+    inner = f"{line}  "
+    separator = f",{inner}"
+    if not value or not isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False)
+    if not any(isinstance(each, dict | list | tuple) for each in _children(value)):
+        text = json.dumps(value, ensure_ascii=False, separators=(separator, ": "))
+        return f"{text[0]}{inner}{text[1:-1]}{line}{text[-1]}"
+    if isinstance(value, dict):
+        rows = (f"{json.dumps(key, ensure_ascii=False)}: {_indented(each, inner)}" for key, each in value.items())
+    else:
+        rows = (_indented(each, inner) for each in value)
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}{inner}{separator.join(rows)}{line}{closing}"
 
 
 def json_pieces(value: Any, indent: str = "") -> Iterator[str]:
@@ -85,5 +106,5 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _children(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+def _children(value: dict[str, Any] | Sequence[Any]) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value

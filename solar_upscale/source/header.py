@@ -183,7 +183,7 @@ def _parse_json(filename: str, header: bytes) -> dict[str, object]:
         entries = json.loads(
             header.decode(),
             object_pairs_hook=_unique_keys,
-            parse_int=_integer,
+            parse_int=_integer if b"-0" in header else None,
             parse_float=_finite_float,
             parse_constant=_refuse_constant,
         )

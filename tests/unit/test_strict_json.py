@@ -1,4 +1,4 @@
-"""JSON as reports print it: valid, short lists on one line, lists of any length in constant memory."""
+"""JSON as it is written: files to the byte as Python indents them, reports with short lists on one line."""
 
 import json
 from collections.abc import Iterator
@@ -8,11 +8,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solar_upscale.strict_json import json_pieces
+from solar_upscale.strict_json import json_bytes, json_pieces
 
+TEXT = st.text(st.characters(codec="utf-8"))
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=20,
 )
 
@@ -20,6 +21,11 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_pieces_are_the_json_of_the_value(value: Any) -> None:
     assert json.loads("".join(json_pieces(value))) == value
+
+
+@given(VALUES)
+def test_files_are_written_as_python_indents_json(value: Any) -> None:
+    assert json_bytes(value) == (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 @given(st.lists(VALUES, max_size=4))
