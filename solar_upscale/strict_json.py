@@ -54,7 +54,7 @@ def json_bytes(value: Any) -> bytes:
 def _indented(value: Any, line: str) -> str:
     """The text of ``json.dumps(value, indent=2, ensure_ascii=False)``, whose keys are text, several times as fast.
 
-    Python's C encoder does not indent, but what holds plain values only needs no more than a separator with a line break.
+    Python's C encoder does not indent, but where a container holds plain values only, a separator can break the line.
     ``line`` is the line break and indentation before the value's last bracket.
     """
     inner = f"{line}  "
