@@ -7,7 +7,6 @@ but the size of a shard, which is the one value with a spelling of its own.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import TypeAlias
 
@@ -76,6 +75,8 @@ def parse_nbytes(size: int | str) -> int:
         raise OutputError(
             f'max_shard_size: "{str(size)[:80]}" is not a size; expected bytes, or text such as 5GB or 512MiB'
         )
+    from decimal import Decimal
+
     nbytes = int(Decimal(match[1]) * _UNITS.get(unit, 1))
     if not 0 < nbytes < 2**63:
         raise OutputError(f'max_shard_size: "{size}" is not a size that a file can have')

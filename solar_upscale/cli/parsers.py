@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from solar_upscale._version import __version__
-from solar_upscale.cli.terminal import PROGRAM
+from solar_upscale.cli.terminal import PROGRAM, terminal_width
 
 __all__ = ["PARSERS"]
 
@@ -40,11 +40,16 @@ A SOURCE is a folder or a Hub repo id. COMMAND --help tells about one command.
 """
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Argparse makes one for each option that is added, and would import shutil to ask for the width."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=terminal_width() - 2)
+
+
 def _parser(command: str, summary: str, **how: Any) -> argparse.ArgumentParser:
     prog = PROGRAM if command == "upscale" else f"{PROGRAM} {command}"
-    parser = argparse.ArgumentParser(
-        prog, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **how
-    )
+    parser = argparse.ArgumentParser(prog, description=summary, formatter_class=_Formatter, allow_abbrev=False, **how)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings from libraries")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     return parser

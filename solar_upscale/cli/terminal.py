@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 from solar_upscale.errors import printable
 
-__all__ = ["PROGRAM", "after_warnings", "print_report", "progress", "settle_hub", "terminal_look"]
+__all__ = ["PROGRAM", "after_warnings", "print_report", "progress", "settle_hub", "terminal_look", "terminal_width"]
 
 PROGRAM = "solar-upscale"
 
@@ -33,8 +32,19 @@ def terminal_look() -> dict[str, Any]:
     if sys.stdout is None:  # closed by whoever started the program
         return {"width": 80, "colour": False, "encoding": "utf-8"}
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+    width = terminal_width() if sys.stdout.isatty() else 80
     return {"width": max(40, min(width, 120)), "colour": colour, "encoding": sys.stdout.encoding}
+
+
+def terminal_width() -> int:
+    """The columns of the terminal, as ``shutil.get_terminal_size`` has them; shutil takes too long to import."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]  # caught below
+    except (AttributeError, ValueError, OSError):  # closed, or no terminal
+        return 80
 
 
 @contextmanager

@@ -5,7 +5,6 @@ means as layers is in entries.py.
 """
 
 import ast
-import difflib
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,6 +200,8 @@ class Interpreter:
         raise self._unknown_name(node, node.id)
 
     def _unknown_name(self, node: ast.AST, name: str) -> PatternError:
+        import difflib
+
         known = [*self._scope, *self._functions]
         close = difflib.get_close_matches(name[:40].lower(), known, n=1)
         advice = f'did you mean "{close[0]}"?' if close else "n and num_layers are the number of source layers"

@@ -1,22 +1,18 @@
-"""From a text to a source: which folder or which commit of which model it stands for."""
+"""From a text to a source: a folder, or a model on the Hub.
 
-import re
-from contextlib import suppress
+What talks to the Hub is imported where a text stands for a model: a job on a folder does not wait for it.
+"""
+
 from pathlib import Path
 
-from solar_upscale._version import __version__
-from solar_upscale.errors import CheckpointError, HubError
+from solar_upscale.errors import CheckpointError
 from solar_upscale.request import HubOptions
 from solar_upscale.source.folder import FolderSource
-from solar_upscale.source.hub.client import LIBRARY, check_token, connection_errors, hub_errors, patiently
-from solar_upscale.source.hub.listing import list_files
-from solar_upscale.source.hub.model import HubSource, Mode
 from solar_upscale.source.protocol import Source
 
 __all__ = ["open_source"]
 
 DEFAULT = HubOptions()
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def open_source(source: str | Path | Source, hub: HubOptions = DEFAULT, *, headers_only: bool = False) -> Source:
@@ -47,61 +43,6 @@ def open_source(source: str | Path | Source, hub: HubOptions = DEFAULT, *, heade
         raise CheckpointError("SOURCE: a web address is no source; expected a folder, or a model id USER/NAME")
     if text.startswith((".", "/", "~")) or not text or text.count("/") > 1 or "\\" in text or folder.exists():
         raise CheckpointError(f"{text}: no such folder; expected a folder with a checkpoint, or a model id USER/NAME")
-    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+    from solar_upscale.source.hub.opening import open_model
 
-    mode: Mode = "headers" if headers_only else "stream" if hub.stream else "download"
-    cache = hub.cache_dir.expanduser() if hub.cache_dir is not None else None
-    try:
-        with hub_errors(text, revision=hub.revision):
-            check_token(hub.token)
-            config = _find_config(text, hub, cache)
-    except HubError as error:
-        if isinstance(error.__cause__, GatedRepoError | RevisionNotFoundError):
-            raise
-        raise HubError(f"{error}; there is no folder of that name either") from error.__cause__
-    with hub_errors(text, revision=hub.revision):
-        commit = config.parent.name
-        if not _COMMIT.fullmatch(commit):
-            raise HubError(f"{text}: the Hub names a commit that is none: {commit}")
-        listing = list_files(text, commit, hub.token, config.parent, local_files_only=hub.local_files_only)
-    return HubSource(text, commit, listing, mode, hub.token, cache, hub.local_files_only)
-
-
-def _find_config(repo_id: str, hub: HubOptions, cache: Path | None) -> Path:
-    """The cached config.json, whose folder is named after the commit that the revision stands for now.
-
-    Asking for it is how the client resolves a revision: by the Hub, or by what the cache remembers when the Hub cannot
-    be asked, and it remembers this answer.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    def find(*, local_files_only: bool) -> str:
-        return hf_hub_download(
-            repo_id,
-            "config.json",
-            revision=hub.revision,
-            token=hub.token,
-            cache_dir=cache,
-            local_files_only=local_files_only,
-            library_name=LIBRARY,
-            library_version=__version__,
-        )
-
-    try:
-        try:
-            found = patiently(repo_id, lambda: find(local_files_only=hub.local_files_only))
-        except connection_errors() as error:
-            # The client looks into the cache by itself where nobody answers, but not where somebody hangs up.
-            if isinstance(error, HfHubHTTPError | LocalEntryNotFoundError):
-                raise
-            with suppress(LocalEntryNotFoundError):
-                return Path(find(local_files_only=True))
-            raise
-    except LocalEntryNotFoundError:
-        raise
-    except EntryNotFoundError as error:
-        raise CheckpointError(f"{repo_id}: no config.json; expected a checkpoint that transformers can load") from error
-    except HFValidationError as error:
-        raise CheckpointError(f"{repo_id}: neither a folder nor a model id USER/NAME") from error
-    return Path(found)
+    return open_model(text, hub, headers_only=headers_only)

@@ -12,7 +12,7 @@ from solar_upscale.errors import printable
 from solar_upscale.plan.types import UpscalePlan
 from solar_upscale.report.card.front_matter import hub_id
 from solar_upscale.report.card.loading import load_snippet, reproduce_block
-from solar_upscale.report.layer_map import runs
+from solar_upscale.report.layer_map.runs import runs
 from solar_upscale.report.layer_map.terminal import factor_text, range_text
 from solar_upscale.text import counted
 

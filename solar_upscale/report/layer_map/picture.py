@@ -7,7 +7,6 @@ brings its own background, so that it reads the same on a light page and a dark 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 
 from solar_upscale.errors import printable
@@ -256,7 +255,7 @@ def _short(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(printable(text), quote=False)
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _n(value: float) -> str:
