@@ -17,7 +17,7 @@ from solar_upscale.request import UpscaleRequest
 __all__ = ["FORMAT", "PROVENANCE_NAME", "provenance", "read_provenance", "without_sentences"]
 
 PROVENANCE_NAME = "solar_upscale.json"
-# Raised when a reader of the old layout would misread the new one.
+# Goes up when a reader of the old layout would misread the new one; every format up to this one is read.
 FORMAT = 1
 MAX_ENTRIES, MAX_TEXT = 10_000, 10_000
 
@@ -89,8 +89,13 @@ def read_provenance(document: Mapping[str, Any]) -> tuple[UpscaleRequest, Source
     if not isinstance(document, Mapping):
         raise CheckpointError(f"{PROVENANCE_NAME}: expected a JSON object, got {type(document).__name__}")
     found = document.get("format")
-    if type(found) is not int or found != FORMAT:
-        raise CheckpointError(f"{PROVENANCE_NAME}: format: this version reads {FORMAT}, got {_shown(found)}")
+    if type(found) is not int or found < 1:
+        raise CheckpointError(f"{PROVENANCE_NAME}: format: expected a whole number from 1, got {_shown(found)}")
+    if found > FORMAT:
+        raise CheckpointError(
+            f"{PROVENANCE_NAME}: format: expected at most {FORMAT}, got {_shown(found)}; a newer solar-upscale wrote "
+            "this file, upgrade to read it"
+        )
     job = document.get("job")
     if not isinstance(job, Mapping):
         raise CheckpointError(f"{PROVENANCE_NAME}: job: expected a JSON object, got {_shown(job)}")

@@ -1,15 +1,24 @@
 """Markdown pages as tests read them: fenced blocks, and Python examples run with the output that they show."""
 
 import contextlib
+import errno
 import io
 import re
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from solar_upscale import cli
+from tests.support.checkpoints import write_checkpoint
 from tests.support.processes import ROOT
 
-__all__ = ["Block", "fenced_blocks", "pages", "run_examples"]
+__all__ = ["EXAMPLES", "Block", "fenced_blocks", "pages", "run_examples"]
+
+EXAMPLES = ("README.md", "docs/provenance.md", "docs/python.md")
+"""The pages whose examples run. Those that do not make a model of their own find two tiny ones by these names."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -43,20 +52,28 @@ def fenced_blocks(page: Path, language: str | None = None) -> list[Block]:
     return blocks
 
 
-def run_examples(page: Path, names: dict[str, Any]) -> str:
-    """Run the page's Python blocks in order, in one namespace, and return the page with the output that they print.
+def run_examples(page: Path) -> str:
+    """Run the page's examples in order and return the page with the output that they print.
 
-    A ``text`` block that follows a Python block shows its output; a block that prints must be followed by one.
+    They run in the current folder, which should be empty. Python blocks share one namespace; a ``text`` block that
+    follows one shows its output. A ``console`` block is run if it shows output: lines that start with ``$`` are
+    commands, the others are theirs.
     """
+    if "save_pretrained" not in page.read_text("utf-8"):
+        write_checkpoint(Path("mistralai/Mistral-7B-v0.1"), layers=32)  # a folder comes before a Hub id
+        write_checkpoint(Path("tiny-mistral"), layers=8, shards=3, hidden=64, inner=160, vocab=512)
     text = page.read_text("utf-8")
     blocks = fenced_blocks(page)
+    names: dict[str, Any] = {}
     outputs: list[tuple[Block, str]] = []
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        if block.language == "console" and re.search(r"^[^$]", block.text, re.MULTILINE):
+            outputs.append((block, _run_commands(block.text)))
         if block.language != "python":
             continue
-        printed = io.StringIO()
         # Line numbers of a traceback are those of the page.
         code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+        printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(code, names)  # noqa: S102 - the project's own pages
         if following is not None and following.language == "text":
@@ -66,3 +83,22 @@ def run_examples(page: Path, names: dict[str, Any]) -> str:
     for block, output in reversed(outputs):
         text = text[: block.start] + output.rstrip() + "\n" + text[block.start + len(block.text) :]
     return text
+
+
+def _run_commands(text: str) -> str:
+    """A console block with the output of its commands, each after an empty line but the first."""
+    parts = []
+    for line in re.findall(r"^\$ .*", text, re.MULTILINE):
+        program, *words = shlex.split(line.removeprefix("$ "))
+        assert program == "solar-upscale", f"{line}: only solar-upscale is run here"
+        printed = io.TextIOWrapper(io.BytesIO(), "utf-8")
+        with contextlib.redirect_stdout(printed), _without_clones():
+            assert cli.main(words) == 0, line
+        parts.append(f"{line}\n{printed.buffer.getvalue().decode().rstrip()}\n")
+    return "\n".join(parts)
+
+
+def _without_clones() -> contextlib.AbstractContextManager[object]:
+    """Bytes are copied, so that reports do not depend on the file system of the scratch folder."""
+    refusal = OSError(errno.ENOTTY, "no clones here")
+    return mock.patch("fcntl.ioctl", side_effect=refusal) if sys.platform == "linux" else contextlib.nullcontext()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from solar_upscale.errors import CheckpointError
 from solar_upscale.plan.types import SourceIdentity, json_bytes
-from solar_upscale.report.provenance import _CHECKS, read_provenance
+from solar_upscale.report.provenance import _CHECKS, FORMAT, read_provenance
 from solar_upscale.report.provenance import provenance as document_of
 from solar_upscale.request import UpscaleRequest
 from solar_upscale.source.protocol import SourceFile
@@ -149,9 +149,16 @@ def test_a_missing_or_unknown_key_is_named():
         read_provenance(document)
 
 
-def test_another_format_is_refused():
-    document = {**through_json(provenance(solar_plan(), "1")), "format": 2}
-    with pytest.raises(CheckpointError, match="format: this version reads 1, got 2"):
+def test_a_newer_format_is_refused_with_the_advice_to_upgrade():
+    document = {**through_json(provenance(solar_plan(), "1")), "format": FORMAT + 1}
+    with pytest.raises(CheckpointError, match=f"format: expected at most {FORMAT}, got {FORMAT + 1}; .* upgrade"):
+        read_provenance(document)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.0, "1", None])
+def test_a_format_that_no_version_wrote_is_refused(value):
+    document = {**through_json(provenance(solar_plan(), "1")), "format": value}
+    with pytest.raises(CheckpointError, match="format: expected a whole number from 1, got"):
         read_provenance(document)
 
 
