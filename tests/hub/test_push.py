@@ -254,7 +254,7 @@ def test_what_the_hub_has_dropped_is_said(hub: HubServer, folder: Path) -> None:
 def test_a_repository_that_takes_weights_as_text_is_refused_before_they_are_lost(
     hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hub_server.LFS_SUFFIXES", ())
+    monkeypatch.setattr("tests.support.hub_server.LFS_SUFFIXES", ())
     monkeypatch.setattr("solar_upscale.publish.publication.LARGEST_IN_COMMIT", 1000)
     with pytest.raises(HubError, match="does not take it as a large file"):
         push_folder(folder, "me/model", token=TOKEN)

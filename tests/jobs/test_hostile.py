@@ -4,7 +4,6 @@ The parts have tests of their own, which say more of each message. Here the whol
 what it takes, and that it leaves its source and all that is around it as they were.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ import pytest
 from tests.support.bad_checkpoints import BAD, in_config, read_one
 from tests.support.checkpoints import RUNS_CODE, put_pickle, write_checkpoint
 from tests.support.headers import REFUSED_HEADERS
-from tests.support.processes import environment
+from tests.support.program import Program, Run, running_program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures the process, and makes FIFOs and devices")
 
@@ -27,49 +26,16 @@ MAX_SECONDS, MAX_KIB = 5, 300 * 1024
 SHARD = "model-00002-of-00002.safetensors"
 JOB = ("s", "out", "--layers", "0:6", "2:8")
 
-# Starts the program and says what it took. A process begins with the peak of the one that starts it, which for pytest
-# is far more than the program's own, so a small one stands between.
-STARTER = """
-import json, os, signal, subprocess, sys, time
-for line in sys.stdin:
-    words, folder = json.loads(line)
-    with open(folder + ".out", "w+b") as out, open(folder + ".err", "w+b") as err:
-        child = subprocess.Popen([sys.executable, "-m", "solar_upscale", *words], cwd=folder,
-                                 stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        stop = time.monotonic() + 60
-        pid = 0
-        while not pid:
-            pid, status, used = os.wait4(child.pid, os.WNOHANG)
-            if not pid:
-                time.sleep(0.002)
-                if time.monotonic() > stop:
-                    child.kill()
-        out.seek(0), err.seek(0)
-        print(json.dumps([os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode(),
-                          used.ru_utime + used.ru_stime, used.ru_maxrss]), flush=True)
-"""
-
 
 @pytest.fixture(scope="module")
-def starter() -> Iterator["subprocess.Popen[str]"]:
-    with subprocess.Popen(
-        [sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
+def program() -> Iterator[Program]:
+    with running_program() as program:
+        yield program
 
 
-def run(starter: "subprocess.Popen[str]", words: tuple[str, ...], folder: Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the program, which took little time and memory."""
-    assert starter.stdin is not None
-    assert starter.stdout is not None
-    starter.stdin.write(json.dumps([words, str(folder)]) + "\n")
-    starter.stdin.flush()
-    code, out, err, seconds, kib = json.loads(starter.stdout.readline())
-    assert seconds < MAX_SECONDS, f"{seconds} s"
-    assert kib < MAX_KIB, f"{kib} KiB"
-    return code, out, err
+def assert_cheap(run: Run) -> None:
+    assert run.seconds < MAX_SECONDS, f"{run.seconds} s"
+    assert run.peak_kib < MAX_KIB, f"{run.peak_kib} KiB"
 
 
 def states(folder: Path) -> dict[str, Any]:
@@ -264,22 +230,27 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("sound") / "s", shards=2)
 
 
+# One of each kind goes through the command that a user types; the others skip its start-up.
+TYPED = {case.partition(":")[0]: case for case in HOSTILE}.values()
+
+
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_input_is_one_line_and_leaves_no_trace(
-    case: str, sound: Path, starter: "subprocess.Popen[str]", tmp_path: Path
+def test_hostile_input_is_refused_in_one_line_and_leaves_no_trace(
+    case: str, sound: Path, program: Program, tmp_path: Path
 ) -> None:
     spoil, words = HOSTILE[case]
     world = tmp_path / "world"
     shutil.copytree(sound, world / "s")
     spoil(world)
     before = states(world)
-    code, out, err = run(starter, words, world)
-    assert code == 1, (out, err)
-    assert out == ""
-    assert err.startswith("solar-upscale: ")
-    assert err.endswith("\n")
-    assert err[:-1].isprintable(), err
-    assert len(err) < 2200
+    run = program.started(words, world) if case in TYPED else program.forked(words, world)
+    assert_cheap(run)
+    assert run.code == 1, run
+    assert run.out == ""
+    assert run.err.startswith("solar-upscale: ")
+    assert run.err.endswith("\n")
+    assert run.err[:-1].isprintable(), run.err
+    assert len(run.err) < 2200
     assert states(world) == before
 
 
@@ -289,14 +260,15 @@ def test_pickle_that_is_refused_is_one_that_runs_code_elsewhere(tmp_path: Path) 
     assert (tmp_path / "ran").exists()
 
 
-def test_names_that_steer_a_terminal_are_shown_escaped(starter: "subprocess.Popen[str]", tmp_path: Path) -> None:
-    """Such a name is legal in a header, and comes along; what is told of it is harmless."""
+def test_names_that_steer_a_terminal_are_shown_escaped(program: Program, tmp_path: Path) -> None:
+    """Such a name is legal in a header, and is copied; what the program prints of it is harmless."""
     from safetensors.numpy import save_file
 
     source = write_checkpoint(tmp_path / "world" / "s")
     tensors = read_one(source / "model.safetensors")
     save_file({**tensors, "model.\x1b[2J\u202e.bias": tensors["model.norm.weight"]}, source / "model.safetensors")
     for words in (("inspect", "s"), ("plan", "s", *JOB[2:]), ("plan", "s", *JOB[2:], "--json"), JOB, ("verify", "out")):
-        code, out, err = run(starter, words, tmp_path / "world")
-        assert code == 0, err
-        assert all(char.isprintable() or char == "\n" for char in out + err)
+        run = program.started(words, tmp_path / "world")
+        assert_cheap(run)
+        assert run.code == 0, run.err
+        assert all(char.isprintable() or char == "\n" for char in run.out + run.err)
