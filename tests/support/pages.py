@@ -12,12 +12,14 @@ from typing import Any
 from unittest import mock
 
 from solar_upscale import cli
+from solar_upscale.errors import PatternError
+from solar_upscale.recipe import load_recipe
 from tests.support.checkpoints import write_checkpoint
 from tests.support.processes import ROOT
 
 __all__ = ["EXAMPLES", "Block", "fenced_blocks", "pages", "run_examples"]
 
-EXAMPLES = ("README.md", "docs/provenance.md", "docs/python.md")
+EXAMPLES = ("README.md", "docs/from-mergekit.md", "docs/provenance.md", "docs/python.md")
 """The pages whose examples run. Those that do not make a model of their own find two tiny ones by these names."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -56,8 +58,8 @@ def run_examples(page: Path) -> str:
     """Run the page's examples in order and return the page with the output that they print.
 
     They run in the current folder, which should be empty. Python blocks share one namespace; a ``text`` block that
-    follows one shows its output. A ``console`` block is run if it shows output: lines that start with ``$`` are
-    commands, the others are theirs.
+    follows one shows its output, and one that follows a ``yaml`` block shows why that recipe is refused. A ``console``
+    block is run if it shows output: lines that start with ``$`` are commands, the others are theirs.
     """
     if "save_pretrained" not in page.read_text("utf-8"):
         write_checkpoint(Path("mistralai/Mistral-7B-v0.1"), layers=32)  # a folder comes before a Hub id
@@ -69,6 +71,8 @@ def run_examples(page: Path) -> str:
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
         if block.language == "console" and re.search(r"^[^$]", block.text, re.MULTILINE):
             outputs.append((block, _run_commands(block.text)))
+        if block.language == "yaml" and following is not None and following.language == "text":
+            outputs.append((following, _refusal(block.text)))
         if block.language != "python":
             continue
         # Line numbers of a traceback are those of the page.
@@ -83,6 +87,15 @@ def run_examples(page: Path) -> str:
     for block, output in reversed(outputs):
         text = text[: block.start] + output.rstrip() + "\n" + text[block.start + len(block.text) :]
     return text
+
+
+def _refusal(recipe: str) -> str:
+    Path("recipe.yaml").write_text(recipe)
+    try:
+        load_recipe("recipe.yaml")
+    except PatternError as error:
+        return str(error)
+    raise AssertionError(f"this recipe is not refused:\n{recipe}")
 
 
 def _run_commands(text: str) -> str:
