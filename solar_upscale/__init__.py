@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from solar_upscale.memory.freeze import freeze_originals
     from solar_upscale.pattern import LayerPattern, resolve_layer_indices
     from solar_upscale.plan.types import UpscalePlan
-    from solar_upscale.upscale import plan_checkpoint, upscale_checkpoint
+    from solar_upscale.publish.checkpoint import Published
+    from solar_upscale.upscale import inspect_checkpoint, plan_checkpoint, publish_checkpoint, upscale_checkpoint
     from solar_upscale.verify.output import VerifyReport, verify_checkpoint
 
 _HOMES = {
@@ -29,13 +30,16 @@ _HOMES = {
     "LayerPattern": "pattern",
     "OutputError": "errors",
     "PatternError": "errors",
+    "Published": "publish.checkpoint",
     "UnsupportedError": "errors",
     "UpscaleError": "errors",
     "UpscalePlan": "plan.types",
     "VerifyReport": "verify.output",
     "__version__": "_version",
     "freeze_originals": "memory.freeze",
+    "inspect_checkpoint": "upscale",
     "plan_checkpoint": "upscale",
+    "publish_checkpoint": "upscale",
     "resolve_layer_indices": "pattern",
     "upscale_checkpoint": "upscale",
     "upscale_layers": "memory",
@@ -50,13 +54,16 @@ __all__ = [
     "LayerPattern",
     "OutputError",
     "PatternError",
+    "Published",
     "UnsupportedError",
     "UpscaleError",
     "UpscalePlan",
     "VerifyReport",
     "__version__",
     "freeze_originals",
+    "inspect_checkpoint",
     "plan_checkpoint",
+    "publish_checkpoint",
     "resolve_layer_indices",
     "upscale_checkpoint",
     "upscale_layers",

@@ -12,7 +12,15 @@ from typing import TypeAlias
 
 from solar_upscale.errors import OutputError
 
-__all__ = ["HubOptions", "Layers", "UpscaleRequest", "parse_nbytes"]
+__all__ = [
+    "Destination",
+    "HubOptions",
+    "Layers",
+    "UpscaleRequest",
+    "check_destination",
+    "destination_from",
+    "parse_nbytes",
+]
 
 Layers: TypeAlias = str | int | Sequence[str | int]
 """Entries of the layer index language, as FusionBench's ``layer_indices`` has them; one alone is a pattern too."""
@@ -60,6 +68,68 @@ class HubOptions:
     cache_dir: Path | None = None
     local_files_only: bool = False
     stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where to publish on the Hub, and how.
+
+    ``repo_id`` is USER/NAME, made if it does not exist. ``private`` makes it private, and is refused where it exists
+    and is public. ``revision`` is the branch to write, main by default. ``create_pr`` opens a pull request instead.
+    With ``delete_local_shards`` each shard is sent and deleted here as soon as it is finished.
+    """
+
+    repo_id: str
+    token: str | bool | None = field(default=None, repr=False)
+    private: bool = False
+    revision: str | None = None
+    create_pr: bool = False
+    commit_message: str | None = None
+    delete_local_shards: bool = False
+
+
+def destination_from(
+    repo_id: str | None,
+    *,
+    token: str | bool | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+    delete_local_shards: bool = False,
+) -> Destination | None:
+    """Where to publish what is upscaled; None where nothing is published.
+
+    Raises:
+        OutputError: something is asked of publishing, and nothing is published.
+    """
+    asked = {
+        "--private": private,
+        "--create-pr": create_pr,
+        "--commit-message": commit_message,
+        "--delete-local-shards": delete_local_shards,
+    }
+    if repo_id is not None:
+        return Destination(repo_id, token, private, None, create_pr, commit_message, delete_local_shards)
+    for option, value in asked.items():
+        if value:
+            raise OutputError(f"{option} belongs to --push-to-hub USER/NAME")
+    return None
+
+
+def check_destination(destination: Destination | None, request: UpscaleRequest, *, side_by_side: bool) -> None:
+    """Check that what is asked of publishing goes with the rest; ``side_by_side`` says that several passes run at once.
+
+    Raises:
+        OutputError: shards are to be deleted one pass at a time, and there is no such thing.
+    """
+    if destination is None or not destination.delete_local_shards:
+        return
+    if side_by_side:
+        raise OutputError(
+            "--delete-local-shards holds the shards of one pass at a time; leave --workers out, and --dask"
+        )
+    if request.max_shard_nbytes is not None:
+        raise OutputError("--delete-local-shards needs shards that mirror the source's; leave --max-shard-size out")
 
 
 def parse_nbytes(size: int | str) -> int:

@@ -1,28 +1,42 @@
-"""The whole package in two functions: plan a job, and do it. Read this first.
+"""The whole package in a few short functions: what is done with a checkpoint, from top to bottom. Read this first.
 
-source --> checkpoint --> plan --> execute --> the finished folder
+source --> checkpoint --> plan --> write --> publish
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from solar_upscale.plan.planner import make_plan
 from solar_upscale.plan.types import UpscalePlan
-from solar_upscale.request import HubOptions, Layers, UpscaleRequest, parse_nbytes
+from solar_upscale.request import (
+    Destination,
+    HubOptions,
+    Layers,
+    UpscaleRequest,
+    check_destination,
+    destination_from,
+    parse_nbytes,
+)
 from solar_upscale.source.checkpoint import open_checkpoint
-from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.opening import open_source
 from solar_upscale.source.protocol import Source
-from solar_upscale.verify.output import is_finished
-from solar_upscale.write.commit import refuse_overlap
-from solar_upscale.write.execute import ShardDone, execute, fetch_needed, forget_leftovers
+from solar_upscale.verify.against_source import is_finished
+from solar_upscale.write.output import forget_leftovers, open_output, refuse_overlap_with_source
+from solar_upscale.write.shards import FinishedShard
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["plan_checkpoint", "upscale_checkpoint", "write_plan"]
+    from solar_upscale.publish.checkpoint import Published
+
+__all__ = [
+    "inspect_checkpoint",
+    "plan_checkpoint",
+    "publish_checkpoint",
+    "upscale_checkpoint",
+    "write_plan",
+]
 
 
 def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the command
@@ -44,31 +58,42 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     local_files_only: bool = False,
     stream: bool = False,
     overwrite: bool = False,
+    push_to_hub: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+    delete_local_shards: bool = False,
     executor: "Executor | None" = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> UpscalePlan:
     """Write the checkpoint whose layers are the source's in the order that ``layers`` says, and return the plan.
 
-    ``output`` appears whole or not at all; a run that was stopped is taken up where it stood.
+    ``output`` appears whole or not at all; an interrupted run resumes where it left off.
 
     Args:
         source: A folder, a Hub repo id, or a Source.
         output: The folder to write; must not exist, or be empty, unless ``overwrite``.
         layers: Entries of the layer index language, e.g. ``["range(0,24)", "range(8,32)"]``.
-        init: As ``plan_checkpoint``, like all up to ``scale_filters``.
-        entry_scales: See there.
-        stack: See there.
-        max_shard_size: See there.
-        drop_mtp: See there.
-        assume_uniform: See there.
-        dtype: See there.
-        scale_filters: See there.
+        init: How repeated layers start: "copy", "identity", "split" or "scale=F1,F2,...".
+        entry_scales: A factor or None for each entry; it wins over ``init``.
+        stack: Which stack of layers; by default the text decoder.
+        max_shard_size: Shards in model order, at most so many bytes (text such as "5GB" too); by default they mirror
+            the source's.
+        drop_mtp: Leave out next-token heads numbered after the last layer.
+        assume_uniform: Accept a model type that is not known, where its files agree.
+        dtype: Refuse a tensor of another dtype (a safetensors word, "BF16"); nothing is ever converted.
+        scale_filters: Refuse unless these parts of tensor names match just what ``entry_scales`` apply to.
         revision: Branch, tag or commit of a Hub source.
         token: A Hub token; True or None for the one logged in with, False for none.
         cache_dir: Where downloads are kept.
         local_files_only: Only what is in the cache; no network.
         stream: Read a Hub source by ranges, each needed byte once, without a copy of it on disk.
         overwrite: Replace what ``output`` holds, at the end and in one step.
+        push_to_hub: Publish the result as USER/NAME too, once every shard is proved right.
+        private: Make that repository private; refused where it exists and is public.
+        create_pr: Open a pull request there instead of writing to main.
+        commit_message: The first line of the commit.
+        delete_local_shards: Send and delete each shard as soon as it is finished; ``output`` keeps the small files.
         executor: Runs the passes side by side; by default they run one after another in this thread.
         on_bytes: Called with the number of bytes each time some were written.
 
@@ -76,10 +101,9 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
         PatternError: the pattern is malformed or does not fit the model.
         CheckpointError: a source file is missing or damaged.
         UnsupportedError: the depth of this model cannot be changed truthfully in this way.
-        OutputError: ``output`` holds something else, or cannot be written.
+        OutputError: ``output`` holds something else or cannot be written, or options exclude one another.
         HubError: the Hub refused.
     """
-    hub = HubOptions(revision, token, _path(cache_dir), local_files_only, stream)
     request = UpscaleRequest(
         layers,
         init=init,
@@ -91,9 +115,24 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
         expected_dtype=dtype,
         scale_filters=tuple(scale_filters),
     )
+    destination = destination_from(
+        push_to_hub,
+        token=token,
+        private=private,
+        create_pr=create_pr,
+        commit_message=commit_message,
+        delete_local_shards=delete_local_shards,
+    )
+    check_destination(destination, request, side_by_side=executor is not None)
+    hub = HubOptions(revision, token, _path(cache_dir), local_files_only, stream)
     opened = open_source(source, hub)
     plan = make_plan(open_checkpoint(opened), request)
-    write_plan(plan, opened, Path(output), overwrite=overwrite, executor=executor, on_bytes=on_bytes)
+    if destination is None:
+        write_plan(plan, opened, Path(output), overwrite=overwrite, executor=executor, on_bytes=on_bytes)
+    else:
+        from solar_upscale.publish.checkpoint import publish_plan
+
+        publish_plan(plan, opened, Path(output), destination, overwrite=overwrite, executor=executor, on_bytes=on_bytes)
     return plan
 
 
@@ -136,7 +175,6 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
     Raises:
         PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_checkpoint``.
     """
-    hub = HubOptions(revision, token, _path(cache_dir), local_files_only)
     request = UpscaleRequest(
         layers,
         init=init,
@@ -148,11 +186,73 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
         expected_dtype=dtype,
         scale_filters=tuple(scale_filters),
     )
+    hub = HubOptions(revision, token, _path(cache_dir), local_files_only)
     return make_plan(open_checkpoint(open_source(source, hub, headers_only=True)), request)
 
 
-def _path(cache_dir: str | Path | None) -> Path | None:
-    return None if cache_dir is None else Path(cache_dir)
+def inspect_checkpoint(
+    source: str | Path | Source,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> dict[str, Any]:
+    """What ``inspect --json`` prints of a checkpoint, from headers and config.json alone; sizes in bytes.
+
+    Args:
+        source: A folder, a Hub repo id, or a Source.
+        revision: Branch, tag or commit of a Hub source.
+        token: A Hub token; True or None for the one logged in with, False for none.
+        cache_dir: Where downloads are kept.
+        local_files_only: Only what is in the cache; no network.
+
+    Raises:
+        CheckpointError, HubError: as ``upscale_checkpoint``.
+    """
+    from solar_upscale.report.inspection import inspection
+
+    hub = HubOptions(revision, token, _path(cache_dir), local_files_only)
+    return inspection(open_checkpoint(open_source(source, hub, headers_only=True)))
+
+
+def publish_checkpoint(  # noqa: PLR0913 - one keyword for each option of the command
+    output: str | Path,
+    repo_id: str,
+    *,
+    source: str | Path | Source | None = None,
+    token: str | bool | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+    on_bytes: Callable[[int], None] = lambda nbytes: None,
+) -> "Published":
+    """Verify a finished output and publish it; the commit that shows anything comes last.
+
+    To upscale and publish at once, give ``upscale_checkpoint`` the keyword ``push_to_hub``.
+
+    Args:
+        output: A folder that ``upscale_checkpoint`` wrote.
+        repo_id: USER/NAME; made if it does not exist.
+        source: What the output was made from, to verify it byte by byte. Left out, it is taken from the Hub cache if
+            all of it is there; if not, the output is verified by itself.
+        token: A Hub token; True or None for the one logged in with, False for none.
+        private: Make the repository private; refused where it exists and is public.
+        revision: The branch to write, made from main if it does not exist; main by default.
+        create_pr: Open a pull request instead of writing to the branch.
+        commit_message: The first line of the commit.
+        on_bytes: Called with the number of tensor bytes each time some were compared.
+
+    Raises:
+        CheckpointError: the output is not what its provenance says.
+        OutputError: the output is not finished, or would take its source's place.
+        HubError: the Hub refused or could not be reached; nothing became visible.
+    """
+    from solar_upscale.publish.checkpoint import publish_folder
+
+    destination = Destination(repo_id, token, private, revision, create_pr, commit_message)
+    return publish_folder(Path(output), destination, source=source, on_bytes=on_bytes)
 
 
 def write_plan(
@@ -163,17 +263,21 @@ def write_plan(
     overwrite: bool = False,
     executor: "Executor | None" = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
-) -> tuple[ShardDone, ...]:
+) -> tuple[FinishedShard, ...]:
     """Carry a plan out and return how each shard came to be; none if ``output`` already was the finished result.
 
     Raises:
         OutputError, CheckpointError, HubError: as ``upscale_checkpoint``.
     """
-    if isinstance(source, FolderSource):
-        refuse_overlap(source.path, output)
-        source = replace(source, path=source.path.absolute())  # a worker may stand in another folder
+    refuse_overlap_with_source(source, output)
     if is_finished(output, plan, source, on_bytes):
         forget_leftovers(plan, output)
         return ()
-    fetch_needed(plan, source)
-    return tuple(execute(plan, source, output, overwrite=overwrite, executor=executor, on_bytes=on_bytes))
+    with open_output(plan, source, output, overwrite=overwrite) as work:
+        shards = tuple(work.shards(executor=executor, on_bytes=on_bytes))
+        work.finish()
+    return shards
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -10,11 +10,9 @@ from solar_upscale.cli.terminal import PROGRAM, after_warnings, print_report, pr
 
 if TYPE_CHECKING:
     from solar_upscale.plan.types import UpscalePlan
-    from solar_upscale.publish.checkpoint import Destination
     from solar_upscale.recipe import Recipe
-    from solar_upscale.request import UpscaleRequest
+    from solar_upscale.request import Destination, UpscaleRequest
     from solar_upscale.source.protocol import Source
-    from solar_upscale.write.execute import ShardDone
 
 __all__ = ["COMMANDS"]
 
@@ -23,73 +21,68 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     from solar_upscale.plan.planner import make_plan
     from solar_upscale.report.plan_report import plan_report, written_report
     from solar_upscale.source.checkpoint import open_checkpoint
-    from solar_upscale.write.execute import bytes_by_way
+    from solar_upscale.upscale import write_plan
+    from solar_upscale.write.shards import nbytes_by_method
 
-    _check_publishing(parser, options)
     _check_tensors(parser, options)
     recipe = _recipe(options)
     source_text, output = _source_and_output(parser, options, recipe)
     request = _request(parser, options, recipe)
+    destination = _destination(parser, options, request)
     source = _open(source_text, options, headers_only=options.dry_run)
     plan = make_plan(open_checkpoint(source), request)
     if options.dry_run:
         print_report(options, lambda: _plan_json(plan, options), lambda: plan_report(plan, **terminal_look()))
         return
     assert output is not None, "the parser asked for it"
-    with progress(plan.total_size, options) as on_bytes, passes_executor(options) as executor:
-        heard = after_warnings(plan.warnings, on_bytes)
-        how = {"overwrite": options.overwrite, "executor": executor, "on_bytes": heard}
-        url, done = _write(plan, source, output, options, how)
-    moved = bytes_by_way(done)
+    with progress(plan.total_size, options) as progress_bar, passes_executor(options) as executor:
+        on_bytes = after_warnings(plan.warnings, progress_bar)
+        if destination is None:
+            url = None
+            shards = write_plan(plan, source, output, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes)
+        else:
+            from solar_upscale.publish.checkpoint import publish_plan
+
+            published = publish_plan(
+                plan, source, output, destination, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes
+            )
+            url, shards = published.url, published.shards
+    moved = nbytes_by_method(shards)
     print_report(
         options,
         lambda: {"output": str(output), **_plan_json(plan, options), "moved": moved, **({"url": url} if url else {})},
-        lambda: written_report(plan, _where(output, options), moved, **terminal_look()) + (url or ""),
+        lambda: written_report(plan, _output_text(output, options), moved, **terminal_look()) + (url or ""),
     )
 
 
-def _write(
-    plan: "UpscalePlan", source: "Source", output: Path, options: argparse.Namespace, how: dict[str, Any]
-) -> "tuple[str | None, tuple[ShardDone, ...]]":
-    """Write OUT and, if asked to, publish it; the page where it can be seen, and how each shard came to be."""
-    if options.push_to_hub is None:
-        from solar_upscale.upscale import write_plan
-
-        return None, write_plan(plan, source, output, **how)
-    from solar_upscale.publish.checkpoint import upscale_and_push
-
-    to = _destination(options.push_to_hub, options, revision=None)
-    pushed = upscale_and_push(plan, source, output, to, delete_local_shards=options.delete_local_shards, **how)
-    return pushed.url, pushed.done
+def _output_text(output: Path, options: argparse.Namespace) -> str:
+    is_away = options.delete_local_shards and not any(output.glob("*.safetensors"))
+    return f"{output} (all but the shards, which are on the Hub)" if is_away else str(output)
 
 
-def _where(output: Path, options: argparse.Namespace) -> str:
-    away = options.delete_local_shards and not any(output.glob("*.safetensors"))
-    return f"{output} (all but the shards, which are on the Hub)" if away else str(output)
+def _destination(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, request: "UpscaleRequest"
+) -> "Destination | None":
+    """Where to publish what is upscaled; options that exclude one another are a mistake of usage."""
+    from solar_upscale.errors import OutputError
+    from solar_upscale.request import check_destination, destination_from
 
-
-def _check_publishing(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Options that only make sense together."""
-    given = {
-        "--private": options.private,
-        "--create-pr": options.create_pr,
-        "--commit-message": options.commit_message,
-        "--delete-local-shards": options.delete_local_shards,
-    }
-    lone = [name for name, value in given.items() if value]
-    if lone and options.push_to_hub is None:
-        parser.error(f"{lone[0]} belongs to --push-to-hub USER/NAME")
-    if options.delete_local_shards and options.workers > 1:
-        parser.error("--delete-local-shards holds the shards of one pass at a time; leave --workers out")
-    if options.delete_local_shards and options.max_shard_size is not None:
-        parser.error("--delete-local-shards needs shards that mirror the source's; leave --max-shard-size out")
-
-
-def _destination(repo_id: str, options: argparse.Namespace, *, revision: str | None) -> "Destination":
-    from solar_upscale.publish.checkpoint import Destination
-
-    settle_hub(options)
-    return Destination(repo_id, options.token, options.private, revision, options.create_pr, options.commit_message)
+    try:
+        destination = destination_from(
+            options.push_to_hub,
+            token=options.token,
+            private=options.private,
+            create_pr=options.create_pr,
+            commit_message=options.commit_message,
+            delete_local_shards=options.delete_local_shards,
+        )
+        side_by_side = options.workers > 1 or options.dask is not None
+        check_destination(destination, request, side_by_side=side_by_side)
+    except OutputError as error:
+        parser.error(str(error))
+    if destination is not None:
+        settle_hub(options)
+    return destination
 
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -122,10 +115,10 @@ def _plan_json(plan: "UpscalePlan", options: argparse.Namespace) -> dict[str, An
 
 def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _no_layers(parser, options)
-    from solar_upscale.report.inspection import inspect_checkpoint, inspect_report
-    from solar_upscale.source.checkpoint import open_checkpoint
+    from solar_upscale.report.inspection import inspect_report
+    from solar_upscale.upscale import inspect_checkpoint
 
-    found = inspect_checkpoint(open_checkpoint(_open(options.source, options, headers_only=True)))
+    found = inspect_checkpoint(_open(options.source, options, headers_only=True))
     print_report(options, lambda: found, lambda: inspect_report(found))
 
 
@@ -135,7 +128,7 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
 
     from solar_upscale.verify.output import verify_checkpoint, verify_report
 
-    if not all(Path(place).is_dir() for place in (options.output, options.source) if place is not None):
+    if not all(Path(path).is_dir() for path in (options.output, options.source) if path is not None):
         settle_hub(options)
     with progress(None, options) as on_bytes:
         report = verify_checkpoint(
@@ -154,12 +147,24 @@ def _push(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _no_layers(parser, options)
     from dataclasses import asdict
 
-    from solar_upscale.publish.checkpoint import push_checkpoint
+    from solar_upscale.upscale import publish_checkpoint
     from solar_upscale.verify.output import verify_report
 
-    to = _destination(options.repo_id, options, revision=options.revision)
+    settle_hub(options)
     with progress(None, options) as on_bytes:
-        url, report = push_checkpoint(Path(options.output), to, source=options.source, on_bytes=on_bytes)
+        published = publish_checkpoint(
+            options.output,
+            options.repo_id,
+            source=options.source,
+            token=options.token,
+            private=options.private,
+            revision=options.revision,
+            create_pr=options.create_pr,
+            commit_message=options.commit_message,
+            on_bytes=on_bytes,
+        )
+    url, report = published.url, published.verified
+    assert report is not None, "a folder is verified as a whole"
     print_report(options, lambda: {"url": url, "verified": asdict(report)}, lambda: f"{verify_report(report)}{url}")
 
 

@@ -40,4 +40,4 @@ def _cluster(address: str) -> Iterator[Any]:
         with client:
             yield client.get_executor()
     except KilledWorker as error:
-        raise OutputError(f"--dask {address}: its workers died; run the same command again to go on") from error
+        raise OutputError(f"--dask {address}: its workers died; run the same command again to resume") from error

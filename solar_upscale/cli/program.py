@@ -35,9 +35,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     except UpscaleError as error:
         return _fail(str(error), 1)
     except _Stopped:
-        return _fail("stopped; run the same command again to go on", 143)
+        return _fail("stopped; run the same command again to resume", 143)
     except KeyboardInterrupt:
-        return _fail("stopped; run the same command again to go on", 130)
+        return _fail("stopped; run the same command again to resume", 130)
     except BrokenPipeError:
         # The reader of stdout went away, as `| head` does: nothing to tell, and nothing left to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,8 +12,15 @@ from itertools import cycle
 
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.plan.transform import Transform
-from solar_upscale.plan.types import BLOCK_NBYTES, Pass, Piece, ShardPlan, WriteItem
-from solar_upscale.source.header import DTYPE_BITS, MAX_HEADER_NBYTES, MAX_TENSORS, TensorInfo, build_header
+from solar_upscale.plan.types import Pass, Piece, ShardPlan, WriteItem
+from solar_upscale.source.header import (
+    BLOCK_NBYTES,
+    DTYPE_BITS,
+    MAX_HEADER_NBYTES,
+    MAX_TENSORS,
+    TensorInfo,
+    build_header,
+)
 
 __all__ = ["Target", "mirror_layout", "model_layout"]
 

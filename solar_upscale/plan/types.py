@@ -13,12 +13,11 @@ from solar_upscale.architecture import DepthChange, Stack
 from solar_upscale.pattern import LayerPattern
 from solar_upscale.plan.transform import Transform
 from solar_upscale.request import UpscaleRequest
-from solar_upscale.source.header import Shard, TensorInfo
+from solar_upscale.source.header import BLOCK_NBYTES, Shard, TensorInfo
 from solar_upscale.source.protocol import SourceFile
 from solar_upscale.strict_json import json_bytes
 
 __all__ = [
-    "BLOCK_NBYTES",
     "INDEX_NAME",
     "Move",
     "Pass",
@@ -29,9 +28,6 @@ __all__ = [
     "UpscalePlan",
     "WriteItem",
 ]
-
-# File systems that share blocks do so in units of this many bytes; offsets must agree modulo it.
-BLOCK_NBYTES = 4096
 
 INDEX_NAME = "model.safetensors.index.json"
 
@@ -108,7 +104,7 @@ class ShardPlan:
     def moves(self) -> Iterator[Move]:
         """The moves that fill the data region, in target order; neighbours in both files are one move."""
         pending: Move | None = None
-        for move in self._moves_of_each_tensor():
+        for _, move in self.tensor_moves():
             if pending is not None and _continues(pending, move):
                 pending = Move(
                     pending.filename,
@@ -124,17 +120,19 @@ class ShardPlan:
         if pending is not None:
             yield pending
 
-    def _moves_of_each_tensor(self) -> Iterator[Move]:
+    def tensor_moves(self) -> Iterator[tuple[WriteItem, Move]]:
+        """Each tensor with the moves that fill it, one for each of its pieces, in target order."""
         for item in self.items:
             start = len(self.header) + item.target.data_offsets[0]
             if item.transform is not None:
                 (piece,) = item.pieces
                 nbytes = item.target.nbytes
-                yield Move(piece.filename, piece.start, piece.nbytes, start, nbytes, item.transform, item.target.dtype)
+                dtype = item.target.dtype
+                yield item, Move(piece.filename, piece.start, piece.nbytes, start, nbytes, item.transform, dtype)
                 continue
             for piece in item.pieces:
                 if piece.nbytes:
-                    yield Move(piece.filename, piece.start, piece.nbytes, start, piece.nbytes)
+                    yield item, Move(piece.filename, piece.start, piece.nbytes, start, piece.nbytes)
                 start += piece.nbytes
 
 

@@ -1,11 +1,11 @@
 """From a plan or a folder to a model on the Hub: what is sent was proved right before, and shows in one commit.
 
-What a publication is made of is push/, how shards are proved one by one is witness.py, whole outputs verify.py.
+A plan's shards are proved one by one as they are finished, a finished folder as a whole. What a publication is made of
+is publication.py; private models and the source itself are guarded here.
 """
 
 import logging
-from collections.abc import Callable, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,91 +14,54 @@ from solar_upscale.errors import CheckpointError, HubError, OutputError, printab
 from solar_upscale.plan.types import UpscalePlan
 from solar_upscale.publish.folder import push_folder
 from solar_upscale.publish.publication import Publication
-from solar_upscale.report.output_files import render_output_files
 from solar_upscale.report.provenance import PROVENANCE_NAME
-from solar_upscale.request import HubOptions
+from solar_upscale.request import Destination, HubOptions, check_destination
 from solar_upscale.source.checkpoint import open_checkpoint
-from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.hub.client import LIBRARY, check_token, hub_errors, patiently
 from solar_upscale.source.opening import open_source
 from solar_upscale.source.protocol import Source
-from solar_upscale.verify.output import VerifyReport, is_finished, recorded_source, sidecar_digests, verify_checkpoint
-from solar_upscale.verify.witness import Witness
-from solar_upscale.write.commit import refuse_overlap
-from solar_upscale.write.execute import ShardDone, execute, fetch_needed, forget_leftovers
+from solar_upscale.verify.against_source import expected_output, is_finished
+from solar_upscale.verify.output import VerifyReport, recorded_source, verify_checkpoint
+from solar_upscale.verify.shard import check_shard
+from solar_upscale.write.output import forget_leftovers, open_output, refuse_overlap_with_source
+from solar_upscale.write.shards import FinishedShard, OnBytes
 from solar_upscale.write.work_files import RECORD_NAME
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Destination", "Pushed", "push_checkpoint", "upscale_and_push"]
-
-OnBytes = Callable[[int], None]
+__all__ = ["Published", "publish_folder", "publish_plan"]
 
 _log = logging.getLogger("solar_upscale")
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """Where to publish: USER/NAME, and how, in the words of ``push_folder``."""
+class Published:
+    """A model on the Hub: its page, how each shard came to be, and what was proved of the output as a whole.
 
-    repo_id: str
-    token: str | bool | None = field(default=None, repr=False)
-    private: bool = False
-    revision: str | None = None
-    create_pr: bool = False
-    commit_message: str | None = None
-
-    def open(self, record: Path | None = None) -> Publication:
-        """Make the repository if it is not there, and see that it may be written.
-
-        Raises:
-            HubError: it may not, or the Hub could not be reached.
-        """
-        return Publication(
-            self.repo_id,
-            token=self.token,
-            private=self.private,
-            revision=self.revision,
-            create_pr=self.create_pr,
-            record=record,
-        )
-
-    def push(self, folder: Path) -> str:
-        """Publish a finished folder; see ``push_folder``."""
-        return push_folder(
-            folder,
-            self.repo_id,
-            token=self.token,
-            private=self.private,
-            revision=self.revision,
-            create_pr=self.create_pr,
-            commit_message=self.commit_message,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """The page where the model can be seen, and how each shard came to be; none where the output was finished."""
+    ``shards`` is empty where the output was finished already. ``verified`` is None where every shard was proved before
+    it was sent.
+    """
 
     url: str
-    done: tuple[ShardDone, ...] = ()
+    shards: tuple[FinishedShard, ...] = ()
+    verified: VerifyReport | None = None
 
 
-def push_checkpoint(
+def publish_folder(
     output: Path,
-    to: Destination,
+    destination: Destination,
     *,
     source: str | Path | Source | None = None,
     on_bytes: OnBytes = lambda nbytes: None,
-) -> tuple[str, VerifyReport]:
-    """Verify a finished output, publish it, and return its page and what was proved.
+) -> Published:
+    """Verify a finished output, and publish it.
 
     Args:
         output: A folder that ``upscale_checkpoint`` wrote.
-        to: Where to publish it.
+        destination: Where to publish it.
         source: What it was made from. Left out, it is taken from the Hub cache if all of it is there; if not, the
-            output is held against itself and its provenance.
+            output is verified by itself.
         on_bytes: Called with the number of tensor bytes each time some were compared.
 
     Raises:
@@ -115,130 +78,117 @@ def push_checkpoint(
         )
     made_from = recorded_source(output)
     source_id = made_from.name if made_from.is_on_hub else None
-    _refuse_source(source_id, to)
-    report = verify_checkpoint(output, source or _cached_source(output, to.token), token=to.token, on_bytes=on_bytes)
-    return _as_private_as(source_id, to).push(output), report
+    _refuse_source(source_id, destination)
+    token = destination.token
+    report = verify_checkpoint(output, source or _cached_source(output, token), token=token, on_bytes=on_bytes)
+    return Published(push_folder(output, _as_private_as(source_id, destination)), verified=report)
 
 
-def upscale_and_push(
+def publish_plan(
     plan: UpscalePlan,
     source: Source,
     output: Path,
-    to: Destination,
+    destination: Destination,
     *,
-    delete_local_shards: bool = False,
     overwrite: bool = False,
     executor: "Executor | None" = None,
     on_bytes: OnBytes = lambda nbytes: None,
-) -> Pushed:
+) -> Published:
     """Carry a plan out and publish the result; each shard is proved right before it is sent.
 
-    With ``delete_local_shards`` each shard is sent and deleted as soon as it is finished: the disk holds those of one
-    pass at a time, and ``output`` at the end only the small files. Either way the commit that shows anything comes
-    last, and a run that was stopped is taken up where it stood.
+    Where local shards are deleted, the disk holds those of one pass at a time, and ``output`` at the end only the small
+    files. Either way the commit that shows anything comes last, and an interrupted run resumes where it left off.
 
     Raises:
         CheckpointError: the source is missing something, or a shard is not what the plan says.
-        OutputError: ``output`` cannot be written, or holds something else.
+        OutputError: ``output`` cannot be written, holds something else, or the options exclude one another.
         HubError: the Hub refused or could not be reached; nothing became visible.
     """
-    if isinstance(source, FolderSource):
-        refuse_overlap(source.path, output)
+    check_destination(destination, plan.request, side_by_side=executor is not None)
+    refuse_overlap_with_source(source, output)
     source_id = source.name if source.is_on_hub else None
-    _refuse_source(source_id, to)
-    to = _as_private_as(source_id, to)
-    if delete_local_shards and _is_sent(plan, source, output, to):
-        return Pushed(to.open(output / RECORD_NAME).finish(output, commit_message=to.commit_message))
+    _refuse_source(source_id, destination)
+    destination = _as_private_as(source_id, destination)
+    if destination.delete_local_shards and _is_sent(plan, source, output, destination):
+        return Published(Publication(destination, record=output / RECORD_NAME).finish(output))
     if is_finished(output, plan, source, on_bytes):
         forget_leftovers(plan, output)
-        verify_checkpoint(output, None if source.local_path(plan.source_shards[0].filename) is None else source)
-        return Pushed(to.push(output))
-    first = to.open()  # before hours of work: may this be written at all?
-    first.check_rights()
-    fetch_needed(plan, source)
-    depot = _Depot(Witness(source, plan), plan, to if delete_local_shards else None)
-    done = []
-    for each in execute(
-        plan, depot.witness, output, overwrite=overwrite, depot=depot, executor=executor, on_bytes=on_bytes
-    ):
-        depot.bring(each)
-        done.append(each)
-    if depot.publication is None:
-        return Pushed(to.push(output), tuple(done))
-    return Pushed(depot.publication.moved_to(output).finish(output, commit_message=to.commit_message), tuple(done))
+        is_local = source.local_path(plan.source_shards[0].filename) is not None
+        report = verify_checkpoint(output, source if is_local else None)
+        return Published(push_folder(output, destination), verified=report)
+    Publication(destination).check_rights()  # before hours of work: may this be written at all?
+    if destination.delete_local_shards:
+        return _write_and_send(plan, source, output, destination, overwrite=overwrite, on_bytes=on_bytes)
+    planned = {shard.filename: shard for shard in plan.shards}
+    finished = []
+    with open_output(plan, source, output, overwrite=overwrite) as work:
+        for shard in work.shards(executor=executor, on_bytes=on_bytes):
+            check_shard(planned[shard.filename], shard.path, source, shard.digests)
+            finished.append(shard)
+        work.finish()
+    return Published(push_folder(output, destination), tuple(finished))
 
 
-def _refuse_source(source_id: str | None, to: Destination) -> None:
-    if source_id == to.repo_id:
-        raise OutputError(f"{to.repo_id}: is the source; publish the result under another name")
+def _write_and_send(
+    plan: UpscalePlan, source: Source, output: Path, destination: Destination, *, overwrite: bool, on_bytes: OnBytes
+) -> Published:
+    """Send and delete each shard once it is proved, so that the disk need not hold them all."""
+    planned = {shard.filename: shard for shard in plan.shards}
+    with open_output(plan, source, output, overwrite=overwrite) as work:
+        publication = Publication(destination, record=work.folder / RECORD_NAME)
+        finished = []
+        for name in planned.keys() & publication.sent.keys():
+            path, nbytes = work.folder / name, planned[name].data_nbytes
+            path.unlink(missing_ok=True)  # a kill may have come between sending and deleting
+            on_bytes(nbytes)
+            finished.append(FinishedShard(name, path, nbytes, kept=True))
+        for shard in work.shards(skip=set(publication.sent), shards_stay=False, on_bytes=on_bytes):
+            check_shard(planned[shard.filename], shard.path, source, shard.digests)
+            if publication.send(shard.path, shard.filename) is not None:
+                shard.path.unlink()
+            finished.append(shard)
+        work.finish(without=publication.sent, extra=[RECORD_NAME])
+    return Published(publication.moved_to(output).finish(output), tuple(finished))
 
 
-def _as_private_as(source_id: str | None, to: Destination) -> Destination:
+def _refuse_source(source_id: str | None, destination: Destination) -> None:
+    if source_id == destination.repo_id:
+        raise OutputError(f"{destination.repo_id}: is the source; publish the result under another name")
+
+
+def _as_private_as(source_id: str | None, destination: Destination) -> Destination:
     """A destination that does not make a private model's weights public without a word.
 
-    Where the source is private, a repository that does not exist yet is made private; of one that is public already
-    the user is told.
+    Where the source is private, a repository that does not exist yet is made private; if it exists and is public, the
+    user is warned.
     """
-    if source_id is None or to.private or not _is_private(source_id, to):
-        return to
-    is_private = _is_private(to.repo_id, to)
+    if source_id is None or destination.private or not _is_private(source_id, destination):
+        return destination
+    repo_id = destination.repo_id
+    is_private = _is_private(repo_id, destination)
     if is_private is None:
-        _log.warning("%s is private, so %s is made private", printable(source_id), printable(to.repo_id))
-        return replace(to, private=True)
+        _log.warning("%s is private, so %s is made private", printable(source_id), printable(repo_id))
+        return replace(destination, private=True)
     if not is_private:
-        _log.warning("%s is private, and %s is public", printable(source_id), printable(to.repo_id))
-    return to
+        _log.warning("%s is private, and %s is public", printable(source_id), printable(repo_id))
+    return destination
 
 
-def _is_private(repo_id: str, to: Destination) -> bool | None:
+def _is_private(repo_id: str, destination: Destination) -> bool | None:
     """Whether a model on the Hub is private; None where there is none, or none that may be seen."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    api = HfApi(token=to.token, library_name=LIBRARY, library_version=__version__)
-    with hub_errors(to.repo_id, writes=True):
-        check_token(to.token)
+    api = HfApi(token=destination.token, library_name=LIBRARY, library_version=__version__)
+    with hub_errors(destination.repo_id, writes=True):
+        check_token(destination.token)
         try:
             return bool(patiently(repo_id, lambda: api.model_info(repo_id)).private)
         except RepositoryNotFoundError:
             return None
 
 
-class _Depot:
-    """Proves each finished shard; where there is a destination, sends it there and deletes it here."""
-
-    def __init__(self, witness: Witness, plan: UpscalePlan, to: Destination | None) -> None:
-        self.witness = witness
-        self.publication: Publication | None = None
-        self._shards = {shard.filename: shard for shard in plan.shards}
-        self._to = to
-
-    @property
-    def record(self) -> str | None:
-        return None if self._to is None else RECORD_NAME
-
-    def open(self, folder: Path) -> Set[str]:
-        self.witness.resume(folder)
-        if self._to is not None:
-            self.publication = self._to.open(folder / RECORD_NAME)
-        away = {} if self.publication is None else self.publication.sent
-        for name, shard in self._shards.items():
-            if name not in away and not self.witness.can_check(shard):
-                (folder / name).unlink(missing_ok=True)  # nobody can tell any more whether it is right
-        return away.keys()
-
-    def bring(self, done: ShardDone) -> None:
-        if self.publication is None:
-            self.witness.check(self._shards[done.filename], done.path)
-            return
-        if done.filename not in self.publication.sent:
-            self.witness.check(self._shards[done.filename], done.path)
-            if self.publication.send(done.path, done.filename) is None:
-                return
-        done.path.unlink(missing_ok=True)
-
-
-def _is_sent(plan: UpscalePlan, source: Source, output: Path, to: Destination) -> bool:
+def _is_sent(plan: UpscalePlan, source: Source, output: Path, destination: Destination) -> bool:
     """Whether ``output`` is what an earlier run with deleted shards left, all of which are at the destination."""
     try:
         if not (output / RECORD_NAME).is_file():
@@ -246,9 +196,9 @@ def _is_sent(plan: UpscalePlan, source: Source, output: Path, to: Destination) -
         written = (output / PROVENANCE_NAME).read_bytes()
     except OSError:
         return False
-    if written != render_output_files(plan, sidecar_digests(plan, source))[PROVENANCE_NAME]:
+    if written != expected_output(plan, source).rendered[PROVENANCE_NAME]:
         return False
-    sent = to.open(output / RECORD_NAME).sent
+    sent = Publication(destination, record=output / RECORD_NAME).sent
     return all(shard.filename in sent or (output / shard.filename).is_file() for shard in plan.shards)
 
 

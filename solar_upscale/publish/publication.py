@@ -1,9 +1,11 @@
 """A publication in progress: large files are sent ahead, one by one, and one commit makes everything visible."""
 
 import hashlib
+import io
 import json
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from solar_upscale.errors import HubError, OutputError, printable
 from solar_upscale.publish.record import SentFile, load_record, save_record
 from solar_upscale.report.card import named
 from solar_upscale.report.provenance import PROVENANCE_NAME
+from solar_upscale.request import Destination
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.hub.client import CLIENT_TRIES, LIBRARY, check_token, hub_errors, patiently, public
 
@@ -32,7 +35,7 @@ LARGEST_IN_COMMIT = 10 << 20
 """Bytes of a weight file that may be part of the commit itself, which is one text in memory."""
 
 _NOT_KNOWN = (404, 405, 501)
-"""What a Hub that cannot be asked about rights may say to the question; the upload will tell."""
+"""What a Hub that cannot be asked about rights may answer; the upload will show."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _OUR_WEIGHTS = re.compile(
@@ -58,12 +61,8 @@ class Publication:
 
     def __init__(
         self,
-        repo_id: str,
+        destination: Destination,
         *,
-        token: str | bool | None = None,
-        private: bool = False,
-        revision: str | None = None,
-        create_pr: bool = False,
         record: Path | None = None,
     ) -> None:
         """Make the repository and the branch where they do not exist, and see what they hold.
@@ -73,17 +72,18 @@ class Publication:
         """
         from huggingface_hub import HfApi
 
-        self._api = HfApi(token=token, library_name=LIBRARY, library_version=__version__)
-        self.repo_id = repo_id
-        self._revision = revision
-        self._create_pr = create_pr
+        self._api = HfApi(token=destination.token, library_name=LIBRARY, library_version=__version__)
+        self.repo_id = destination.repo_id
+        self._revision = destination.revision
+        self._create_pr = destination.create_pr
+        self._message = destination.commit_message or DEFAULT_MESSAGE
         self._record = record
         self._operations: dict[str, CommitOperationAdd] = {}
-        with hub_errors(repo_id, revision=revision, writes=True):
-            check_token(token)
-            self.repo_id = self._make_repository(private=private)
-            self._parent, self._remote = patiently(repo_id, self._look)
-        self._tell_foreign()
+        with hub_errors(self.repo_id, revision=self._revision, writes=True):
+            check_token(destination.token)
+            self.repo_id = self._make_repository(private=destination.private)
+            self._parent, self._remote = patiently(self.repo_id, self._look)
+        self._warn_of_foreign_weights()
         self.sent: dict[str, SentFile] = {} if record is None else load_record(record, self._endpoint, self.repo_id)
 
     def send(self, path: Path, name: str) -> SentFile | None:
@@ -124,7 +124,7 @@ class Publication:
             "see its .gitattributes and .gitignore"
         )
 
-    def finish(self, folder: Path, *, commit_message: str | None = None) -> str:
+    def finish(self, folder: Path) -> str:
         """Make everything visible in one commit: what was sent, and every other file of ``folder``.
 
         A branch that holds all this already is left as it is.
@@ -136,7 +136,7 @@ class Publication:
         names = sorted(FolderSource(folder).files())
         _check_complete(folder, {*names, *self.sent})
         with hub_errors(self.repo_id, revision=self._revision, writes=True):
-            return self._commit(folder, names, commit_message or DEFAULT_MESSAGE)
+            return self._commit(folder, names)
 
     def check_rights(self) -> None:
         """See whether the branch may be written, before there is anything to send.
@@ -174,7 +174,7 @@ class Publication:
         page = f"{self._endpoint}/{self.repo_id}"
         return page if self._revision is None else f"{page}/tree/{self._revision}"
 
-    def _tell_foreign(self) -> None:
+    def _warn_of_foreign_weights(self) -> None:
         """Warn where weights that this program did not put there give way; the repository's history keeps them."""
         weights = sorted(name for name in self._remote if _OUR_WEIGHTS.fullmatch(name))
         if weights and PROVENANCE_NAME not in self._remote:
@@ -217,7 +217,7 @@ class Publication:
 
     # The commit
 
-    def _commit(self, folder: Path, names: list[str], message: str) -> str:
+    def _commit(self, folder: Path, names: list[str]) -> str:
         from huggingface_hub.errors import HfHubHTTPError as Refusal
 
         operations = self._to_do(folder, names)
@@ -228,7 +228,7 @@ class Publication:
             return self._api.create_commit(
                 self.repo_id,
                 operations,
-                commit_message=message,
+                commit_message=self._message,
                 revision=self._revision,
                 create_pr=self._create_pr,
                 parent_commit=self._parent,
@@ -328,23 +328,19 @@ def _is_same(content: Path | bytes, remote: _RemoteFile) -> bool:
     if nbytes != remote.nbytes:
         return False
     if remote.sha256 is not None:
-        return _hash(content, hashlib.sha256()) == remote.sha256
-    git = hashlib.sha1(b"blob %d\0" % nbytes, usedforsecurity=False)
-    return _hash(content, git) == remote.blob_id
+        return _hash(content, hashlib.sha256) == remote.sha256
+    return _hash(content, lambda: hashlib.sha1(b"blob %d\0" % nbytes, usedforsecurity=False)) == remote.blob_id
 
 
-def _hash(content: Path | bytes, digest: Any) -> str:
+def _hash(content: Path | bytes, start: "Callable[[], hashlib._Hash]") -> str:
+    """The hash of a file or of bytes; ``start`` makes what they are added to."""
     if isinstance(content, bytes):
-        digest.update(content)
-        return str(digest.hexdigest())
-    path = content
+        return hashlib.file_digest(io.BytesIO(content), start).hexdigest()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+        with content.open("rb", buffering=0) as file:
+            return hashlib.file_digest(file, start).hexdigest()
     except OSError as error:
-        raise OutputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return str(digest.hexdigest())
+        raise OutputError(f"{content}: cannot be read: {error.strerror or error}") from error
 
 
 def _check_complete(folder: Path, names: set[str]) -> None:

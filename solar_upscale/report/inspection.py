@@ -11,10 +11,10 @@ from solar_upscale.source.checkpoint import Checkpoint
 from solar_upscale.start.residual import residual_writers
 from solar_upscale.text import count_text, counted, nbytes_text, rows_text, value_text
 
-__all__ = ["inspect_checkpoint", "inspect_report"]
+__all__ = ["inspect_report", "inspection"]
 
 
-def inspect_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
     """Everything that ``inspect`` prints, as JSON values; sizes in bytes, the default stack first."""
     dtypes: Counter[str] = Counter()
     for tensor in checkpoint.tensors.values():

@@ -3,12 +3,12 @@
 The document depends on the request and the source alone: no time, no absolute path, no name of the output.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from solar_upscale.digest import digest_bytes
 from solar_upscale.errors import CheckpointError
 from solar_upscale.plan.types import SourceIdentity, UpscalePlan
 from solar_upscale.report.trainers import trainer_settings
@@ -45,8 +45,8 @@ def provenance(plan: UpscalePlan, version: str, sidecar_digests: Mapping[str, st
         "dropped_tensors": dict(sorted(plan.dropped.items())),
         "warnings": list(plan.warnings),
         "source_shards": [_shard_row(each.filename, each.nbytes, each.header_digest) for each in plan.source_shards],
-        "shards": [_shard_row(each.filename, each.nbytes, _sha256(each.header)) for each in plan.shards],
-        "documents": {name: _sha256(data) for name, data in sorted(plan.model_files.items())},
+        "shards": [_shard_row(each.filename, each.nbytes, digest_bytes(each.header)) for each in plan.shards],
+        "documents": {name: digest_bytes(data) for name, data in sorted(plan.model_files.items())},
         "sidecars": dict(sorted(sidecar_digests.items())),
         "trainers": trainer_settings(plan.stack, plan.pattern.repeats, len(sources), plan.weight_map),
     }
@@ -54,10 +54,6 @@ def provenance(plan: UpscalePlan, version: str, sidecar_digests: Mapping[str, st
 
 def _shard_row(filename: str, nbytes: int, header_sha256: str) -> dict[str, Any]:
     return {"filename": filename, "nbytes": nbytes, "header_sha256": header_sha256}
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _request_json(request: UpscaleRequest) -> dict[str, Any]:

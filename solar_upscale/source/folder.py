@@ -1,4 +1,4 @@
-"""Where a checkpoint's bytes come from: a folder here, the Hub in hub_source/. Nothing is interpreted here."""
+"""A local folder as a Source, and local files read in chunks. The Hub is hub/; nothing is interpreted here."""
 
 import os
 import re
@@ -6,12 +6,12 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from solar_upscale.errors import CheckpointError, printable
 from solar_upscale.source.protocol import MAX_FILES, STREAM_NBYTES, SourceFile
 
-__all__ = ["FolderSource", "read_local"]
-
+__all__ = ["FolderSource", "next_chunks", "read_local"]
 
 _XET_HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -26,6 +26,9 @@ class FolderSource:
     """
 
     path: Path
+
+    def __post_init__(self) -> None:  # a worker may stand in another folder
+        object.__setattr__(self, "path", self.path.absolute())
 
     @property
     def name(self) -> str:
@@ -106,14 +109,20 @@ def read_local(path: Path, name: str, start: int, stop: int) -> Iterator[bytes]:
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(start)
-            while start < stop:
-                chunk = file.read(min(STREAM_NBYTES, stop - start))
-                if not chunk:
-                    raise CheckpointError(f"{name}: ends at byte {start}; expected {stop} bytes or more")
+            for chunk in next_chunks(file, stop - start):
                 start += len(chunk)
                 yield chunk
+            if start < stop:
+                raise CheckpointError(f"{name}: ends at byte {start}; expected {stop} bytes or more")
     except OSError as error:
         raise CheckpointError(f"{name}: cannot be read: {error.strerror or error}") from error
+
+
+def next_chunks(file: IO[bytes], nbytes: int) -> Iterator[bytes]:
+    """The next bytes of an open file, in chunks of at most STREAM_NBYTES; fewer where the file ends."""
+    while nbytes > 0 and (chunk := file.read(min(STREAM_NBYTES, nbytes))):
+        nbytes -= len(chunk)
+        yield chunk
 
 
 def _is_shared_blob(path: Path, cache: Path) -> bool:

@@ -4,7 +4,6 @@ A file is 8 bytes that give N in little-endian order, N bytes of JSON, and the d
 What the Rust reader refuses is refused here too, and so is what two readers could understand differently.
 """
 
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -13,9 +12,19 @@ from dataclasses import dataclass, field
 from math import isfinite, prod
 from types import MappingProxyType
 
+from solar_upscale.digest import digest_bytes
 from solar_upscale.errors import CheckpointError
 
-__all__ = ["DTYPE_BITS", "MAX_HEADER_NBYTES", "MAX_TENSORS", "Shard", "TensorInfo", "build_header", "read_shard"]
+__all__ = [
+    "BLOCK_NBYTES",
+    "DTYPE_BITS",
+    "MAX_HEADER_NBYTES",
+    "MAX_TENSORS",
+    "Shard",
+    "TensorInfo",
+    "build_header",
+    "read_shard",
+]
 
 DTYPE_BITS: Mapping[str, int] = MappingProxyType(
     {
@@ -48,11 +57,16 @@ DTYPE_BITS: Mapping[str, int] = MappingProxyType(
 Source: safetensors 0.8, ``Dtype::bitsize`` in safetensors/src/tensor.rs.
 """
 
+BLOCK_NBYTES = 4096
+"""File systems that share blocks do so in units of this many bytes: a clone needs offsets that agree modulo it.
+
+Where blocks are larger, the kernel refuses with EINVAL and the bytes are copied.
+"""
+
 MAX_HEADER_NBYTES = 25 * 2**20
 MAX_TENSORS = 250_000
 _FIRST_READ_NBYTES = 2**16
 _LEAST_READ_NBYTES = 2**12
-_BLOCK_NBYTES = 4096  # a clone needs source and target offsets to agree modulo this
 _TORCH_METADATA: Mapping[str, str] = MappingProxyType({"format": "pt"})  # what transformers writes, and asks for
 
 
@@ -117,7 +131,7 @@ def read_shard(filename: str, nbytes: int, read: Callable[[int, int], bytes]) ->
     tensors = [_tensor_info(filename, name, entry) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: tensor.data_offsets)
     _check_layout(filename, tensors, nbytes - data_start)
-    return Shard(filename, tuple(tensors), data_start, nbytes, hashlib.sha256(header).hexdigest(), metadata)
+    return Shard(filename, tuple(tensors), data_start, nbytes, digest_bytes(header), metadata)
 
 
 def build_header(
@@ -145,9 +159,9 @@ def build_header(
     if residue is None:
         padding = -len(text) % 8
     else:
-        assert 0 <= residue < _BLOCK_NBYTES, f"residue {residue} is outside a block"
+        assert 0 <= residue < BLOCK_NBYTES, f"residue {residue} is outside a block"
         assert residue % 8 == 0, f"residue {residue} is no multiple of 8"
-        padding = (residue - 8 - len(text)) % _BLOCK_NBYTES
+        padding = (residue - 8 - len(text)) % BLOCK_NBYTES
     return (len(text) + padding).to_bytes(8, "little") + text + b" " * padding
 
 

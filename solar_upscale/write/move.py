@@ -1,7 +1,7 @@
 """How bytes move from one open file to another: shared, copied by the kernel, or read and written.
 
 Each method is one function that makes one bounded call; ``Mover`` chooses among them by trying, never by the name of a
-file system, and takes up in the middle of a range what a method left. Which bytes go where is the plan's business,
+file system, and continues in the middle of a range where a method stopped. Which bytes go where is the plan's business,
 names and durability are commit.py's: nothing here opens a file by name (save a probe) or syncs one.
 """
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solar_upscale.errors import CheckpointError
+from solar_upscale.source.header import BLOCK_NBYTES
 
 if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "BLOCK_NBYTES",
     "CALL_NBYTES",
     "WINDOW_NBYTES",
     "Moved",
@@ -36,9 +36,6 @@ CALL_NBYTES = 64 << 20
 # What is copied starts on its way to the disk after so many bytes. Less gains nothing more; 64 MiB at a time keeps the
 # disk waiting, for a fifteenth of the whole run.
 WINDOW_NBYTES = 8 << 20
-
-# What offsets must be multiples of to be shared. Where blocks are larger the kernel says EINVAL and bytes are copied.
-BLOCK_NBYTES = 4096
 
 _BUFFER_NBYTES = 1 << 20
 
@@ -105,8 +102,8 @@ class Mover:
     ) -> Moved:
         """Make a range of the target equal to one of the source, by the cheapest method that works here.
 
-        ``on_bytes`` hears of each call's bytes, and may raise to stop. Both descriptors must be regular files, the
-        target's open for reading and writing without O_APPEND.
+        ``on_bytes`` is called with the number of bytes that each call moved, and may raise to stop. Both descriptors
+        must be regular files, the target's open for reading and writing without O_APPEND.
 
         Raises:
             CheckpointError: the source ended before the range did.

@@ -192,8 +192,7 @@ def test_source_that_changed_after_a_kill_is_begun_afresh_and_the_user_is_told(t
     told = cli(str(source), str(output), "--layers", "0:-10", "20:n", "--json")
     assert told.returncode == 0
     assert told.stderr == (
-        f"solar-upscale: {output}: the source or this program has changed since the run that was stopped; "
-        "starting afresh\n"
+        f"solar-upscale: {output}: the source or this program has changed since the interrupted run; starting afresh\n"
     )
     assert json.loads(told.stdout)["moved"]["kept"] == 0
     fresh = tmp_path / "fresh" / "out"

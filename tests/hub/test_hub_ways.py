@@ -24,7 +24,7 @@ from solar_upscale.cli import main
 from solar_upscale.errors import CheckpointError, HubError, OutputError
 from solar_upscale.publish.folder import push_folder
 from solar_upscale.publish.publication import Publication
-from solar_upscale.request import HubOptions
+from solar_upscale.request import Destination, HubOptions
 from solar_upscale.source.hub.client import Patience, hub_errors
 from solar_upscale.source.hub.model import HubSource
 from solar_upscale.source.opening import open_source
@@ -91,12 +91,12 @@ def test_a_model_is_read_from_any_hub(hub: HubServer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hub", [way for way in WAYS if way != "moved"], indirect=True)
 def test_a_folder_is_published_on_any_hub_and_a_second_time_nothing_is_sent(hub: HubServer, folder: Path) -> None:
-    Publication("me/model", token=TOKEN).check_rights()
-    url = push_folder(folder, "me/model", token=TOKEN)
+    Publication(Destination("me/model", token=TOKEN)).check_rights()
+    url = push_folder(folder, Destination("me/model", token=TOKEN))
     assert url == f"{hub.endpoint}/me/model"
     assert published(hub) == {path.name: path.read_bytes() for path in folder.iterdir()}
     commits, sent = len(hub.repos["me/model"].commits), hub.received("PUT")
-    assert push_folder(folder, "me/model", token=TOKEN) == url
+    assert push_folder(folder, Destination("me/model", token=TOKEN)) == url
     assert (len(hub.repos["me/model"].commits), hub.received("PUT")) == (commits, sent)
 
 
@@ -149,7 +149,7 @@ def test_an_address_that_has_run_out_is_asked_for_anew(hub: HubServer, folder: P
     hub.fault("GET cdn", status=403)
     assert downloaded(opened()) is not None
     hub.fault("PUT cdn", status=403)
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub).keys() == files.keys()
 
 
@@ -177,7 +177,7 @@ def test_a_wait_may_be_told_as_a_date(hub: HubServer, monkeypatch: pytest.Monkey
 def test_uploads_that_the_client_has_tried_often_are_not_tried_for_many_minutes(hub: HubServer, folder: Path) -> None:
     hub.fault("preupload", status=503, times=1000)
     with pytest.raises(HubError, match="the Hub has a problem of its own"):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert len(hub.lines("preupload")) <= 12
     assert sum(hub.waits) < 60
 
@@ -196,7 +196,7 @@ def test_a_server_that_falls_silent_is_asked_again(
         hub.fault(step, action=lambda: time.sleep(0.6))
     source = opened(stream=True)
     assert source.read(SHARD, 0, 300) == files[SHARD][:300]
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub) == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert len(hub.repos["me/model"].commits) == 2
 
@@ -403,11 +403,11 @@ def test_an_answer_to_a_push_that_makes_no_sense_is_one_line_and_nothing_shows(
     hub.add_model("me/model", {"README.md": b"before"})
     fault = hub.fault(step, page=page, times=100)
     with pytest.raises((HubError, OutputError)) as caught:
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert str(caught.value).startswith("me/model: ")
     assert published(hub) == {"README.md": b"before"}
     hub.faults.remove(fault)
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub) == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -428,7 +428,7 @@ def test_files_that_the_repository_ignores_stop_the_push(hub: HubServer, folder:
     with pytest.raises(
         HubError, match=r"^me/model: the repository's .gitignore would leave out config.json; change it"
     ):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub) == {}
 
 
@@ -436,11 +436,11 @@ def test_files_that_the_repository_ignores_stop_the_push(hub: HubServer, folder:
 def test_a_conflict_is_told_and_one_that_was_our_own_commit_is_none(hub: HubServer, folder: Path, status: int) -> None:
     hub.fault("/commit/", status=status, message="conflict")
     with pytest.raises(HubError, match="run the same command again"):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub) == {}
     hub.fault("/commit/", cut_after=0)
     hub.fault("/commit/", status=status)
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub).keys() == {path.name for path in folder.iterdir()}
 
 
@@ -448,7 +448,7 @@ def test_a_conflict_is_told_and_one_that_was_our_own_commit_is_none(hub: HubServ
 def test_a_refused_commit_is_one_line(hub: HubServer, folder: Path, status: int, words: str) -> None:
     hub.fault("/commit/", status=status, message="no")
     with pytest.raises(HubError, match=rf"^me/model: {words} \(no\)"):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub) == {}
 
 
@@ -457,7 +457,7 @@ def test_a_large_file_that_is_refused_by_itself_is_one_line(hub: HubServer, fold
     error = {"oid": oid, "size": 1, "error": {"code": 507, "message": "storage is full"}}
     hub.fault("objects/batch", page=json.dumps({"objects": [error]}).encode(), times=100)
     with pytest.raises(HubError, match="storage is full"):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub) == {}
 
 

@@ -24,9 +24,10 @@ from huggingface_hub import HfApi, ModelCard, constants, snapshot_download
 import solar_upscale as su
 from solar_upscale.cli import main
 from solar_upscale.errors import CheckpointError
+from solar_upscale.plan.types import ShardPlan
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.header import build_header
-from solar_upscale.verify.witness import Witness
+from solar_upscale.verify.shard import check_shard
 from solar_upscale.write.work_files import RECORD_NAME
 from tests.support.checkpoints import MISTRAL, assert_layers_come_from, write_checkpoint
 from tests.support.hub_fixtures import TOKEN, hub_env
@@ -228,7 +229,7 @@ def test_a_finished_folder_is_pushed_to_a_branch(user: User) -> None:
     user.says("org/small", "out", *SOLAR)
     out = user.says("push", "out", "me/SOLAR", "--revision", "v1", "--commit-message", "Deeper")
     assert out.splitlines()[-1] == f"{user.url}/tree/v1"
-    assert "byte for byte against org/small" in out  # the source was still in the cache
+    assert "verified against org/small" in out  # the source was still in the cache
     assert user.visible() == set()
     assert_layers_come_from(user.published(revision="v1"), source, SOLAR_LAYERS)
     assert json.loads(user.says("push", "out", "me/SOLAR", "--json"))["url"] == user.url
@@ -239,7 +240,7 @@ def test_where_the_source_lies_does_not_matter_to_what_is_proved(user: User) -> 
     made = user.makes()
     user.says("org/small", "out", *SOLAR)
     for words in (["org/small"], ["org/small", "--local-files-only"], [str(made)]):
-        assert "byte for byte" in user.says("verify", "out", "--source", *words)
+        assert "verified against" in user.says("verify", "out", "--source", *words)
     user.says("org/small", "out", *SOLAR, "--local-files-only")  # the same job: done already
     user.says("push", "out", "me/SOLAR", "--source", str(made))
 
@@ -280,7 +281,7 @@ def test_a_published_model_is_verified_by_its_id(user: User) -> None:
     user.makes()
     user.says("org/small", "out", *SOLAR, "--stream", "--delete-local-shards", "--push-to-hub", "me/SOLAR")
     user.hub.commit("org/small", {"config.json": b"{}"})  # the source has moved on
-    assert "byte for byte against org/small" in user.says("verify", "me/SOLAR", "--source", "org/small")
+    assert "verified against org/small" in user.says("verify", "me/SOLAR", "--source", "org/small")
     shard = next(name for name in sorted(user.visible()) if name.endswith(".safetensors"))
     data = bytearray(user.hub.files("me/SOLAR")[shard])
     data[-5] ^= 1
@@ -415,15 +416,14 @@ def test_bounded_disk_goes_on_after_a_refused_commit_and_knows_what_is_published
 
 def test_a_flipped_bit_is_found_before_the_shard_is_sent(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     user.makes()
-    bring = Witness.check
 
-    def flip(self: Witness, shard: Any, path: Path) -> None:
+    def flip(shard: ShardPlan, path: Path, *proof: Any) -> None:
         data = bytearray(path.read_bytes())
         data[-3] ^= 1
         path.write_bytes(data)
-        bring(self, shard, path)
+        check_shard(shard, path, *proof)
 
-    monkeypatch.setattr(Witness, "check", flip)
+    monkeypatch.setattr("solar_upscale.publish.checkpoint.check_shard", flip)
     for how in (["--stream"], ["--stream", "--delete-local-shards"], []):
         said = user.says("org/small", f"out{len(how)}", *SOLAR, "--push-to-hub", "me/SOLAR", *how, code=1)
         assert "what was written is not the source's bytes" in said
@@ -567,7 +567,7 @@ def test_control_c_while_the_line_is_dead_ends_at_once(user: User, words: list[s
         let_go.set()
     user.shows(f"{step} {words}: {took:.2f} s from Ctrl-C to the end")
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "solar-upscale: stopped; run the same command again to go on"
+    assert err.splitlines()[-1] == "solar-upscale: stopped; run the same command again to resume"
     assert "Traceback" not in err
     assert took < 5
     assert user.visible() == set()

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from solar_upscale.errors import HubError, OutputError
 from solar_upscale.publish.folder import push_folder
 from solar_upscale.publish.publication import Publication
+from solar_upscale.request import Destination
 from solar_upscale.write.work_files import RECORD_NAME
 from tests.support.hub_fixtures import TOKEN, hub_env, hub_model
 from tests.support.hub_server import HubServer
@@ -56,7 +57,7 @@ def test_a_folder_is_published_in_one_commit_on_top_of_large_files(
     hub: HubServer, folder: Path, files: dict[str, bytes]
 ) -> None:
     (folder / ".hidden").write_text("not published")
-    assert push_folder(folder, "me/model", token=TOKEN) == f"{hub.endpoint}/me/model"
+    assert push_folder(folder, Destination("me/model", token=TOKEN)) == f"{hub.endpoint}/me/model"
     assert on_hub(hub) == files
     assert len(hub.repos["me/model"].commits) == 2
     lines = hub.lines("PUT cdn|/commit/")
@@ -64,7 +65,7 @@ def test_a_folder_is_published_in_one_commit_on_top_of_large_files(
 
 
 def test_a_folder_is_published_through_xet(xet_hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(xet_hub) == files
     assert not xet_hub.lines("PUT")
     local = snapshot_download("me/model", token=TOKEN)
@@ -75,7 +76,7 @@ def test_multipart_uploads_arrive_whole(
     hub: HubServer, folder: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.multipart_nbytes = 30_000
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == files
     assert len(hub.lines("PUT cdn")) == 12
 
@@ -83,16 +84,16 @@ def test_multipart_uploads_arrive_whole(
 def test_a_private_repository_is_made_private_and_a_public_one_is_not_taken_for_one(
     hub: HubServer, folder: Path
 ) -> None:
-    push_folder(folder, "me/model", token=TOKEN, private=True)
+    push_folder(folder, Destination("me/model", token=TOKEN, private=True))
     assert hub.repos["me/model"].private
     hub.add_model("me/open", {})
     with pytest.raises(HubError, match=r"^me/open: exists and is public"):
-        push_folder(folder, "me/open", token=TOKEN, private=True)
+        push_folder(folder, Destination("me/open", token=TOKEN, private=True))
     assert on_hub(hub, "me/open") == {}
 
 
 def test_a_branch_is_made_and_main_is_left_alone(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
-    url = push_folder(folder, "me/model", token=TOKEN, revision="v1.0")
+    url = push_folder(folder, Destination("me/model", token=TOKEN, revision="v1.0"))
     assert url == f"{hub.endpoint}/me/model/tree/v1.0"
     assert on_hub(hub, revision="v1.0") == files
     assert on_hub(hub) == {}
@@ -104,13 +105,16 @@ def test_a_pull_request_leaves_the_branch_alone(
 ) -> None:
     hub: HubServer = request.getfixturevalue(which)
     hub.add_model("org/model", {"README.md": b"theirs"})
-    assert push_folder(folder, "org/model", token=TOKEN, create_pr=True) == f"{hub.endpoint}/org/model/discussions/1"
+    assert (
+        push_folder(folder, Destination("org/model", token=TOKEN, create_pr=True))
+        == f"{hub.endpoint}/org/model/discussions/1"
+    )
     assert on_hub(hub, "org/model") == {"README.md": b"theirs"}
     assert on_hub(hub, "org/model", "refs/pr/1") == files
 
 
 def test_the_commit_message_is_the_one_given(hub: HubServer, folder: Path) -> None:
-    push_folder(folder, "me/model", token=TOKEN, commit_message="Deeper")
+    push_folder(folder, Destination("me/model", token=TOKEN, commit_message="Deeper"))
     assert hub.repos["me/model"].find("main").title == "Deeper"
 
 
@@ -119,7 +123,7 @@ def test_weights_of_an_earlier_push_are_not_left_beside_the_new_ones(
 ) -> None:
     old = {"model.safetensors": b"old", "model-00001-of-00002.safetensors": b"old", "adapter.safetensors": b"kept"}
     hub.add_model("me/model", {**old, "NOTES.md": b"kept"})
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == files | {"adapter.safetensors": b"kept", "NOTES.md": b"kept"}
 
 
@@ -129,20 +133,20 @@ def test_weights_of_an_earlier_push_are_not_left_beside_the_new_ones(
 @pytest.mark.parametrize("which", ["hub", "xet_hub"])
 def test_a_second_push_sends_nothing(which: str, request: pytest.FixtureRequest, folder: Path) -> None:
     hub: HubServer = request.getfixturevalue(which)
-    url = push_folder(folder, "me/model", token=TOKEN)
+    url = push_folder(folder, Destination("me/model", token=TOKEN))
     before = len(hub.requests)
-    assert push_folder(folder, "me/model", token=TOKEN) == url
+    assert push_folder(folder, Destination("me/model", token=TOKEN)) == url
     again = [request.line for request in hub.requests[before:]]
     assert len(hub.repos["me/model"].commits) == 2
     assert not [line for line in again if "PUT" in line or "/commit/" in line or "lfs" in line or "preupload" in line]
 
 
 def test_a_push_after_one_change_sends_that_change(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     sent = hub.received("PUT")
     files["config.json"] = b'{"model_type": "mistral"}'
     written(folder, files)
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == files
     assert hub.received("PUT") == sent
 
@@ -152,7 +156,8 @@ def test_a_killed_push_goes_on_where_it_stopped(
 ) -> None:
     program = (
         "import sys; from pathlib import Path; from solar_upscale.publish.folder import push_folder\n"
-        f"push_folder(Path({str(folder)!r}), 'me/model', token=sys.stdin.readline().strip())"
+        "from solar_upscale.request import Destination\n"
+        f"push_folder(Path({str(folder)!r}), Destination('me/model', token=sys.stdin.readline().strip()))"
     )
     env = hub_env(hub, tmp_path / "home")
     with subprocess.Popen([sys.executable, "-c", program], env=env, stdin=subprocess.PIPE, text=True) as process:
@@ -163,7 +168,7 @@ def test_a_killed_push_goes_on_where_it_stopped(
         assert process.wait(timeout=60) != 0
     assert on_hub(hub) == {}
     assert len(hub.lines("PUT cdn")) == 2
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == files
     assert len(hub.lines("PUT cdn")) == 4
 
@@ -179,7 +184,7 @@ def test_shards_may_be_deleted_once_sent_and_another_run_finishes(
     folder = tmp_path / "out.incomplete"
     folder.mkdir()
     record = folder / RECORD_NAME
-    first = Publication("me/model", token=TOKEN, record=record)
+    first = Publication(Destination("me/model", token=TOKEN), record=record)
     for name in SHARDS[:2]:
         written(folder, {name: files[name]})
         sent = first.send(folder / name, name)
@@ -188,7 +193,7 @@ def test_shards_may_be_deleted_once_sent_and_another_run_finishes(
     assert on_hub(hub) == {}
     before = len(hub.requests)
 
-    second = Publication("me/model", token=TOKEN, record=record)
+    second = Publication(Destination("me/model", token=TOKEN), record=record)
     assert list(second.sent) == SHARDS[:2]
     written(folder, {name: data for name, data in files.items() if name not in SHARDS[:2]})
     second.send(folder / SHARDS[2], SHARDS[2])
@@ -209,7 +214,7 @@ def test_a_run_that_only_lacks_the_commit_needs_no_shard(
 ) -> None:
     folder = written(tmp_path / "out.incomplete", files)
     record = folder / RECORD_NAME
-    first = Publication("me/model", token=TOKEN, record=record)
+    first = Publication(Destination("me/model", token=TOKEN), record=record)
     for name in SHARDS:
         first.send(folder / name, name)
         (folder / name).unlink()
@@ -217,12 +222,12 @@ def test_a_run_that_only_lacks_the_commit_needs_no_shard(
     with pytest.raises(HubError, match="no right to write there"):
         first.finish(folder)
     assert on_hub(hub) == {}
-    Publication("me/model", token=TOKEN, record=record).finish(folder)
+    Publication(Destination("me/model", token=TOKEN), record=record).finish(folder)
     assert on_hub(hub) == files
 
 
 def test_a_shard_that_is_neither_here_nor_sent_stops_the_commit(hub: HubServer, folder: Path) -> None:
-    publication = Publication("me/model", token=TOKEN, record=folder / RECORD_NAME)
+    publication = Publication(Destination("me/model", token=TOKEN), record=folder / RECORD_NAME)
     publication.send(folder / SHARDS[0], SHARDS[0])
     for name in SHARDS:
         (folder / name).unlink()
@@ -232,16 +237,16 @@ def test_a_shard_that_is_neither_here_nor_sent_stops_the_commit(hub: HubServer, 
 
 
 def test_a_record_of_another_repository_is_not_believed(hub: HubServer, folder: Path) -> None:
-    Publication("me/one", token=TOKEN, record=folder / RECORD_NAME).send(folder / SHARDS[0], SHARDS[0])
-    assert Publication("me/two", token=TOKEN, record=folder / RECORD_NAME).sent == {}
+    Publication(Destination("me/one", token=TOKEN), record=folder / RECORD_NAME).send(folder / SHARDS[0], SHARDS[0])
+    assert Publication(Destination("me/two", token=TOKEN), record=folder / RECORD_NAME).sent == {}
     (folder / RECORD_NAME).write_text("[]")
     with pytest.raises(OutputError, match="not a record of this program"):
-        Publication("me/one", token=TOKEN, record=folder / RECORD_NAME)
+        Publication(Destination("me/one", token=TOKEN), record=folder / RECORD_NAME)
 
 
 def test_what_the_hub_has_dropped_is_said(hub: HubServer, folder: Path) -> None:
     record = folder / RECORD_NAME
-    publication = Publication("me/model", token=TOKEN, record=record)
+    publication = Publication(Destination("me/model", token=TOKEN), record=record)
     for name in SHARDS:
         publication.send(folder / name, name)
     for path in hub.lfs.iterdir():
@@ -257,7 +262,7 @@ def test_a_repository_that_takes_weights_as_text_is_refused_before_they_are_lost
     monkeypatch.setattr("tests.support.hub_server.LFS_SUFFIXES", ())
     monkeypatch.setattr("solar_upscale.publish.publication.LARGEST_IN_COMMIT", 1000)
     with pytest.raises(HubError, match="does not take it as a large file"):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
 
 
 # Folders that are not to be published
@@ -275,12 +280,12 @@ def test_an_unfinished_folder_is_refused_before_anything_is_asked(
         [truncated, *without.values(), contradicting, {"config.json": b"{}"}, files | {"x.incomplete": b""}, {}]
     ):
         with pytest.raises(OutputError) as caught:
-            push_folder(written(tmp_path / f"bad{number}", bad), "me/model", token=TOKEN)
+            push_folder(written(tmp_path / f"bad{number}", bad), Destination("me/model", token=TOKEN))
         assert "\n" not in str(caught.value)
     with pytest.raises(OutputError, match="is unfinished"):
-        push_folder(written(tmp_path / "out.incomplete", files), "me/model", token=TOKEN)
+        push_folder(written(tmp_path / "out.incomplete", files), Destination("me/model", token=TOKEN))
     with pytest.raises(OutputError, match="no such folder"):
-        push_folder(tmp_path / "nowhere", "me/model", token=TOKEN)
+        push_folder(tmp_path / "nowhere", Destination("me/model", token=TOKEN))
     assert not hub.requests
 
 
@@ -302,7 +307,7 @@ def test_a_burst_of_errors_at_any_step_is_survived(
         "/commit/",
     ):
         hub.fault(step, status=status, times=2, headers={"Retry-After": "1"} if status == 429 else {})
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == files
     assert len(hub.repos["me/model"].commits) == 2
 
@@ -311,14 +316,14 @@ def test_a_burst_of_errors_at_the_xet_token_is_survived(
     xet_hub: HubServer, folder: Path, files: dict[str, bytes]
 ) -> None:
     xet_hub.fault("xet-write-token", status=503)
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(xet_hub) == files
 
 
 def test_a_xet_token_that_is_refused_is_one_line(xet_hub: HubServer, folder: Path) -> None:
     xet_hub.fault("xet-write-token", status=403, times=100, message="storage limit reached")
     with pytest.raises(HubError, match=r"^me/model: ") as caught:
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     print(caught.value)
     assert "\n" not in str(caught.value)
     assert on_hub(xet_hub) == {}
@@ -326,13 +331,13 @@ def test_a_xet_token_that_is_refused_is_one_line(xet_hub: HubServer, folder: Pat
 
 def test_a_cut_upload_is_sent_again(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     hub.fault("PUT cdn", drop=True, cut_after=5000, times=2)
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == files
 
 
 def test_a_commit_whose_answer_was_lost_is_found_out(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     hub.fault("/commit/", cut_after=0)
-    assert push_folder(folder, "me/model", token=TOKEN) == f"{hub.endpoint}/me/model"
+    assert push_folder(folder, Destination("me/model", token=TOKEN)) == f"{hub.endpoint}/me/model"
     assert on_hub(hub) == files
     assert len(hub.repos["me/model"].commits) == 2
 
@@ -341,9 +346,9 @@ def test_a_branch_that_moved_meanwhile_is_left_as_it_is(hub: HubServer, folder: 
     hub.add_model("me/model", {"README.md": b"before"})
     hub.fault("verify", skip=2, action=lambda: hub.commit("me/model", {"README.md": b"theirs"}))
     with pytest.raises(HubError, match=r"^me/model: the branch moved meanwhile, and nothing was changed; run the same"):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == {"README.md": b"theirs"}
-    push_folder(folder, "me/model", token=TOKEN)
+    push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == files
     assert len(hub.lines("PUT cdn")) == 3
 
@@ -353,7 +358,7 @@ def test_nothing_shows_before_the_commit_whatever_fails(hub: HubServer, folder: 
     for step in ("preupload", "objects/batch", "PUT cdn", "verify", "/commit/"):
         fault = hub.fault(step, status=400, times=100)
         with pytest.raises(HubError) as caught:
-            push_folder(folder, "me/model", token=TOKEN)
+            push_folder(folder, Destination("me/model", token=TOKEN))
         assert "\n" not in str(caught.value)
         assert on_hub(hub) == {"README.md": b"before"}
         hub.faults.remove(fault)
@@ -370,7 +375,7 @@ def test_nothing_shows_before_the_commit_whatever_fails(hub: HubServer, folder: 
 def test_refusals_to_write_are_told_in_one_line(hub: HubServer, folder: Path, token: str | bool, words: str) -> None:
     hub.add_token("hf_reader", "you")
     with pytest.raises(HubError, match=words) as caught:
-        push_folder(folder, "me/model", token=token)
+        push_folder(folder, Destination("me/model", token=token))
     assert "\n" not in str(caught.value)
     assert "hf_" not in str(caught.value)
 
@@ -378,7 +383,7 @@ def test_refusals_to_write_are_told_in_one_line(hub: HubServer, folder: Path, to
 @pytest.mark.parametrize("repo", ["a b", "me/mo del", "a/b/c", "me/.."])
 def test_a_name_that_is_no_repo_id_is_one_line_and_asks_nobody(hub: HubServer, folder: Path, repo: str) -> None:
     with pytest.raises(HubError, match="not a repo id") as caught:
-        push_folder(folder, repo, token=TOKEN)
+        push_folder(folder, Destination(repo, token=TOKEN))
     assert "\n" not in str(caught.value)
     assert not hub.requests
 
@@ -386,21 +391,21 @@ def test_a_name_that_is_no_repo_id_is_one_line_and_asks_nobody(hub: HubServer, f
 def test_publishing_offline_is_one_line(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match=r"^me/model: offline: HF_HUB_OFFLINE is set"):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert not hub.requests
 
 
 def test_a_token_that_expires_in_the_middle_is_one_line_and_nothing_shows(hub: HubServer, folder: Path) -> None:
     hub.fault("verify", skip=1, action=hub.tokens.clear)
     with pytest.raises(HubError, match=r"^me/model: the token is invalid or has expired"):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == {}
 
 
 def test_a_card_with_broken_front_matter_is_one_line(hub: HubServer, folder: Path) -> None:
     (folder / "README.md").write_bytes(b"---\nlicense: [\n---\n# A model\n")
     with pytest.raises(HubError, match=r"^me/model: Invalid metadata in README.md"):
-        push_folder(folder, "me/model", token=TOKEN)
+        push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == {}
 
 
@@ -413,8 +418,10 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(
 ) -> None:
     hub: HubServer = request.getfixturevalue(which)
     with caplog.at_level(logging.DEBUG):
-        push_folder(folder, "me/model", token=TOKEN)
-        Publication("me/model", token=TOKEN, record=tmp_path / RECORD_NAME).send(folder / SHARDS[0], SHARDS[0])
+        push_folder(folder, Destination("me/model", token=TOKEN))
+        Publication(Destination("me/model", token=TOKEN), record=tmp_path / RECORD_NAME).send(
+            folder / SHARDS[0], SHARDS[0]
+        )
     assert TOKEN not in caplog.text
     assert hub.leaks(TOKEN) == []
     assert any(TOKEN in value for one in hub.requests for value in one.headers.values())
@@ -433,11 +440,11 @@ def test_under_xet_an_upscaled_model_adds_little_to_the_store(xet_hub: HubServer
         return sum(path.stat().st_size for path in (xet_hub.cas / "xet" / "xorbs" / "xorbs").glob("default.*"))
 
     HfApi(token=TOKEN).create_repo("me/source")
-    push_folder(written(tmp_path / "source", model(list(range(8)))), "me/source", token=TOKEN)
+    push_folder(written(tmp_path / "source", model(list(range(8)))), Destination("me/source", token=TOKEN))
     before = stored()
     assert before > 16_000_000
     target = written(tmp_path / "target", model([0, 1, 2, 3, 4, 5, 2, 3, 4, 5, 6, 7]))
-    push_folder(target, "me/target", token=TOKEN)
+    push_folder(target, Destination("me/target", token=TOKEN))
     added = stored() - before
     print(f"Xet: {added} new bytes for a model of {(target / 'model.safetensors').stat().st_size}")
     assert added < 0.05 * 24_000_000

@@ -19,7 +19,7 @@ from solar_upscale.architecture.families import COMPOSITE, COUNT_NAMES, COUNTED,
 from solar_upscale.architecture.fields import EVERY_TYPE, ROWS
 from solar_upscale.cli import main
 from solar_upscale.errors import UpscaleError
-from solar_upscale.report.inspection import inspect_checkpoint, inspect_report
+from solar_upscale.report.inspection import inspect_report, inspection
 from solar_upscale.source.checkpoint import open_checkpoint
 from solar_upscale.strict_json import parse_json
 from tests.support.checkpoints import MISTRAL, assert_layers_come_from, mistral_shapes, tree, write_checkpoint
@@ -218,7 +218,7 @@ def test_any_config_of_any_known_model_type_is_planned_or_refused(config: dict[s
     started = time.process_time()
     source = headers_only({"model.safetensors": tensors}, config)
     try:
-        inspect_report(inspect_checkpoint(open_checkpoint(source)))
+        inspect_report(inspection(open_checkpoint(source)))
         plan = su.plan_checkpoint(source, ["0:6", "2:8"], init=init)
     except UpscaleError as error:
         assert str(error).isprintable()  # noqa: PT017

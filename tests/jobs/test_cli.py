@@ -492,13 +492,13 @@ def test_help_takes_at_most_100_ms_of_cpu(home: Path) -> None:
 
 
 SLOW = r"""
-import os, sys, time, solar_upscale.write.execute as execute
-real = execute.write_all
+import os, sys, time, solar_upscale.write.shards as shards
+real = shards.write_all
 def slow(*args, **options):
     os.write(2, b"writing\n")
     time.sleep(0.3)
     return real(*args, **options)
-execute.write_all = slow
+shards.write_all = slow
 from solar_upscale.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -520,7 +520,7 @@ def test_signal_stops_at_once_and_a_rerun_goes_on(sent: signal.Signals, code: in
         told = [line for line in process.stderr.read().splitlines() if line != "writing"]
     assert process.returncode == code
     assert time.monotonic() - started < 5
-    assert told == ["solar-upscale: stopped; run the same command again to go on"]
+    assert told == ["solar-upscale: stopped; run the same command again to resume"]
     assert not (home / "out").exists()
     assert ends(words) == 0
     assert_layers_come_from(home / "out", home / "s", SOLAR_SOURCES)

@@ -22,9 +22,11 @@ from solar_upscale.plan.transform import Zero
 from solar_upscale.report.output_files import REPORT_NAMES, output_filenames
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.header import build_header, read_shard
+from solar_upscale.source.protocol import Source
 from solar_upscale.upscale import write_plan
-from solar_upscale.write.execute import ShardDone, bytes_by_way, execute
 from solar_upscale.write.move import Mover
+from solar_upscale.write.output import open_output
+from solar_upscale.write.shards import FinishedShard, nbytes_by_method
 from tests.support.checkpoints import MISTRAL, assert_layers_come_from, read_tensors, tree, write_checkpoint
 from tests.support.sources import MemorySource, tensors_in_order
 
@@ -35,6 +37,13 @@ SOLAR_SOURCES = [*range(6), *range(2, 8)]
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "s", shards=3)
+
+
+def written(plan: su.UpscalePlan, source: Source, output: Path) -> Iterator[FinishedShard]:
+    """The shards of an output one by one; it is there after the last one."""
+    with open_output(plan, source, output) as work:
+        yield from work.shards()
+        work.finish()
 
 
 def leftovers(output: Path) -> list[str]:
@@ -342,13 +351,13 @@ def test_worker_that_dies_is_one_line_and_a_run_that_can_go_on(
 
 def test_finished_shards_are_kept_and_only_the_rest_is_moved(source: Path, tmp_path: Path) -> None:
     plan = su.plan_checkpoint(source, SOLAR)
-    run = execute(plan, FolderSource(source), tmp_path / "out")
+    run = written(plan, FolderSource(source), tmp_path / "out")
     first = next(run)
     run.close()
     assert leftovers(tmp_path / "out") == ["out.incomplete"]
     done = write_plan(plan, FolderSource(source), tmp_path / "out")
-    ways = bytes_by_way(done)
-    assert ways["kept"] == first.nbytes
+    ways = nbytes_by_method(done)
+    assert ways["kept"] == first.data_nbytes
     assert sum(ways.values()) == plan.total_size
     assert_layers_come_from(tmp_path / "out", source, SOLAR_SOURCES)
     assert leftovers(tmp_path / "out") == ["out"]
@@ -396,7 +405,7 @@ def test_output_that_holds_something_else_is_named_and_untouched(source: Path, t
 
 
 def test_source_that_changed_between_two_runs_is_never_mixed(source: Path, tmp_path: Path) -> None:
-    run = execute(su.plan_checkpoint(source, SOLAR), FolderSource(source), tmp_path / "out")
+    run = written(su.plan_checkpoint(source, SOLAR), FolderSource(source), tmp_path / "out")
     next(run)
     run.close()
     path = source / "model-00001-of-00003.safetensors"
@@ -407,7 +416,7 @@ def test_source_that_changed_between_two_runs_is_never_mixed(source: Path, tmp_p
 
 
 def test_source_that_changes_while_it_is_read_is_refused(source: Path, tmp_path: Path) -> None:
-    run = execute(su.plan_checkpoint(source, SOLAR), FolderSource(source), tmp_path / "out")
+    run = written(su.plan_checkpoint(source, SOLAR), FolderSource(source), tmp_path / "out")
     next(run)
     os.utime(source / "model-00001-of-00003.safetensors")
     with pytest.raises(CheckpointError, match=r"model-00001-of-00003.safetensors changed while it was read; run the"):
@@ -429,7 +438,7 @@ def test_no_room_is_told_before_the_first_byte(source: Path, tmp_path: Path, mon
     from collections import namedtuple
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("U", "total used free")(10**6, 10**6, 1000))
-    monkeypatch.setattr("solar_upscale.write.execute.can_clone", lambda *_: False)
+    monkeypatch.setattr("solar_upscale.write.output.can_clone", lambda *_: False)
     with pytest.raises(OutputError, match=r"not enough room on this disk; expected .* free, got 1.0 kB"):
         su.upscale_checkpoint(source, tmp_path / "out", SOLAR)
     assert leftovers(tmp_path / "out") == []
@@ -568,9 +577,9 @@ def test_two_hundred_kills_are_resumed_to_the_same_bytes(
 
 def test_shard_done_says_where_it_is(source: Path, tmp_path: Path) -> None:
     plan = su.plan_checkpoint(source, SOLAR)
-    done: list[ShardDone] = []
-    for each in execute(plan, FolderSource(source), tmp_path / "out"):
-        assert each.path.stat().st_size > each.nbytes
+    done: list[FinishedShard] = []
+    for each in written(plan, FolderSource(source), tmp_path / "out"):
+        assert each.path.stat().st_size > each.data_nbytes
         assert not (tmp_path / "out").exists()
         done.append(each)
     assert [each.filename for each in done] == [shard.filename for shard in plan.shards]

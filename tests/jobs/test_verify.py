@@ -51,11 +51,9 @@ def test_right_output_is_proved_with_and_without_its_source(init: str, tmp_path:
     plan = su.upscale_checkpoint(source, tmp_path / "out", SOLAR, init=init, entry_scales=None)
     for report in (verify_checkpoint(tmp_path / "out", source), verify_checkpoint(tmp_path / "out")):
         assert (report.layers, report.tensors, report.nbytes) == (12, 12 * 9 + 3, plan.total_size)
-        assert report.remarks == ()
+        assert report.notes == ()
     text = verify_report(verify_checkpoint(tmp_path / "out", source))
-    assert (
-        text == f"out: right: 12 layers, 111 tensors in {len(plan.shards)} shards, 255.6 kB, byte for byte against s\n"
-    )
+    assert text == f"out: OK: 12 layers, 111 tensors ({len(plan.shards)} shards, 255.6 kB) verified against s\n"
 
 
 def test_every_tensor_byte_is_compared_and_heard_of(made: tuple[Path, Path]) -> None:
@@ -76,16 +74,16 @@ def test_renamed_source_folder_is_fine_and_told(made: tuple[Path, Path], tmp_pat
     source, output = made
     renamed = Path(shutil.copytree(source, tmp_path / "renamed"))
     report = verify_checkpoint(output, renamed)
-    assert report.remarks[0] == "solar_upscale.json names source model, here it is renamed"
-    assert {remark.split()[0] for remark in report.remarks[1:]} == set(EDITABLE), "they show the source's name"
+    assert report.notes[0] == "solar_upscale.json names source model, here it is renamed"
+    assert {note.split()[0] for note in report.notes[1:]} == set(EDITABLE), "they show the source's name"
 
 
-def test_edited_readme_is_a_remark(output: Path, made: tuple[Path, Path]) -> None:
+def test_edited_readme_is_a_note(output: Path, made: tuple[Path, Path]) -> None:
     (output / "README.md").write_text("# My model\n")
     (output / "layer_map.svg").unlink()
     (output / "results.md").write_text("fine")
     report = verify_checkpoint(output, made[0])
-    assert set(report.remarks) == {
+    assert set(report.notes) == {
         "README.md is not the one that the plan writes",
         "layer_map.svg is not the one that the plan writes",
         "results.md was not written by the plan",
@@ -112,15 +110,15 @@ def test_any_flipped_bit_is_found_with_the_source(data: st.DataObject, made: tup
     flip(path, bit)
     try:
         try:
-            remarks = verify_checkpoint(output, source).remarks
+            notes = verify_checkpoint(output, source).notes
         except UpscaleError as error:
             assert str(error).isprintable()  # noqa: PT017
         else:
             # The name of the source folder and the version are the run's own, and another shard size that cuts the same
             # shards is another job with the same result, save for the command in its README: all this is told.
             assert path.name == "solar_upscale.json"
-            assert remarks
-            assert any(word in remarks[0] for word in ("names source", "names version", "README.md"))
+            assert notes
+            assert any(word in notes[0] for word in ("names source", "names version", "README.md"))
     finally:
         path.write_bytes(content)
 

@@ -12,10 +12,10 @@ from solar_upscale.errors import UnsupportedError
 from solar_upscale.plan.layout import MAX_SHARD_TENSORS, SHORT_RUN_NBYTES, Target, mirror_layout, model_layout
 from solar_upscale.plan.planner import make_plan
 from solar_upscale.plan.transform import Zero
-from solar_upscale.plan.types import BLOCK_NBYTES, Pass, Piece, ShardPlan, UpscalePlan
+from solar_upscale.plan.types import Pass, Piece, ShardPlan, UpscalePlan
 from solar_upscale.request import UpscaleRequest
 from solar_upscale.source.checkpoint import open_checkpoint
-from solar_upscale.source.header import DTYPE_BITS, MAX_TENSORS, read_shard
+from solar_upscale.source.header import BLOCK_NBYTES, DTYPE_BITS, MAX_TENSORS, read_shard
 from tests.support.sources import Shapes, headers_only, llama_shapes, nbytes_of, published_shards, tensors_in_order
 
 GEMMA_NORMS = (

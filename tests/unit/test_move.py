@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from solar_upscale.errors import CheckpointError
+from solar_upscale.source.header import BLOCK_NBYTES
 from solar_upscale.write import move
-from solar_upscale.write.move import BLOCK_NBYTES, Moved, Mover, WriteBehind, can_clone, write_all, zero_range
+from solar_upscale.write.move import Moved, Mover, WriteBehind, can_clone, write_all, zero_range
 
 fcntl = pytest.importorskip("fcntl", reason="injects faults into POSIX calls")
 

@@ -223,7 +223,7 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
         (OSError, said),
         (connection_errors()[0], f"cannot reach {endpoint} ({said}); check the connection"),
     )
-    otherwise = f"the transfer failed ({said}); run the same command again to go on"
+    otherwise = f"the transfer failed ({said}); run the same command again to resume"
     return next((text for kind, text in words if isinstance(error, kind)), otherwise)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from solar_upscale._version import __version__
+from solar_upscale.digest import digest_file
 from solar_upscale.errors import CheckpointError, HubError
 from solar_upscale.source.folder import read_local
 from solar_upscale.source.header import MAX_HEADER_NBYTES
@@ -74,13 +75,13 @@ class HubSource:
             return b"".join(self._chunks(file, start, stop))
         except NoRangesError as error:
             if self.mode != "download":
-                raise self._told(error) from error
+                raise self._explained(error) from error
         _log.warning("%s: ranges of it cannot be had; downloading %s whole", self.repo_id, filename)
         self.download([filename])
         return b"".join(self._chunks(file, start, stop))
 
     def stream(self, filename: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes [start, stop) of a file in order, several ranges in flight; a cut is taken up where it happened.
+        """The bytes [start, stop) of a file in order, several ranges in flight and resumed after a cut.
 
         Raises:
             CheckpointError: there is no such file, it ends before ``stop``, or, where all of its data was read, the
@@ -91,10 +92,10 @@ class HubSource:
         chunks = self._chunks(file, start, stop)
         try:
             if start < stop == file.nbytes and _SHA256.fullmatch(file.state) and self._is_all_data(file, start):
-                chunks = _proved(file, self._chunks(file, 0, start), chunks)
+                chunks = _checked(file, self._chunks(file, 0, start), chunks)
             yield from chunks
         except NoRangesError as error:
-            raise self._told(error) from error
+            raise self._explained(error) from error
 
     def local_path(self, filename: str) -> Path | None:
         """The cached file at this commit, or None; nothing is fetched.
@@ -170,12 +171,12 @@ class HubSource:
             return start == 0
         return start == 8 + int.from_bytes(b"".join(self._chunks(file, 0, 8)), "little")
 
-    def _told(self, error: NoRangesError) -> HubError:
+    def _explained(self, error: NoRangesError) -> HubError:
         step = "leave --stream out" if self.mode == "stream" else f"run `hf download {self.repo_id}` first"
         return HubError(f"{error}; {step}")
 
 
-def _proved(file: SourceFile, head: Iterator[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+def _checked(file: SourceFile, head: Iterator[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
     """``rest``, its last chunk only once ``head`` and all of it have the hash that is listed.
 
     Raises:
@@ -207,10 +208,7 @@ def _keep_if_right(path: Path, file: SourceFile) -> None:
                 f"{file.name}: expected {file.nbytes} bytes, got {nbytes}; run the same command again"
             )
         if _SHA256.fullmatch(file.state):
-            digest = hashlib.sha256()
-            for chunk in read_local(path, file.name, 0, nbytes):
-                digest.update(chunk)
-            _refuse_other(file, digest.hexdigest())
+            _refuse_other(file, digest_file(path))
     except CheckpointError:
         while path.is_symlink():  # from the snapshot to the blob, which may be a link into the shared store
             link, path = path, path.parent / path.readlink()

@@ -4,13 +4,13 @@ torch.save writes a pickle that describes tensors, and beside it their storages 
 read in state_pickle.py; where the storages are, here. No tensor data is read.
 """
 
-import hashlib
 import io
 import struct
 import zipfile
 from math import prod
 from pathlib import Path
 
+from solar_upscale.digest import digest_bytes
 from solar_upscale.errors import CheckpointError
 from solar_upscale.source.header import DTYPE_BITS, Shard, TensorInfo
 from solar_upscale.source.torch_file.state_pickle import CONVERT, Machine, Tensor, kind
@@ -85,7 +85,7 @@ def _read_shard(file: _BoundedFile, filename: str) -> Shard:
             raise ValueError(f'storage "{key}" is truncated; it ends at byte {stop}, the file at {nbytes}')
     tensors = [_tensor_info(key, value, ranges) for key, value in _entries(state).items()]
     tensors.sort(key=lambda tensor: tensor.data_offsets)
-    digest = hashlib.sha256(pickled + repr(sorted(ranges.items())).encode()).hexdigest()
+    digest = digest_bytes(pickled + repr(sorted(ranges.items())).encode())
     return Shard(filename, tuple(tensors), data_start=0, nbytes=nbytes, header_digest=digest)
 
 

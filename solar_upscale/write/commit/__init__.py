@@ -21,7 +21,7 @@ Why no instant is bad, be it a kill or a loss of power:
 What the files hold, and whether an OUT that exists is the plan's own finished output, is the caller's to know.
 """
 
-from solar_upscale.write.commit.disk import check_room, refuse_overlap, told_as_output_error
+from solar_upscale.write.commit.disk import check_room, output_errors, refuse_overlap
 from solar_upscale.write.commit.files import has_file, write_bytes, write_file
 from solar_upscale.write.commit.folder import Unfinished, remove_leftovers, unfinished
 
@@ -29,9 +29,9 @@ __all__ = [
     "Unfinished",
     "check_room",
     "has_file",
+    "output_errors",
     "refuse_overlap",
     "remove_leftovers",
-    "told_as_output_error",
     "unfinished",
     "write_bytes",
     "write_file",

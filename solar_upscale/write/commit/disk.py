@@ -1,4 +1,4 @@
-"""What the disk under the output says: failures as one line, room, and where folders really lie."""
+"""The disk under the output: its failures in one line, its free room, and where folders really lie."""
 
 import contextlib
 import errno
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from solar_upscale.errors import OutputError
 
-__all__ = ["RESUME", "check_room", "container_of", "refuse_overlap", "told_as_output_error"]
+__all__ = ["RESUME", "check_room", "container_of", "output_errors", "refuse_overlap"]
 
 RESUME = "then run the same command again: it resumes"
 
 # What a failing system call means to the user, and what to do about it.
-_TOLD = {
+_EXPLAINED = {
     errno.ENOSPC: ("the disk is full", f"free some room, {RESUME}"),
     errno.EDQUOT: ("the disk quota is used up", f"free some room, {RESUME}"),
     errno.EIO: ("a disk failed (of the source or of the output)", f"check both, {RESUME}"),
@@ -36,8 +36,8 @@ def container_of(output: Path) -> Path:
 
 
 @contextlib.contextmanager
-def told_as_output_error(path: Path) -> Iterator[None]:
-    """Tell a failing system call as one line: what happened to which path, and how to go on.
+def output_errors(path: Path) -> Iterator[None]:
+    """Report a failing system call in one line: what happened to which path, and how to resume.
 
     Raises:
         OutputError: in place of any OSError.
@@ -46,7 +46,7 @@ def told_as_output_error(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         number = error.errno or 0
-        what, then = _TOLD.get(number, (error.strerror or str(error), f"mend that, {RESUME}"))
+        what, then = _EXPLAINED.get(number, (error.strerror or str(error), f"mend that, {RESUME}"))
         raise OutputError(f"{error.filename or path}: {what}; {then}") from error
 
 
@@ -58,7 +58,7 @@ def check_room(folder: Path, nbytes: int) -> None:
     """
     import shutil
 
-    with told_as_output_error(folder):
+    with output_errors(folder):
         usage = shutil.disk_usage(folder)
     if usage.total > 0 and usage.free < nbytes:  # some network file systems say 0 of 0
         raise OutputError(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 
 from solar_upscale.errors import OutputError
-from solar_upscale.write.commit.disk import RESUME, told_as_output_error
+from solar_upscale.write.commit.disk import RESUME, output_errors
 from solar_upscale.write.move import write_all
 
 if sys.platform != "win32":
@@ -38,7 +38,7 @@ def write_file(folder: Path, filename: str, nbytes: int) -> Iterator[int]:
         OutputError: the name leaves the folder, the size is not the one announced, or the disk fails.
     """
     target = _inside(folder, filename)
-    with told_as_output_error(target):
+    with output_errors(target):
         _make_parents(folder, target.parent)
         part = target.with_name(f".{target.name[:50]}.{os.urandom(4).hex()}.part")
         target_fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
@@ -79,7 +79,7 @@ def has_file(folder: Path, filename: str, nbytes: int, header: bytes) -> bool:
         OutputError: the name leaves the folder, or the disk fails.
     """
     path = _inside(folder, filename)
-    with told_as_output_error(path):
+    with output_errors(path):
         try:
             status = path.lstat()
         except (FileNotFoundError, NotADirectoryError):

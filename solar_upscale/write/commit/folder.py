@@ -1,4 +1,4 @@
-"""The life of OUT.incomplete, from taking its lock to giving its work a name. The protocol is told in __init__.py."""
+"""The life of OUT.incomplete, from taking its lock to giving its work a name. __init__.py describes the protocol."""
 
 import contextlib
 import errno
@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from solar_upscale.digest import digest_bytes
 from solar_upscale.errors import OutputError
-from solar_upscale.write.commit.disk import container_of, told_as_output_error
+from solar_upscale.write.commit.disk import container_of, output_errors
 from solar_upscale.write.commit.files import names_in, remove_parts, remove_tree, settle_contents, sync_folder
 from solar_upscale.write.commit.lock import LOCK, locked
 
@@ -39,7 +40,7 @@ class Unfinished:
             OutputError: a file is missing, OUT has come into being, or the disk fails.
         """
         container = self.folder.parent
-        with told_as_output_error(self.output):
+        with output_errors(self.output):
             settle_contents(self.folder, set(filenames))
             _refuse_occupied(self.output, self.overwrite)
             _take_name(self.folder, self.output)
@@ -66,12 +67,12 @@ def unfinished(output: Path, *, job: str, state: str, overwrite: bool = False) -
     """
     output = Path(os.path.abspath(output))  # noqa: PTH100 - removes ".." by name; resolve() would follow OUT itself
     container = container_of(output)
-    with told_as_output_error(output):
+    with output_errors(output):
         _refuse_occupied(output, overwrite)
         _refuse_foreign(container, overwrite)
         output.parent.mkdir(parents=True, exist_ok=True)
     with locked(container):
-        with told_as_output_error(output):
+        with output_errors(output):
             _refuse_occupied(output, overwrite)  # again: whoever held the lock before may have published
             _refuse_foreign(container, overwrite)
             folder, resumed, restarted = _prepare(container, _digest(job), _digest(state), overwrite)
@@ -87,7 +88,7 @@ def remove_leftovers(output: Path, *, job: str) -> None:
     container = container_of(Path(os.path.abspath(output)))  # noqa: PTH100 - as in unfinished
     if not container.is_dir() or container.is_symlink():
         return
-    with contextlib.suppress(OutputError), told_as_output_error(container):
+    with contextlib.suppress(OutputError), output_errors(container):
         _refuse_foreign(container, overwrite=False)
         with locked(container):
             _refuse_other_jobs(container, _digest(job))
@@ -95,9 +96,7 @@ def remove_leftovers(output: Path, *, job: str) -> None:
 
 
 def _digest(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return digest_bytes(text.encode("utf-8", "surrogatepass"))[:16]
 
 
 def _prepare(container: Path, job: str, state: str, overwrite: bool) -> tuple[Path, bool, bool]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from solar_upscale.errors import OutputError
-from solar_upscale.write.commit.disk import told_as_output_error
+from solar_upscale.write.commit.disk import output_errors
 from solar_upscale.write.commit.files import names_in, sync_folder
 
 if sys.platform == "win32":
@@ -31,7 +31,7 @@ def locked(container: Path) -> Iterator[None]:
     Raises:
         OutputError: another run holds it, the file system has no locks, or the disk fails.
     """
-    with told_as_output_error(container):
+    with output_errors(container):
         lock_fd = _lock(container)
     try:
         yield

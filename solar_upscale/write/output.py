@@ -1,0 +1,233 @@
+"""The road from a plan to OUT: a locked folder, shards that come out of it one by one, and the rename at the end."""
+
+import json
+import logging
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from solar_upscale._version import __version__
+from solar_upscale.digest import digest_bytes, digest_chunks
+from solar_upscale.errors import CheckpointError, printable
+from solar_upscale.plan.types import Pass, ShardPlan, UpscalePlan
+from solar_upscale.report.output_files import output_filenames, render_output_files
+from solar_upscale.source.protocol import Source, SourceFile
+from solar_upscale.source.second_reader import check_with_safetensors
+from solar_upscale.write.commit import (
+    Unfinished,
+    check_room,
+    output_errors,
+    refuse_overlap,
+    remove_leftovers,
+    unfinished,
+    write_bytes,
+    write_file,
+)
+from solar_upscale.write.move import can_clone, write_all
+from solar_upscale.write.passes import run_passes
+from solar_upscale.write.shards import FinishedShard, OnBytes, find_finished
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["OpenOutput", "forget_leftovers", "open_output", "refuse_overlap_with_source"]
+
+_log = logging.getLogger("solar_upscale")
+
+
+@contextmanager
+def open_output(plan: UpscalePlan, source: Source, output: Path, *, overwrite: bool = False) -> Iterator["OpenOutput"]:
+    """The locked folder in which ``output`` comes into being; left without ``finish``, it waits for the next run.
+
+    Raises:
+        OutputError: ``output`` cannot be written, holds something else, or is being written by another run.
+    """
+    refuse_overlap_with_source(source, output)
+    with unfinished(output, job=_job_text(plan), state=_state_text(plan), overwrite=overwrite) as work:
+        if work.restarted:
+            _log.warning(
+                "%s: the source or this program has changed since the interrupted run; starting afresh",
+                printable(str(output)),
+            )
+        with ExitStack() as running:
+            yield OpenOutput(plan, source, work, running)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOutput:
+    """An output being written: take its ``shards``, then ``finish`` it."""
+
+    plan: UpscalePlan
+    source: Source
+    work: Unfinished
+    running: ExitStack  # ends the passes before the folder's lock is released
+
+    @property
+    def folder(self) -> Path:
+        """Where the finished shards are until ``finish``."""
+        return self.work.folder
+
+    def shards(
+        self,
+        *,
+        skip: Collection[str] = (),
+        shards_stay: bool = True,
+        executor: "Executor | None" = None,
+        on_bytes: OnBytes = lambda nbytes: None,
+    ) -> Iterator[FinishedShard]:
+        """Yield each shard once it is finished, first those of an earlier run; whoever stops early may resume.
+
+        Args:
+            skip: Names of shards that are not needed here any more.
+            shards_stay: Whether shards stay in the folder. If not, disk is needed for those of one pass at a time.
+            executor: Runs the passes side by side; by default they run one after another in this thread.
+            on_bytes: Called with the number of bytes each time some were written, and with the size of
+                each shard that an earlier run wrote.
+
+        Raises:
+            OutputError: the disk is too small, is full, or fails.
+            CheckpointError, HubError: the source cannot be read as planned.
+        """
+        shards = self._shards(skip, shards_stay, executor, on_bytes)
+        self.running.callback(shards.close)
+        return shards
+
+    def finish(self, *, without: Collection[str] = (), extra: Sequence[str] = ()) -> None:
+        """Write the small files, and give the folder its name: OUT is there, and whole.
+
+        Args:
+            without: Names of shards that are not in the folder, and need not be.
+            extra: Names of files in the folder that become part of the output beside those of the plan.
+
+        Raises:
+            OutputError: a file is missing, or the disk fails.
+            CheckpointError: the source has changed since the plan was made.
+        """
+        digests = {file.name: self._copy(file) for file in self.plan.sidecars}
+        for name, data in render_output_files(self.plan, digests).items():
+            write_bytes(self.folder, name, data)
+        self._refuse_changed_source()
+        self.work.publish([*(name for name in output_filenames(self.plan) if name not in without), *extra])
+
+    def _shards(
+        self, skip: Collection[str], shards_stay: bool, executor: "Executor | None", on_bytes: OnBytes
+    ) -> Generator[FinishedShard, None, None]:
+        planned = {shard.filename: shard for shard in self.plan.shards}
+        wanted = [_without(each, skip) for each in self.plan.passes]
+        self._fetch(wanted)
+        kept = self._kept(wanted)
+        for shard in kept.values():
+            on_bytes(shard.data_nbytes)
+            yield _checked(shard, planned[shard.filename])
+        passes = [each for each in (_without(each, kept) for each in wanted) if each.shards]
+        at_once = passes if shards_stay else sorted(passes, key=lambda each: each.nbytes)[-1:]
+        check_room(self.folder, self._needed_nbytes(at_once))
+        finished = run_passes(
+            passes, self.source, self.folder, output_nbytes=self.plan.nbytes, executor=executor, on_bytes=on_bytes
+        )
+        with closing(finished):
+            for shard in finished:
+                yield _checked(shard, planned[shard.filename])
+
+    def _fetch(self, passes: Sequence[Pass]) -> None:
+        """Have the files that are needed made local side by side, where the source is one that downloads."""
+        items = (item for each in passes for shard in each.shards for item in shard.items)
+        weights = {piece.filename for item in items for piece in item.pieces}
+        self.source.fetch(sorted({*weights, *(file.name for file in self.plan.sidecars)}))
+
+    def _kept(self, passes: Sequence[Pass]) -> dict[str, FinishedShard]:
+        found = (find_finished(shard, self.source, self.folder) for each in passes for shard in each.shards)
+        return {shard.filename: shard for shard in found if shard is not None}
+
+    def _needed_nbytes(self, passes: Sequence[Pass]) -> int:
+        """Bytes of disk that the rest of the work takes: none for what can be cloned, tried once on the real files."""
+        shards = [shard for each in passes for shard in each.shards]
+        needed = sum(shard.nbytes for shard in shards)
+        clonable = sum(move.clonable_nbytes for shard in shards for move in shard.moves())
+        path = self.source.local_path(self.plan.source_shards[0].filename)
+        if clonable and path is not None:
+            with output_errors(self.folder), path.open("rb", buffering=0) as file:
+                if can_clone(file.fileno(), self.folder):
+                    needed -= clonable
+        small = sum(file.nbytes for file in self.plan.sidecars) + sum(map(len, self.plan.model_files.values()))
+        return needed + small
+
+    def _copy(self, file: SourceFile) -> str:
+        """Copy a file of the source as it is, and return the digest of what was written."""
+
+        def copied(target_fd: int) -> Iterator[bytes]:
+            offset = 0
+            for chunk in self.source.stream(file.name, 0, file.nbytes):
+                write_all(target_fd, offset, chunk, on_bytes=lambda nbytes: None)
+                offset += len(chunk)
+                yield chunk
+
+        with write_file(self.folder, file.name, file.nbytes) as target_fd:
+            return digest_chunks(copied(target_fd))
+
+    def _refuse_changed_source(self) -> None:
+        """What was read while it changed may be neither the old nor the new."""
+        files, states = self.source.files(), self.plan.source_state
+        changed = [name for name, state in states.items() if name not in files or files[name].state != state]
+        if changed:
+            raise CheckpointError(
+                f"{self.source.name}: {changed[0]} changed while it was read; run the same command again to start "
+                "afresh"
+            )
+
+
+def forget_leftovers(plan: UpscalePlan, output: Path) -> None:
+    """Remove what a stop just after the last rename left beside an OUT that is the finished result of ``plan``."""
+    remove_leftovers(output, job=_job_text(plan))
+
+
+def refuse_overlap_with_source(source: Source, output: Path) -> None:
+    """Check that ``output`` is neither in the source's folder nor around it, where the source is local.
+
+    Raises:
+        OutputError: it is.
+    """
+    config = source.local_path("config.json")
+    if config is not None:
+        refuse_overlap(config.parent, output)
+
+
+def _checked(shard: FinishedShard, planned: ShardPlan) -> FinishedShard:
+    """The shard, once the safetensors library has opened it and found what was planned.
+
+    Raises:
+        CheckpointError: it found something else; the file is removed, lest a run that resumes keeps it.
+    """
+    try:
+        note = check_with_safetensors(shard.path, shard.filename, (item.target for item in planned.items))
+    except CheckpointError:
+        shard.path.unlink(missing_ok=True)
+        raise
+    if note:
+        _log.warning("%s", printable(note))
+    return shard
+
+
+def _without(each: Pass, filenames: Collection[str]) -> Pass:
+    return Pass(tuple(shard for shard in each.shards if shard.filename not in filenames))
+
+
+def _job_text(plan: UpscalePlan) -> str:
+    """What is made of which source: the same for every state that the source's files are in."""
+    return json.dumps([asdict(plan.source), asdict(plan.request), sorted(output_filenames(plan))])
+
+
+def _state_text(plan: UpscalePlan) -> str:
+    """What the source's files are now, and what this version of the program makes of them to the byte."""
+    return json.dumps(
+        {
+            "version": __version__,
+            "source": dict(plan.source_state),
+            "headers": {shard.filename: shard.header_digest for shard in plan.source_shards},
+            "shards": {shard.filename: digest_bytes(shard.header) for shard in plan.shards},
+            "files": {name: digest_bytes(data) for name, data in plan.model_files.items()},
+        },
+        sort_keys=True,
+    )
