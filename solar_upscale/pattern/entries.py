@@ -6,8 +6,8 @@ One entry is an integer or a text; a pattern is a sequence of entries. Evaluatin
 import operator
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from solar_upscale.errors import PatternError
 from solar_upscale.pattern import guess
@@ -74,8 +74,7 @@ def resolve_entries(layers: Layers, num_layers: int, *, where: str = "--layers")
     return tuple(tuple(source % depth for source in result.sources) for result in found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """What one entry names: its layers as written, and those among them that the model does not have."""
 
     entry: str | int

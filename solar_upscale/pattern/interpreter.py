@@ -8,7 +8,7 @@ import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from solar_upscale.errors import PatternError
 from solar_upscale.pattern.syntax import MAX_NUMBER, shortened
@@ -44,8 +44,7 @@ Number: TypeAlias = int | float
 Value: TypeAlias = Number | list["Value"] | tuple["Value", ...] | range | set[Number] | OneShot
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """A function of the language: how it is computed, how many arguments it takes, and its one keyword, if any."""
 
     apply: "Callable[[Interpreter, ast.Call, list[Value], Value | None], Value]"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import NamedTuple
 
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.plan.transform import Transform
@@ -34,8 +35,7 @@ MAX_SPREAD = 2
 MAX_SHARD_TENSORS = MAX_TENSORS // 2
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """An output tensor that has no place yet. ``occurrence`` counts the uses of its source tensor, from 0."""
 
     name: str

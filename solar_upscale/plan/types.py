@@ -8,6 +8,7 @@ architecture/, how a shard is laid out in layout.py.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from solar_upscale.architecture import DepthChange, Stack
 from solar_upscale.pattern import LayerPattern
@@ -32,8 +33,7 @@ __all__ = [
 INDEX_NAME = "model.safetensors.index.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Bytes [start, stop) of a source file, from the start of the file."""
 
     filename: str
@@ -46,8 +46,7 @@ class Piece:
         return self.stop - self.start
 
 
-@dataclass(frozen=True, slots=True)
-class WriteItem:
+class WriteItem(NamedTuple):
     """One output tensor: where it lies in its shard's data region, and which source bytes it is made of."""
 
     target: TensorInfo
@@ -56,8 +55,7 @@ class WriteItem:
     transform: Transform = None
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """Bytes of one source file that become bytes of one output file; offsets count from the start of each file."""
 
     filename: str
@@ -78,8 +76,7 @@ class Move:
         return max(0, last - first) * BLOCK_NBYTES
 
 
-@dataclass(frozen=True, slots=True)
-class ShardPlan:
+class ShardPlan(NamedTuple):
     """One output shard: its exact header bytes, then its tensors in the order of their data."""
 
     filename: str
@@ -146,8 +143,7 @@ def _continues(before: Move, move: Move) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """The shards that one sweep over their source completes. Passes are independent of one another and picklable."""
 
     shards: tuple[ShardPlan, ...]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, prod
 from types import MappingProxyType
+from typing import NamedTuple
 
 from solar_upscale.digest import digest_bytes
 from solar_upscale.errors import CheckpointError
@@ -70,8 +71,7 @@ _LEAST_READ_NBYTES = 2**12
 _TORCH_METADATA: Mapping[str, str] = MappingProxyType({"format": "pt"})  # what transformers writes, and asks for
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """An entry of a header. ``data_offsets`` is [start, stop) in bytes, relative to the start of the data region."""
 
     name: str

@@ -1,9 +1,8 @@
 """What the rest of the package asks of a place that holds a checkpoint. Nothing is interpreted here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 __all__ = ["MAX_FILES", "STREAM_NBYTES", "Source", "SourceFile"]
 
@@ -16,8 +15,7 @@ STREAM_NBYTES = 128 * 2**10
 MAX_FILES = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(NamedTuple):
     """A file of a source: its name relative to the source (with ``/``), size in bytes, and a word for its state.
 
     ``state`` changes whenever the content may have: size and times of a local file, the content hash on the Hub.

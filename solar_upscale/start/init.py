@@ -3,7 +3,7 @@
 import math
 import re
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from solar_upscale.errors import PatternError
 
@@ -12,8 +12,7 @@ __all__ = ["COPY", "Init", "check_factor", "parse_init"]
 _MAX_TEXT = 10_000  # characters of a start, as of an entry
 
 
-@dataclass(frozen=True, slots=True)
-class Init:
+class Init(NamedTuple):
     """How the occurrences of a repeated layer start. ``factors`` is empty save for the kind "scale"."""
 
     kind: str = "copy"

@@ -6,8 +6,8 @@ brings its own background, so that it reads the same on a light page and a dark 
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from solar_upscale.errors import printable
 from solar_upscale.pattern import LayerPattern
@@ -33,8 +33,7 @@ MEANINGS = {"first": "first use", "repeat": "repeat", "mixed": "both"}
 SEAM = "#c2255c"
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(NamedTuple):
     """Neighbouring target layers of one kind, and the source layers that they span."""
 
     target: int
@@ -44,8 +43,7 @@ class _Piece:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
+class _Scale(NamedTuple):
     """Where layers stand: both stacks are drawn to one scale, the shorter one in the middle."""
 
     height: float

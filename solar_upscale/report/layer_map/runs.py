@@ -1,14 +1,13 @@
 """A pattern in few words: its runs. No drawing here."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 __all__ = ["Run", "as_ranges", "runs"]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Target layers from ``target`` on that climb through ``layers`` neighbouring source layers from ``source`` on.
 
     ``times`` is how often each source layer stands in place before the next one: 5, 5, 6, 6 is two layers, two times.

@@ -7,8 +7,8 @@ share rows, so that the number of lines is bounded; deep sources share columns, 
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from solar_upscale.pattern import LayerPattern
 from solar_upscale.report.layer_map.runs import Run, as_ranges, runs
@@ -27,8 +27,7 @@ KINDS = ("none", "first", "repeat", "both")
 MEANINGS = ("not in this row", "first use", "repeat", "both")
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     """Neighbouring runs that share a line; one run, unless the pattern has too many."""
 
     runs: tuple[Run, ...]
