@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 2
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test test-all fuzz lint type check format docs build bench peers quality quality-heal clean
+.PHONY: help demo demo-real test test-all fuzz lint type check format docs tables build bench peers quality quality-heal clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ format: $(READY) ## put the code in form
 
 docs: $(READY)   ## write what the pages take from the program: docs/cli.md, the outputs in docs/python.md
 	@$(BIN)/python -m tests.support.write_pages
+
+tables: $(READY) ## what transformers' config classes say of model types; writes solar_upscale/architecture/generated.py
+	@PATH=$(BIN):$$PATH $(BIN)/python -m tools.tables
 
 build: $(READY)  ## build the wheel and the sdist and check them
 	rm -rf dist

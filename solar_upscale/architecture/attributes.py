@@ -1,6 +1,6 @@
 """Attributes that several model types share, and the ways in which their configs say them.
 
-Each is an attribute or an encoding that the tables in fields/ use. What code computes is formulas.py.
+Each is an attribute or an encoding that the records in families/ use. What code computes is formulas.py.
 """
 
 # ruff: noqa: ARG001 (a formula takes the view, the layer and the depth, whichever it needs)
@@ -8,7 +8,16 @@ Each is an attribute or an encoding that the tables in fields/ use. What code co
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from solar_upscale.architecture.encodings import EveryExcept, Formula, KvSuffix, Listed, Prefix, Searched, Text
+from solar_upscale.architecture.encodings import (
+    EveryExcept,
+    Formula,
+    Keyed,
+    KvSuffix,
+    Listed,
+    Prefix,
+    Searched,
+    Text,
+)
 from solar_upscale.architecture.formulas import (
     DENSE,
     FULL,
@@ -27,6 +36,7 @@ __all__ = [
     "BY_INDEX",
     "BY_PARITY",
     "DEEPSTACK",
+    "EVERY_TYPE",
     "FIRST_ONLY",
     "GEMMA2",
     "GEMMA3",
@@ -235,3 +245,14 @@ def neomme_ends(view: View, i: int, n: int) -> bool:
     kinds = NEOMME_TYPES.read(view, n) or ()
     full = [j for j, kind in enumerate(kinds) if kind == FULL]
     return bool(full) and i in (full[0], full[-1])
+
+
+# What any type may carry in its config, whether or not its own code asks for it.
+EVERY_TYPE: tuple[Attribute, ...] = (
+    listed("layer_types"),
+    listed("layers_block_type"),
+    listed("mlp_layer_types"),
+    Attribute("per_layer_config", (Keyed("per_layer_config"),)),
+    Attribute("moe_layer_freq", (Listed("moe_layer_freq"), MOE_FREQUENCY)),
+    listed("attn_type_list"),
+)

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from solar_upscale.architecture.encodings import Listed
-from solar_upscale.architecture.families import MTP_FIELDS
 from solar_upscale.architecture.files import rewrite_files
 from solar_upscale.architecture.hybrid import lost_kinds
 from solar_upscale.architecture.known import Known, what_is_known
+from solar_upscale.architecture.names import MTP_FIELDS
 from solar_upscale.architecture.nearest import nearest_pattern, runs
 from solar_upscale.architecture.quantization import rewrite_module_lists
+from solar_upscale.architecture.record import ModelType
 from solar_upscale.architecture.refusals import refuse_missing, refuse_odd_values, refuse_unknown
-from solar_upscale.architecture.rules import Attribute, Row, Updates, Vector, View, same
+from solar_upscale.architecture.rules import Attribute, Updates, Vector, View, same
 from solar_upscale.architecture.stacks import find_stacks, name_splitter, numbered, section_at
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
@@ -65,7 +66,7 @@ def change_depth(
     changes = _Changes(stack, config)
     _set_counts(changes, known, stack, len(sources))
     view = _set_attributes(changes, known, sources)
-    shared = next((row.shared_module for row in known.rows if row.shared_module), None)
+    shared = next((record.shared_module for record in known.records if record.shared_module), None)
     check_layers_alike(tensors, stack, _profiles(known, stack.num_layers), known.model_type, shared)
     refuse_missing(tensors, stack, known, sources)
     if shared:
@@ -79,7 +80,7 @@ def change_depth(
         config=changes.config,
         changes=tuple(changes.made),
         numbering=numbering,
-        gathers=_gathers(tensors, known.rows, stack, sources),
+        gathers=_gathers(tensors, known.records, stack, sources),
         dropped=dropped,
         files=rewritten,
         warnings=tuple(warnings),
@@ -228,7 +229,7 @@ def _number(
             "leaves them out"
         )
     dropped = _drop_mtp_modules(tensors) if drop_mtp else {}
-    for ending, interval_field in ((k, v) for row in known.rows for k, v in row.strided):
+    for ending, interval_field in ((k, v) for record in known.records for k, v in record.strided):
         interval = known.view.get(interval_field, 1)
         if type(interval) is not int or interval < 1:
             raise UnsupportedError(f"config.json: {interval_field}: expected a number of layers, got {interval!r:.60}")
@@ -258,13 +259,15 @@ def _drop_mtp_modules(tensors: Tensors) -> dict[str, str]:
     return dict.fromkeys(heads, "next-token head left out (--drop-mtp)")
 
 
-def _gathers(tensors: Tensors, rows: tuple[Row, ...], stack: Stack, sources: Sequence[int]) -> dict[str, GatherRule]:
+def _gathers(
+    tensors: Tensors, records: tuple[ModelType, ...], stack: Stack, sources: Sequence[int]
+) -> dict[str, GatherRule]:
     """Tensors outside the layers with a slice a layer."""
     split = name_splitter(stack.prefixes)
     return {
         name: GatherRule(axis, stack.num_layers, tuple(sources))
-        for row in rows
-        for ending, axis in row.gathers
+        for record in records
+        for ending, axis in record.gathers
         for name in tensors
         if f".{name}".endswith(f".{ending}") and split(name) is None
     }

@@ -6,16 +6,19 @@ from typing import Any
 
 __all__ = ["unexplained"]
 
-_LAYERISH = re.compile(
-    r"(^|_)(layers?|blocks?|depth|stages?|idxs?|ids|indices|indexes|period|interval|every|pattern|freq|nextn|mtp|types?)(_|$)"
+# Words of a name that make a list under it, or a number, speak of layers.
+_COUNTING = frozenset(
+    "layer layers block blocks depth idx idxs period interval every pattern freq nextn mtp".split()  # noqa: SIM905
 )
+_LISTING = _COUNTING | {"stage", "stages", "ids", "indices", "indexes", "type", "types"}
 # A dict under such a key is the config of a tower, a processor or a quantiser, whether or not it says so.
 _OTHER_MODEL = re.compile(
     r"vision|visual|image|video|audio|speech|talker|token2wav|code2wav|projector|resampler|perceiver|qformer|processor|lora"
     r"|quantization|compression|(^|_)vq|(^|_)dit"
 )
-_COUNTING = re.compile(r"(^|_)(layers?|blocks?|depth|idxs?|period|interval|every|pattern|freq|nextn|mtp)(_|$)")
-# Names that speak of layers, or hold lists, and say nothing of one layer in any model.
+# Names that look as if they spoke of layers and, in any model, do not: what transformers' base config holds, tokens and
+# labels by number, settings of rotary embeddings, of norms and of dropout. What is harmless in one type only stands in
+# its record.
 _HARMLESS = frozenset(
     """
     architectures auto_map torch_dtype dtype id2label label2id id2lang lang2id task_specific_params model_type
@@ -27,31 +30,22 @@ _HARMLESS = frozenset(
     type_vocab_size token_type_ids hidden_act_type position_embedding_type position_embeddings_type
     """.split()  # noqa: SIM905 (a list of quoted names does not read better)
 )
-# The same for the model types of the tables: the sizes of blocks of something else, the numbers of towers and heads
-# beside the stack, and what older configs carry and no code of these types reads. In an unknown type they are suspect.
-_HARMLESS_WHERE_KNOWN = frozenset(
-    """
-    attention_type block_size num_random_blocks block_multiple_of block_per_row global_block_size index_block_size
-    index_local_blocks index_topk_blocks insert_layer_id mtp_layers_block_type mtp_layer_types mtp_mlp_layer_types
-    mtp_local_layer_ids mtp_transformer_layers num_adapter_layers projector_patch_to_query_dict resampler_depth
-    rescale_every spatial_vision_layer speech_encoder_layers t2u_decoder_layers t2u_encoder_layers type_vocab_sizes
-    visual_indicator_token_ids vision_feature_layer vision_feature_layers feature_layer image_grid_pinpoints
-    hidden_size_per_layer_input vocab_size_per_layer_input _sliding_window_pattern max_window_layers
-    layer_switch order_of_interleaved_layers altup_active_idx rope_local_base_freq block_dim block_ff_dim
-    mtp_hybrid_override_pattern pooler_num_fc_layers pos_att_type aggregation_labels
-    """.split()  # noqa: SIM905 (as above)
-)
 
 
 def unexplained(
-    config: Mapping[str, Any], path: tuple[str, ...], num_layers: int, explained: Collection[str], *, is_known: bool
+    config: Mapping[str, Any],
+    path: tuple[str, ...],
+    num_layers: int,
+    explained: Collection[str],
+    harmless: Collection[str] = (),
 ) -> list[str]:
     """What each field that speaks of layers and is not ``explained`` holds, as "path: why it is suspect".
 
     The section at ``path`` is searched with everything in it that is not a config of another model; around it, the
-    fields of the configs that contain it. ``explained`` are dotted names relative to the section.
+    fields of the configs that contain it. ``explained`` are dotted names relative to the section, ``harmless`` the
+    names of single fields wherever they stand.
     """
-    harmless = _HARMLESS | _HARMLESS_WHERE_KNOWN if is_known else _HARMLESS
+    harmless = _HARMLESS.union(harmless)
     found = []
     section: Mapping[str, Any] = config
     for depth in range(len(path) + 1):
@@ -88,15 +82,15 @@ def _suspect(key: str, value: Any, num_layers: int) -> str | None:
     if isinstance(value, list | tuple):
         if len(value) == num_layers > 1:
             reason = f"has {num_layers} entries, as there are layers"
-        elif value and _LAYERISH.search(key):
+        elif value and _LISTING.intersection(key.split("_")):
             reason = f"lists {value!r:.60}"
     elif isinstance(value, Mapping):
         reason = "is keyed by numbers, as layers are" if _keyed_by_number(value) else None
     elif isinstance(value, str):
-        fits = len(value) == num_layers > 3 and " " not in value and _LAYERISH.search(key)
+        fits = len(value) == num_layers > 3 and " " not in value and _LISTING.intersection(key.split("_"))
         reason = f"is {value!r:.60}" if "pattern" in key or fits else None
     elif isinstance(value, int) and not isinstance(value, bool):
-        reason = f"is {value}" if _COUNTING.search(key) and value else None
+        reason = f"is {value}" if _COUNTING.intersection(key.split("_")) and value else None
     elif isinstance(value, float):
         reason = f"is {value}" if "depth" in key else None
     return reason

@@ -1,7 +1,7 @@
 """What the code of models computes from a layer's index where its config does not list it: pure functions.
 
 Each takes the view of the config, the layer and the depth. Defaults are those of the configuration classes of
-transformers 5.23. Which model type uses which is fields/.
+transformers 5.23. Which model type uses which is families/.
 """
 
 # ruff: noqa: ARG001 (a formula takes the view, the layer and the depth, whichever it needs)

@@ -3,7 +3,7 @@
 Each layer keeping its own kind is depth.py; here is only what the layers must hold together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from solar_upscale.architecture.known import Known
 from solar_upscale.errors import UnsupportedError
@@ -12,11 +12,6 @@ __all__ = ["lost_kinds"]
 
 _RECURRENT = frozenset(("linear_attention", "conv", "recurrent", "mamba", "mamba2"))
 _ATTENTION = frozenset(("full_attention", "sliding_attention", "attention", "hybrid", "indexed_attention"))
-# Types whose config class refuses to be without one of these kinds.
-_DEMANDED: Mapping[str, tuple[str, ...]] = {
-    "neomme": ("full_attention",),
-    "olmo_hybrid": ("linear_attention", "full_attention"),
-}
 
 
 def lost_kinds(known: Known, sources: Sequence[int]) -> list[str]:
@@ -34,7 +29,7 @@ def lost_kinds(known: Known, sources: Sequence[int]) -> list[str]:
         if kinds is None or not all(isinstance(kind, str) for kind in kinds):
             continue
         left = {kinds[source] for source in sources}
-        for kind in _DEMANDED.get(known.model_type, ()):
+        for kind in (kind for record in known.records for kind in record.demands):
             if kind in kinds and kind not in left:
                 raise UnsupportedError(
                     f"{known.model_type}: the pattern leaves no {kind} layer, and transformers refuses such a config; "

@@ -1,17 +1,19 @@
 """What the tables say about the stack of one config, and the report of it that `inspect` prints."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from solar_upscale.architecture.families import COMPOSITE, COUNT_NAMES, COUNTED, MTP_FIELDS, count_names
-from solar_upscale.architecture.fields import EVERY_TYPE, ROOT_ROWS, ROWS
+from solar_upscale.architecture.attributes import EVERY_TYPE
 from solar_upscale.architecture.findings import unexplained
-from solar_upscale.architecture.rules import Attribute, Row, View
+from solar_upscale.architecture.names import COUNT_NAMES, MTP_FIELDS, count_names
+from solar_upscale.architecture.record import ModelType
+from solar_upscale.architecture.registry import find_type
+from solar_upscale.architecture.rules import Attribute, View
 from solar_upscale.architecture.stacks import section_at, section_type
 from solar_upscale.architecture.types import Stack
 
-__all__ = ["DepthField", "Known", "depth_fields", "explained_fields", "what_is_known"]
+__all__ = ["DepthField", "Known", "depth_fields", "explained_fields", "record_attributes", "what_is_known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +27,20 @@ class DepthField:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the tables say about the stack of a config."""
+    """What the records say about the stack of a config: that of its own type, and that of a model around it."""
 
     view: View
     attributes: tuple[Attribute, ...]
-    rows: tuple[Row, ...]
+    records: tuple[ModelType, ...]
     counts: tuple[str, ...]
     proportional: tuple[str, ...]
     model_type: str
     is_known: bool
+
+    @property
+    def harmless(self) -> frozenset[str]:
+        """The names of fields that, in these types, say nothing of one layer."""
+        return frozenset(name for record in self.records for name in record.harmless) if self.is_known else frozenset()
 
 
 def depth_fields(config: Mapping[str, Any], stack: Stack) -> tuple[DepthField, ...]:
@@ -63,45 +70,47 @@ def depth_fields(config: Mapping[str, Any], stack: Stack) -> tuple[DepthField, .
         if known.view.get(name)
     ]
     explained = explained_fields(known)
-    for finding in unexplained(config, stack.config_path, stack.num_layers, explained, is_known=known.is_known):
+    for finding in unexplained(config, stack.config_path, stack.num_layers, explained, known.harmless):
         path, _, reason = finding.partition(": ")
         fields.append(DepthField(path, reason, "not known: refused"))
     return tuple(fields)
 
 
 def what_is_known(config: Mapping[str, Any], stack: Stack) -> Known:
-    """The attributes, counts and rows that apply to the stack; ``is_known`` is False where the tables end."""
+    """The attributes, counts and records that apply to the stack; ``is_known`` is False where the records end."""
     section = section_at(config, stack.config_path)
     view = View(section, config, stack.num_layers)
-    root_type = str(config.get("model_type") or "")
     model_type = section_type(config, stack.config_path)
-    row = ROWS.get(f"{model_type}:{stack.role}") or ROWS.get(model_type)
-    rows = tuple(item for item in (row, ROOT_ROWS.get(root_type)) if item is not None)
-    attributes = tuple(attribute for item in rows for attribute in item.attributes)
-    taken = {name for attribute in attributes for name in attribute.fields} | {
-        attribute.name for attribute in attributes
-    }
-    in_family = not stack.config_path or root_type in COMPOSITE or root_type in COUNTED or root_type in ROWS
+    own, around = find_type(model_type), find_type(str(config.get("model_type") or ""))
+    own = None if own is None or own.composite else own
+    records = tuple(record for record in (own, around if around and around.composite else None) if record is not None)
+    attributes = record_attributes(records, stack.role)
     text = stack.role in ("decoder", "encoder")
-    is_known = text and in_family and (row is not None or model_type in COUNTED)
+    is_known = text and own is not None and (not stack.config_path or around is not None)
     if is_known:
-        attributes += tuple(attribute for attribute in EVERY_TYPE if attribute.name not in taken)
-    names = count_names(model_type, stack.role)
-    counts = tuple(name for name in names if section.get(name) == stack.num_layers and section.get(name) is not True)
-    if not counts and not any(isinstance(section.get(name), int) for name in names):
-        # Left to the default of the model's own config class, which must be what the tensors show.
-        derived = any(
-            "layers_block_type" in attribute.fields for attribute in attributes if attribute.name == "layers_block_type"
-        )
-        counts = () if derived and view.get("layers_block_type") is not None else (names[0],)
-    proportional = tuple(name for item in rows for name in item.proportional if view.get(name) is not None)
-    return Known(view, attributes, rows, counts, proportional, model_type, is_known)
+        named = {name for attribute in attributes for name in (attribute.name, *attribute.fields)}
+        attributes += tuple(attribute for attribute in EVERY_TYPE if attribute.name not in named)
+    proportional = tuple(name for record in records for name in record.proportional if view.get(name) is not None)
+    counts = _counts(view, count_names(model_type, stack.role), attributes)
+    return Known(view, attributes, records, counts, proportional, model_type, is_known)
+
+
+def record_attributes(records: Iterable[ModelType], role: str) -> tuple[Attribute, ...]:
+    """What the records themselves say of a stack of this role."""
+    return tuple(attribute for record in records for attribute in record.by_role.get(role, record.attributes))
+
+
+def _counts(view: View, names: tuple[str, ...], attributes: tuple[Attribute, ...]) -> tuple[str, ...]:
+    """Those of the names that count the stack; the first where the config leaves the count to its class's default."""
+    section = view.section
+    counts = tuple(name for name in names if section.get(name) == view.num_layers and section.get(name) is not True)
+    if counts or any(isinstance(section.get(name), int) for name in names):
+        return counts
+    derived = any(attribute.name == "layers_block_type" for attribute in attributes)
+    return () if derived and view.get("layers_block_type") is not None else (names[0],)
 
 
 def explained_fields(known: Known) -> set[str]:
     """The dotted names of every field that a rule speaks for."""
     names = {name for attribute in known.attributes for name in attribute.fields}
-    names |= {*known.counts, *known.proportional, *COUNT_NAMES, *MTP_FIELDS}
-    for row in known.rows:
-        names |= {*row.beside}
-    return names
+    return names | {*known.counts, *known.proportional, *COUNT_NAMES, *MTP_FIELDS}

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from solar_upscale.architecture.encodings import Listed
-from solar_upscale.architecture.families import COUNT_NAMES
 from solar_upscale.architecture.findings import unexplained
-from solar_upscale.architecture.known import Known, explained_fields
+from solar_upscale.architecture.known import Known, explained_fields, record_attributes
+from solar_upscale.architecture.names import COUNT_NAMES
 from solar_upscale.architecture.tensors import check_layers_alike
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
@@ -25,11 +25,11 @@ def refuse_unknown(
 ) -> None:
     """Refuse what the tables refuse, what they do not know, and any field that speaks of layers without a rule."""
     where = f"{stack.name} ({known.model_type or 'no model_type'})"
-    for row in known.rows:
-        if row.refusal:
-            raise UnsupportedError(f"{where}: the depth cannot be changed: {row.refusal}")
+    for record in known.records:
+        if record.refusal:
+            raise UnsupportedError(f"{where}: the depth cannot be changed: {record.refusal}")
     _refuse_lost_tower(config, stack)
-    found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known), is_known=known.is_known)
+    found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known), known.harmless)
     if not known.counts and "layers_block_type" not in known.view.section and not known.proportional:
         section = known.view.section
         said = {name: section[name] for name in COUNT_NAMES if isinstance(section.get(name), int)}
@@ -41,7 +41,7 @@ def refuse_unknown(
             f"{where}: config.json holds fields that speak of layers and that no rule explains: {'; '.join(found)}; "
             "they cannot be rewritten truthfully"
         )
-    for attribute in (attribute for row in known.rows for attribute in row.attributes):
+    for attribute in record_attributes(known.records, stack.role):
         absent = not any(known.view.get(name) is not None for name in attribute.fields)
         if attribute.name in _KINDS and absent and attribute.read(known.view, stack.num_layers) is None:
             raise UnsupportedError(
@@ -99,9 +99,9 @@ def _refuse_lost_tower(config: Mapping[str, Any], stack: Stack) -> None:
 
 def refuse_missing(tensors: Tensors, stack: Stack, known: Known, sources: Sequence[int]) -> None:
     """Refuse where layers carry what the code computes from their number, unless the file holds it."""
-    for row in known.rows:
-        if row.needs and tuple(sources) != tuple(range(stack.num_layers)):
-            ending, reason = row.needs
+    for record in known.records:
+        if record.needs and tuple(sources) != tuple(range(stack.num_layers)):
+            ending, reason = record.needs
             if not any(name.endswith(ending) for name in tensors):
                 raise UnsupportedError(f"{stack.name} ({known.model_type}): no tensor *{ending}: {reason}")
 

@@ -2,7 +2,7 @@
 
 An *attribute* is one thing that differs from layer to layer (its attention kind, dense or sparse, whose keys it
 reads). An *encoding* is one way in which a config says it: a list, indices, a prefix, a period, a string. Which
-model type uses which encoding is data, in fields/; the encodings themselves are encodings/.
+model type uses which encoding is data, in families/; the encodings themselves are encodings/.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from solar_upscale.errors import CheckpointError
 
-__all__ = ["Attribute", "Encoding", "OneField", "Row", "Updates", "Vector", "View", "same"]
+__all__ = ["Attribute", "Encoding", "OneField", "Updates", "Vector", "View", "same"]
 
 Vector = tuple[Any, ...]
 Updates = dict[str, Any]
@@ -158,29 +158,6 @@ class Attribute:
                 f"config.json: {self.name} cannot be told from {', '.join(said) or 'the other fields'} ({error}); "
                 "expected values that the model's own code can compute with"
             ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What one model type ties to its depth.
-
-    ``proportional`` are fields that follow the number of layers beside the count. ``gathers`` are the endings of
-    tensors outside the layers with a slice a layer, and the axis of the slices. ``beside`` are fields that speak of
-    something else. ``strided`` are the endings of prefixes numbered once every so many layers, and the field that says
-    how many.
-    ``shared_module`` is a module that layers share and that the file holds once. ``needs`` is the ending of a buffer
-    without which the code would compute it from a layer's new number, and what to say then. ``refusal`` is why the
-    depth of this type cannot be changed at all.
-    """
-
-    attributes: tuple[Attribute, ...] = ()
-    proportional: tuple[str, ...] = ()
-    gathers: tuple[tuple[str, int], ...] = ()
-    beside: tuple[str, ...] = ()
-    strided: tuple[tuple[str, str], ...] = ()
-    shared_module: str | None = None
-    needs: tuple[str, str] | None = None
-    refusal: str | None = None
 
 
 def same(a: Any, b: Any) -> bool:

@@ -1,6 +1,6 @@
 """The lists of layers in a model, found from tensor names: which modules are numbered, and what is a layer among them.
 
-A tower that sees or hears is listed, never taken for the text decoder. What the config ties to a stack is fields/.
+A tower that sees or hears is listed, never taken for the text decoder. What the config ties to a stack is families/.
 """
 
 import re
@@ -9,14 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from solar_upscale.architecture.families import (
-    COUNT_FIELDS,
-    DEFAULT_TEXT_TYPE,
-    MTP_FIELDS,
-    PARALLEL,
-    TEXT_SECTIONS,
-    count_names,
-)
+from solar_upscale.architecture.names import MTP_FIELDS, TEXT_SECTIONS, count_names
+from solar_upscale.architecture.registry import find_type
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
 
@@ -127,7 +121,10 @@ def section_type(config: Mapping[str, Any], path: tuple[str, ...]) -> str:
     """The model type that rules the section: its own, else what the root's model type uses there."""
     own = section_at(config, path).get("model_type")
     root = str(config.get("model_type") or "")
-    return own if path and isinstance(own, str) and own else DEFAULT_TEXT_TYPE.get(root, root)
+    if path and isinstance(own, str) and own:
+        return own
+    known = find_type(root)
+    return (known.text_type if known else None) or root
 
 
 def numbered(tensors: Iterable[str]) -> dict[str, Rests]:
@@ -150,7 +147,8 @@ def _looks_like_layers(rests: Rests) -> bool:
 
 def _parallel(groups: Mapping[str, Rests], model_type: str) -> tuple[list[tuple[str, ...]], set[str]]:
     """Prefixes that the model type is known to number together."""
-    endings = PARALLEL.get(model_type, ())
+    known = find_type(model_type)
+    endings = known.parallel if known else ()
     sets = []
     for prefix in groups:
         if endings and f".{prefix}".endswith(f".{endings[0]}"):
@@ -174,7 +172,8 @@ def _is_encoder(prefix: str) -> bool:
 def _has_decoder(config: Mapping[str, Any]) -> bool:
     """Whether the config tells an encoder from a decoder, though the file may hold the encoder only, as T5's may."""
     both = isinstance(config.get("encoder"), Mapping) and isinstance(config.get("decoder"), Mapping)
-    return both or "encoder" in COUNT_FIELDS.get(str(config.get("model_type")), {})
+    known = find_type(str(config.get("model_type")))
+    return both or (known is not None and "encoder" in known.counts)
 
 
 def _section_path(config: Mapping[str, Any], prefix: str, role: str, layers: int) -> tuple[str, ...]:

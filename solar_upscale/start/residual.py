@@ -1,7 +1,7 @@
 """Which tensors of a layer write into the residual stream, so that a factor can be put on all that the layer adds.
 
-The tables are in residual_table.py. Names may be those of a checkpoint or of a model's modules. What a factor does to
-the bytes is transform.py; which occurrence gets which factor is ``--init``.
+Which block a model type has is its record, in architecture/families/. Names may be those of a checkpoint or of a
+model's modules. What a factor does to the bytes is plan/transform.py; which occurrence gets which factor is ``--init``.
 """
 
 import re
@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from solar_upscale.architecture.residual_table import BLOCKS, READERS, REFUSED, REFUSED_WHEN, Block
+from solar_upscale.architecture.blocks import READERS
+from solar_upscale.architecture.record import Block, NoFactor
+from solar_upscale.architecture.registry import find_type
+from solar_upscale.architecture.stacks import section_at, section_type
 from solar_upscale.architecture.types import ResidualRule, Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.source.header import TensorInfo
@@ -56,14 +59,14 @@ def written_rules(
     wanted = sorted(set(layers))
     by_place = _tensors_by_place(tensors, stack)
     model_type, part = block_model_type(config, stack)
-    block = _block(model_type, stack.role, part, by_place)
+    block, readers = _known_block(model_type, stack.role, part, by_place)
     result: dict[int, dict[str, ResidualRule]] = {}
     problems: list[str] = []
     for layer in wanted:
         rules: dict[str, ResidualRule] = {}
         for (prefix, number), names in by_place.items():
             if number == layer:
-                found, layer_problems = _layer_writers(block, f"{prefix}.{number}.", names)
+                found, layer_problems = _layer_writers(block, readers, f"{prefix}.{number}.", names)
                 rules.update(found)
                 problems += layer_problems
         if not rules and not problems:
@@ -81,11 +84,10 @@ def _refuse(model_type: str, problems: Sequence[str]) -> None:
 
 def block_model_type(config: Mapping[str, Any], stack: Stack) -> tuple[str, Mapping[str, Any]]:
     """The model_type that says what the stack's blocks are, and the part of the config that describes them."""
-    part: Any = config
-    for key in stack.config_path:
-        part = part.get(key, {}) if isinstance(part, Mapping) else {}
-    part = part if isinstance(part, Mapping) else {}
-    return str(part.get("model_type") or config.get("model_type") or ""), part
+    section = section_at(config, stack.config_path)
+    if stack.role in ("decoder", "encoder"):
+        return section_type(config, stack.config_path), section
+    return str(section.get("model_type") or config.get("model_type") or ""), section
 
 
 def _tensors_by_place(tensors: Mapping[str, TensorInfo], stack: Stack) -> dict[tuple[str, int], dict[str, TensorInfo]]:
@@ -98,33 +100,50 @@ def _tensors_by_place(tensors: Mapping[str, TensorInfo], stack: Stack) -> dict[t
     return by_place
 
 
-def _block(
+def _known_block(
     model_type: str, role: str, part: Mapping[str, Any], by_place: Mapping[tuple[str, int], Mapping[str, TensorInfo]]
-) -> Block:
-    if reason := REFUSED.get(model_type) or REFUSED.get(f"{model_type} {role}"):
-        raise UnsupportedError(f"model_type {model_type}: {reason}; only --init copy can start its repeated layers")
-    if model_type in REFUSED_WHEN:
-        field, refused, reason = REFUSED_WHEN[model_type]
-        if part.get(field, not refused) is refused:
-            raise UnsupportedError(f"model_type {model_type} with {field} {refused}: {reason}; use --init copy")
-    if model_type not in BLOCKS:
-        hidden = next((part[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if key in part), None)
-        candidates = {
-            re.sub(r"\.\d+(?=\.)", ".*", f"{prefix}.{number}.{name}")
-            for (prefix, number), names in by_place.items()
-            for name, tensor in names.items()
-            if len(tensor.shape) > 1 and hidden in (None, tensor.shape[-2]) and not _reads(name)
-        }
-        shown = ", ".join(sorted(candidates)[:12]) or "none found"
+) -> tuple[Block, frozenset[str]]:
+    """The block of the type, and the name components of what only reads in it."""
+    known = find_type(model_type)
+    for refusal in known.no_factor if known else ():
+        _refuse_factor(refusal, model_type, role, part)
+    if known is None or known.block is None:
+        shown = ", ".join(_candidates(part, by_place)[:12]) or "none found"
         raise UnsupportedError(
             f"model_type {model_type}: where its layers write into the residual stream is not known; "
             f"candidates by shape: {shown}; use --init copy"
         )
-    return BLOCKS[model_type]
+    return known.block, READERS.union(known.readers)
+
+
+def _refuse_factor(refusal: NoFactor, model_type: str, role: str, part: Mapping[str, Any]) -> None:
+    if refusal.role not in (None, role):
+        return
+    if refusal.field is None:
+        raise UnsupportedError(
+            f"model_type {model_type}: {refusal.reason}; only --init copy can start its repeated layers"
+        )
+    if part.get(refusal.field, not refusal.value) is refusal.value:
+        raise UnsupportedError(
+            f"model_type {model_type} with {refusal.field} {refusal.value}: {refusal.reason}; use --init copy"
+        )
+
+
+def _candidates(part: Mapping[str, Any], by_place: Mapping[tuple[str, int], Mapping[str, TensorInfo]]) -> list[str]:
+    """Names of matrices that give as many features as the stream has, with stars for numbers."""
+    hidden = next((part[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if key in part), None)
+    return sorted(
+        {
+            re.sub(r"\.\d+(?=\.)", ".*", f"{prefix}.{number}.{name}")
+            for (prefix, number), names in by_place.items()
+            for name, tensor in names.items()
+            if len(tensor.shape) > 1 and hidden in (None, tensor.shape[-2]) and not _reads(name, READERS)
+        }
+    )
 
 
 def _layer_writers(
-    block: Block, prefix: str, names: Mapping[str, TensorInfo]
+    block: Block, readers: frozenset[str], prefix: str, names: Mapping[str, TensorInfo]
 ) -> tuple[dict[str, ResidualRule], list[str]]:
     """The rules of one layer by full name, and what is wrong with it."""
     rules: dict[str, ResidualRule] = {}
@@ -150,7 +169,7 @@ def _layer_writers(
     problems += [
         f"{prefix}{name}: may write into the residual stream, and the table does not account for it"
         for name, tensor in names.items()
-        if len(tensor.shape) > 1 and name not in settled and name not in rules and not _reads(name)
+        if len(tensor.shape) > 1 and name not in settled and name not in rules and not _reads(name, readers)
     ]
     return {prefix + name: rule for name, rule in rules.items()}, problems
 
@@ -189,8 +208,8 @@ def _tail(path: str, name: str) -> str | None:
     return match[1] if match else None
 
 
-def _reads(name: str) -> bool:
-    return not READERS.isdisjoint(re.sub(r"_(bias|blocks|scales|scale_inv)$", "", name).split("."))
+def _reads(name: str, readers: frozenset[str]) -> bool:
+    return not readers.isdisjoint(re.sub(r"_(bias|blocks|scales|scale_inv)$", "", name).split("."))
 
 
 def _shared_state_problems(part: Mapping[str, Any], layer: int) -> list[str]:

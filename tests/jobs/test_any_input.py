@@ -15,8 +15,9 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 import solar_upscale as su
-from solar_upscale.architecture.families import COMPOSITE, COUNT_NAMES, COUNTED, MTP_FIELDS
-from solar_upscale.architecture.fields import EVERY_TYPE, ROWS
+from solar_upscale.architecture.attributes import EVERY_TYPE
+from solar_upscale.architecture.names import COUNT_NAMES, MTP_FIELDS
+from solar_upscale.architecture.registry import all_types
 from solar_upscale.cli import main
 from solar_upscale.errors import UpscaleError
 from solar_upscale.report.inspection import inspect_report, inspection
@@ -156,7 +157,9 @@ def names_in(value: Any) -> set[str]:
     return {name for each in value for name in names_in(each)} if isinstance(value, list | tuple) else set()
 
 
-FIELDS = {**{name: [] for name in COUNTED}, **{name: sorted(names_in(row)) for name, row in ROWS.items()}}
+TYPES = all_types()
+FIELDS = {name: sorted(names_in(record)) for name, record in TYPES.items() if not record.composite}
+COMPOSITE = sorted(name for name, record in TYPES.items() if record.composite)
 COMMON = [*COUNT_NAMES, *MTP_FIELDS, *sorted(names_in(EVERY_TYPE)), "text_config", "quantization_config"]
 HUGE = [10**9, -(10**9), 2**63, -(10**30), 1e308]
 SCALARS = st.none() | st.booleans() | st.integers(-3, 12) | st.sampled_from([0.5, 2.0, *HUGE, "", "x", "S*M-"])
@@ -194,7 +197,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     config |= draw(st.dictionaries(own | own | st.sampled_from(sorted(MISTRAL)), VALUES, max_size=4))
     if draw(st.booleans()):
         config["quantization_config"] = draw(QUANTISED)
-    around = draw(st.none() | st.sampled_from(sorted(COMPOSITE)))
+    around = draw(st.none() | st.sampled_from(COMPOSITE))
     return config if around is None else {"model_type": around, "text_config": config}
 
 

@@ -2,21 +2,27 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solar_upscale.architecture import Stack, change_depth, choose_stack, depth_fields, find_stacks, name_splitter
-from solar_upscale.architecture.families import COMPOSITE, COUNTED
-from solar_upscale.architecture.fields import ROWS
-from solar_upscale.architecture.fields.attention import ATTENTION
-from solar_upscale.architecture.fields.encoders import ENCODERS
-from solar_upscale.architecture.fields.experts import EXPERTS
-from solar_upscale.architecture.fields.hybrids import HYBRIDS
+from solar_upscale.architecture import (
+    Stack,
+    change_depth,
+    choose_stack,
+    depth_fields,
+    find_stacks,
+    generated,
+    name_splitter,
+    registry,
+)
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.pattern import LayerPattern
 from tests.support.architecture_names import SPARSE, changed, layers, names
+
+FAMILIES = "solar_upscale.architecture.families"
 
 # --- stacks ------------------------------------------------------------------------------------------------------
 
@@ -129,20 +135,28 @@ def test_every_layer_keeps_its_kind_in_any_order(sources, model_type):
         "num_hidden_layers": 12,
         "full_attn_idxs": [2, 5, 7] if model_type == "lfm2" else None,
     }
-    rows = ROWS[model_type].attributes
+    attributes = registry.hand_written()[model_type].attributes
     from solar_upscale.architecture.rules import View
 
     change = changed(config, names(12), sources)
-    for attribute in rows:
+    for attribute in attributes:
         old = attribute.read(View(config, config, 12), 12)
         new = attribute.read(View(change.config, change.config, 12), len(sources))
         assert new == tuple(old[s] for s in sources)
 
 
-def test_the_tables_do_not_contradict_each_other():
-    plain = {name.partition(":")[0] for name in ROWS}
-    assert not plain & COUNTED
-    assert not COMPOSITE & COUNTED
+def test_the_generated_tables_do_not_contradict_the_records():
+    written = registry.hand_written()
+    assert not written.keys() & generated.COUNTED
+    assert {name for name, record in written.items() if record.composite} & generated.COUNTED == set()
+    assert all(written[name].composite for name in written.keys() & generated.TEXT_TYPES)
+    for name, family in generated.FAMILY_OF.items():
+        assert name in {record.name for record in import_module(f"{FAMILIES}.{family}").TYPES}
+
+
+def test_the_type_of_every_text_section_is_known():
+    types = registry.all_types()
+    assert all(types[text].composite is False for text in generated.TEXT_TYPES.values() if text)
 
 
 def test_fields_tied_to_depth_are_listed():
@@ -161,11 +175,6 @@ def test_fields_tied_to_depth_are_listed():
     assert fields["decoder_sparse_step"][0] == 2
     assert fields["mlp_only_layers"][0] == [1]
     assert "refused" in fields["odd_layers"][1]
-
-
-def test_no_model_type_stands_in_two_tables():
-    tables = (ATTENTION, EXPERTS, HYBRIDS, ENCODERS)
-    assert sum(map(len, tables)) == len(ROWS)
 
 
 def test_neither_torch_nor_transformers_is_imported():

@@ -14,9 +14,10 @@ from transformers.models.auto.configuration_auto import (  # noqa: E402 (after t
     CONFIG_MAPPING_NAMES,
 )
 
+from solar_upscale.architecture import generated  # noqa: E402
 from solar_upscale.architecture.encodings import Formula, Indices, Pointers  # noqa: E402
-from solar_upscale.architecture.families import COMPOSITE, COUNT_FIELDS, DEFAULT_TEXT_TYPE, TEXT_SECTIONS  # noqa: E402
-from solar_upscale.architecture.fields import ROWS  # noqa: E402
+from solar_upscale.architecture.names import TEXT_SECTIONS, count_names  # noqa: E402
+from solar_upscale.architecture.registry import all_types  # noqa: E402
 from solar_upscale.architecture.rules import Attribute, View  # noqa: E402
 
 # Values that publishers and users give the fields from which config classes derive their lists; None leaves one out.
@@ -29,6 +30,13 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "rope_theta": (None, 5000.0),
 }
 DEPTHS = (7, 12)
+TYPES = all_types()
+WITH_ATTRIBUTES = [
+    (name, role)
+    for name, record in TYPES.items()
+    if name in CONFIG_MAPPING_NAMES and not record.composite
+    for role in record.by_role or (("decoder",) if record.attributes else ())
+]
 # Whose config class wants its list from the file, or knows one depth only; such a file is refused without it.
 UNDERIVED = {"lfm2_moe": "layer_types", "nemotron_h": "layers_block_type", "zamba2": "layers_block_type"}
 
@@ -56,16 +64,16 @@ def as_vector(attribute: Attribute, listed: list[Any], depth: int) -> tuple[Any,
 
 
 @pytest.mark.parametrize(
-    "model_type", [name for name in ROWS if ":" not in name and name in CONFIG_MAPPING_NAMES and name not in UNDERIVED]
+    "model_type", [name for name, _ in WITH_ATTRIBUTES if TYPES[name].attributes and name not in UNDERIVED]
 )
 def test_lists_that_config_leaves_out_are_those_that_transformers_derives(model_type: str) -> None:
     cls = CONFIG_MAPPING[model_type]
     annotated = {name for base in cls.__mro__ for name in getattr(base, "__annotations__", {})}
-    attributes = [a for a in ROWS[model_type].attributes if not all(isinstance(e, Formula) for e in a.encodings)]
+    attributes = [a for a in TYPES[model_type].attributes if not all(isinstance(e, Formula) for e in a.encodings)]
     read = [name for attribute in attributes for name in attribute.fields]
     fields = [name for name in dict.fromkeys(read) if "." not in name and (name in VALUES or is_number(cls, name))]
     fields += [name for name in ("sliding_window", "rope_theta") if name in annotated]
-    count = COUNT_FIELDS.get(model_type, {}).get("decoder", ("num_hidden_layers",))[0]
+    count = count_names(model_type, "decoder")[0]
     for depth, given in itertools.product(DEPTHS, settings(fields)):
         config = {"model_type": model_type, count: depth, **given}
         theirs = accepted(cls, config)
@@ -83,18 +91,16 @@ def test_lists_that_config_leaves_out_are_those_that_transformers_derives(model_
                 assert ours == vector, (attribute.name, config)
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name.partition(":")[0] in CONFIG_MAPPING_NAMES])
-def test_a_field_left_out_says_the_same_as_the_default_written_out(name: str) -> None:
-    model_type, _, role = name.partition(":")
+@pytest.mark.parametrize(("model_type", "role"), WITH_ATTRIBUTES)
+def test_a_field_left_out_says_the_same_as_the_default_written_out(model_type: str, role: str) -> None:
     cls = CONFIG_MAPPING[model_type]
-    counts = COUNT_FIELDS.get(model_type, {}).get(role or "decoder", ("num_hidden_layers",))
     for depth in DEPTHS:
-        short = {"model_type": model_type, counts[0]: depth}
+        short = {"model_type": model_type, count_names(model_type, role)[0]: depth}
         theirs = accepted(cls, short)
         if theirs is None:
             continue
         full = json.loads(theirs.to_json_string(use_diff=False)) | short
-        for attribute in ROWS[name].attributes:
+        for attribute in TYPES[model_type].by_role.get(role, TYPES[model_type].attributes):
             ours = attribute.read(View(short, short, depth), depth)
             if ours is not None:
                 assert ours == attribute.read(View(full, full, depth), depth), attribute.name
@@ -117,19 +123,19 @@ def is_number(cls: Any, name: str) -> bool:
 
 @pytest.mark.parametrize(("model_type", "name"), UNDERIVED.items())
 def test_a_list_that_nothing_stands_for_is_missed(model_type: str, name: str) -> None:
-    attribute = next(attribute for attribute in ROWS[model_type].attributes if attribute.name == name)
+    attribute = next(attribute for attribute in TYPES[model_type].attributes if attribute.name == name)
     config = {"model_type": model_type, "num_hidden_layers": 12}
     assert attribute.read(View(config, config, 12), 12) is None
 
 
-@pytest.mark.parametrize("root", sorted(COMPOSITE & CONFIG_MAPPING_NAMES.keys()))
+@pytest.mark.parametrize("root", sorted(generated.TEXT_TYPES))
 def test_a_section_without_a_type_is_taken_for_what_transformers_takes_it_for(root: str) -> None:
     loaded = accepted(CONFIG_MAPPING[root], {})
     for path in TEXT_SECTIONS:
         section = loaded
         for key in path:
             section = getattr(section, key, None)
-        if section is not None and not isinstance(section, dict) and section.model_type not in COMPOSITE:
-            assert DEFAULT_TEXT_TYPE.get(root, root) == section.model_type
+        if section is not None and not isinstance(section, dict) and section.model_type not in generated.TEXT_TYPES:
+            assert generated.TEXT_TYPES[root] == section.model_type
             return
     pytest.skip("no text model inside, or none by default")

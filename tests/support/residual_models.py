@@ -12,7 +12,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from solar_upscale.architecture.residual_table import BLOCKS
+from solar_upscale.architecture.registry import hand_written
 from solar_upscale.architecture.types import Stack
 
 AUTO_CLASSES = {
@@ -214,7 +214,8 @@ def cases() -> list[str]:
         for name in names
     ]
     heads = {label.split()[1] for label in labels}
-    texts = [name for name in modeling_auto.MODEL_MAPPING_NAMES if name in BLOCKS and name not in heads]
+    with_block = {name for name, record in hand_written().items() if record.block}
+    texts = [name for name in modeling_auto.MODEL_MAPPING_NAMES if name in with_block and name not in heads]
     return labels + [f"Model {name}" for name in texts] + list(VARIANTS)
 
 

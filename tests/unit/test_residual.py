@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from solar_upscale.architecture.residual_table import BLOCKS, READERS, REFUSED
+from solar_upscale.architecture.blocks import READERS
+from solar_upscale.architecture.record import ModelType
+from solar_upscale.architecture.registry import hand_written
 from solar_upscale.architecture.types import ResidualRule, Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.source.header import TensorInfo
@@ -205,13 +207,21 @@ def test_a_layer_that_the_stack_does_not_hold_is_refused() -> None:
         residual_writers(CONFIG, tensors(LLAMA), Stack("main", ("model.layers",), 1), [9])
 
 
-def test_no_architecture_is_both_known_and_refused() -> None:
-    assert not BLOCKS.keys() & REFUSED.keys()
+def test_no_architecture_is_both_known_and_refused_whatever_its_config() -> None:
+    for record in hand_written().values():
+        assert record.block is None or all(refusal.role or refusal.field for refusal in record.no_factor), record.name
 
 
-def test_no_writer_or_inner_projection_is_taken_for_a_reader() -> None:
-    paths = {
-        path for block in BLOCKS.values() for entry in (*block.writers, *block.optional) for path in entry.split("|")
-    }
-    last = {path.rpartition(".")[2] for path in paths} - {"post_attention_layernorm"}  # a reader where not a writer
-    assert not last & READERS
+@pytest.mark.parametrize("record", [r for r in hand_written().values() if r.block], ids=lambda record: record.name)
+def test_no_writer_or_inner_projection_is_taken_for_a_reader(record: ModelType) -> None:
+    assert record.block is not None
+    entries = (*record.block.writers, *record.block.optional)
+    last = {path.rpartition(".")[2] for entry in entries for path in entry.split("|")}
+    assert not last & READERS.union(record.readers)
+
+
+def test_a_reader_of_one_type_is_none_of_another() -> None:
+    layer = LLAMA | {"self_attn.q_a_proj.weight": (4, 8)}
+    with pytest.raises(UnsupportedError, match=r"llama: .*self_attn\.q_a_proj\.weight: may write into the residual"):
+        writers(CONFIG, layer)
+    assert writers(CONFIG | {"model_type": "deepseek_v3"}, layer)

@@ -1,6 +1,6 @@
 """The ways in which configs say something about each layer, one class each.
 
-None of them knows a model type: which type uses which is fields/. What they have in common is rules.py.
+None of them knows a model type: which type uses which is families/. What they have in common is rules.py.
 """
 
 from solar_upscale.architecture.encodings.lists import Cycle, Indices, Keyed, Listed, Pointers, Repeated, Text

@@ -1,0 +1,63 @@
+"""The record of a model type by its name: the one in a family file, completed by what is generated."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache, lru_cache
+
+from solar_upscale.architecture import families, generated
+from solar_upscale.architecture.record import ModelType
+
+__all__ = ["all_types", "find_type", "hand_written"]
+
+
+@lru_cache(maxsize=512)
+def find_type(name: str) -> ModelType | None:
+    """What is known of the model type, or None.
+
+    What a family file says wins; count fields and the type of a text section that it leaves out are the generated ones.
+    """
+    record = _hand_written(name)
+    if record is None and name not in generated.COUNTED and name not in generated.TEXT_TYPES:
+        return None
+    record = record or ModelType(name, composite=name in generated.TEXT_TYPES)
+    return replace(
+        record,
+        counts=record.counts or generated.COUNT_FIELDS.get(name, {}),
+        text_type=record.text_type or generated.TEXT_TYPES.get(name),
+    )
+
+
+def hand_written() -> dict[str, ModelType]:
+    """Every record of the family files by its name.
+
+    Raises:
+        ValueError: two family files describe the same type.
+    """
+    found: dict[str, ModelType] = {}
+    for module in pkgutil.iter_modules(families.__path__):
+        for name, record in _family(module.name).items():
+            if name in found:
+                raise ValueError(f"families/{module.name}.py: {name} has a record already")
+            found[name] = record
+    return found
+
+
+def all_types() -> dict[str, ModelType]:
+    """Every model type that is known, by its name."""
+    names = {*hand_written(), *generated.COUNTED, *generated.TEXT_TYPES}
+    return {name: record for name in sorted(names) if (record := find_type(name)) is not None}
+
+
+def _hand_written(name: str) -> ModelType | None:
+    """From the family file that the generated index names, else from any: a record may be newer than the index."""
+    family = generated.FAMILY_OF.get(name)
+    record = _family(family).get(name) if family else None
+    return record or hand_written().get(name)
+
+
+@cache
+def _family(module: str) -> Mapping[str, ModelType]:
+    loaded = importlib.import_module(f"{families.__name__}.{module}")
+    return {record.name: record for record in loaded.TYPES}

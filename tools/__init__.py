@@ -1,0 +1,1 @@
+"""Programs for developers that write checked-in files."""
