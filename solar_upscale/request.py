@@ -116,15 +116,15 @@ def destination_from(
     return None
 
 
-def check_destination(destination: Destination | None, request: UpscaleRequest, *, side_by_side: bool) -> None:
-    """Check that what is asked of publishing goes with the rest; ``side_by_side`` says that several passes run at once.
+def check_destination(destination: Destination | None, request: UpscaleRequest, *, concurrent_passes: bool) -> None:
+    """Check that the publishing options are compatible with the request, and with several passes at a time.
 
     Raises:
-        OutputError: shards are to be deleted one pass at a time, and there is no such thing.
+        OutputError: ``delete_local_shards`` with concurrent passes or a max_shard_size.
     """
     if destination is None or not destination.delete_local_shards:
         return
-    if side_by_side:
+    if concurrent_passes:
         raise OutputError(
             "--delete-local-shards holds the shards of one pass at a time; leave --workers out, and --dask"
         )

@@ -123,7 +123,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
         commit_message=commit_message,
         delete_local_shards=delete_local_shards,
     )
-    check_destination(destination, request, side_by_side=executor is not None)
+    check_destination(destination, request, concurrent_passes=executor is not None)
     hub = HubOptions(revision, token, _path(cache_dir), local_files_only, stream)
     opened = open_source(source, hub)
     plan = make_plan(open_checkpoint(opened), request)

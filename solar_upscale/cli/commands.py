@@ -76,8 +76,8 @@ def _destination(
             commit_message=options.commit_message,
             delete_local_shards=options.delete_local_shards,
         )
-        side_by_side = options.workers > 1 or options.dask is not None
-        check_destination(destination, request, side_by_side=side_by_side)
+        concurrent_passes = options.workers > 1 or options.dask is not None
+        check_destination(destination, request, concurrent_passes=concurrent_passes)
     except OutputError as error:
         parser.error(str(error))
     if destination is not None:

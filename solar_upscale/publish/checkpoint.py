@@ -17,7 +17,7 @@ from solar_upscale.publish.publication import Publication
 from solar_upscale.report.provenance import PROVENANCE_NAME
 from solar_upscale.request import Destination, HubOptions, check_destination
 from solar_upscale.source.checkpoint import open_checkpoint
-from solar_upscale.source.hub.client import LIBRARY, check_token, hub_errors, patiently
+from solar_upscale.source.hub.client import LIBRARY, check_token, hub_errors, with_retries
 from solar_upscale.source.opening import open_source
 from solar_upscale.source.protocol import Source
 from solar_upscale.verify.against_source import expected_output, is_finished
@@ -104,7 +104,7 @@ def publish_plan(
         OutputError: ``output`` cannot be written, holds something else, or the options exclude one another.
         HubError: the Hub refused or could not be reached; nothing became visible.
     """
-    check_destination(destination, plan.request, side_by_side=executor is not None)
+    check_destination(destination, plan.request, concurrent_passes=executor is not None)
     refuse_overlap_with_source(source, output)
     source_id = source.name if source.is_on_hub else None
     _refuse_source(source_id, destination)
@@ -183,7 +183,7 @@ def _is_private(repo_id: str, destination: Destination) -> bool | None:
     with hub_errors(destination.repo_id, writes=True):
         check_token(destination.token)
         try:
-            return bool(patiently(repo_id, lambda: api.model_info(repo_id)).private)
+            return bool(with_retries(repo_id, lambda: api.model_info(repo_id)).private)
         except RepositoryNotFoundError:
             return None
 

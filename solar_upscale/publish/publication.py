@@ -17,7 +17,14 @@ from solar_upscale.report.card import named
 from solar_upscale.report.provenance import PROVENANCE_NAME
 from solar_upscale.request import Destination
 from solar_upscale.source.folder import FolderSource
-from solar_upscale.source.hub.client import CLIENT_TRIES, LIBRARY, check_token, hub_errors, patiently, public
+from solar_upscale.source.hub.client import (
+    CLIENT_TRIES,
+    LIBRARY,
+    check_token,
+    hub_errors,
+    redact_userinfo,
+    with_retries,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -82,7 +89,7 @@ class Publication:
         with hub_errors(self.repo_id, revision=self._revision, writes=True):
             check_token(destination.token)
             self.repo_id = self._make_repository(private=destination.private)
-            self._parent, self._remote = patiently(self.repo_id, self._look)
+            self._parent, self._remote = with_retries(self.repo_id, self._look)
         self._warn_of_foreign_weights()
         self.sent: dict[str, SentFile] = {} if record is None else load_record(record, self._endpoint, self.repo_id)
 
@@ -107,7 +114,7 @@ class Publication:
         from huggingface_hub import CommitOperationAdd
 
         operation = CommitOperationAdd(name, path)
-        patiently(
+        with_retries(
             name,
             lambda: self._api.preupload_lfs_files(
                 self.repo_id, [operation], revision=self._revision, create_pr=self._create_pr
@@ -152,7 +159,7 @@ class Publication:
         if asks and not self._create_pr:  # anybody may open a pull request
             with hub_errors(self.repo_id, revision=self._revision, writes=True):
                 try:
-                    patiently(self.repo_id, lambda: self._api.auth_check(self.repo_id, write=True))
+                    with_retries(self.repo_id, lambda: self._api.auth_check(self.repo_id, write=True))
                 except Refusal as error:
                     if error.response.status_code not in _NOT_KNOWN or "X-Error-Code" in error.response.headers:
                         raise
@@ -166,7 +173,7 @@ class Publication:
 
     @property
     def _endpoint(self) -> str:
-        return public(self._api.endpoint)
+        return redact_userinfo(self._api.endpoint)
 
     @property
     def url(self) -> str:
@@ -186,15 +193,16 @@ class Publication:
 
     def _make_repository(self, *, private: bool) -> str:
         visibility: dict[str, Any] = {"private": True} if private else {}
-        made = patiently(self.repo_id, lambda: self._api.create_repo(self.repo_id, exist_ok=True, **visibility))
+        made = with_retries(self.repo_id, lambda: self._api.create_repo(self.repo_id, exist_ok=True, **visibility))
         repo_id = made.repo_id
-        if private and not patiently(repo_id, lambda: self._api.model_info(repo_id)).private:
+        if private and not with_retries(repo_id, lambda: self._api.model_info(repo_id)).private:
             raise HubError(
-                f"{repo_id}: exists and is public; make it private on {public(made)}/settings, or leave --private out"
+                f"{repo_id}: exists and is public; make it private on {redact_userinfo(made)}/settings, "
+                "or leave --private out"
             )
         branch = self._revision
         if branch is not None and not self._create_pr and not branch.startswith("refs/"):
-            patiently(repo_id, lambda: self._api.create_branch(repo_id, branch=branch, exist_ok=True))
+            with_retries(repo_id, lambda: self._api.create_branch(repo_id, branch=branch, exist_ok=True))
         return repo_id
 
     def _look(self) -> tuple[str | None, dict[str, _RemoteFile]]:
@@ -234,15 +242,15 @@ class Publication:
                 parent_commit=self._parent,
             )
 
-        patiently(self.repo_id, lambda: self._refuse_ignored(operations), tries=CLIENT_TRIES)
+        with_retries(self.repo_id, lambda: self._refuse_ignored(operations), tries=CLIENT_TRIES)
         try:
             # A pull request is asked for once: were only the answer lost, asking again would open a second one.
-            info = commit() if self._create_pr else patiently(self.repo_id, commit)
+            info = commit() if self._create_pr else with_retries(self.repo_id, commit)
         except (Refusal, LookupError, TypeError, ValueError) as error:
             # Either it had come through, and its answer had not, or not in a form that the client knows; or it did not.
             if isinstance(error, Refusal) and error.response.status_code not in (409, 412):
                 raise self._explained(error) from error
-            self._parent, self._remote = patiently(self.repo_id, self._look)
+            self._parent, self._remote = with_retries(self.repo_id, self._look)
             if self._to_do(folder, names):
                 raise
             return self.url

@@ -220,9 +220,9 @@ def _each_shard(source: Source, files: Sequence[SourceFile]) -> Iterable[Shard]:
     """Shard by shard; where reading a header means asking the Hub, several at once."""
     if not source.is_on_hub or len(files) == 1:
         return (_open_shard(source, file) for file in files)
-    from solar_upscale.source.hub.client import side_by_side
+    from solar_upscale.source.hub.client import map_concurrently
 
-    return side_by_side(lambda file: _open_shard(source, file), files, in_flight=HEADERS_AT_ONCE)
+    return map_concurrently(lambda file: _open_shard(source, file), files, in_flight=HEADERS_AT_ONCE)
 
 
 def _open_shard(source: Source, file: SourceFile) -> Shard:

@@ -7,7 +7,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from solar_upscale.errors import HubError
-from solar_upscale.source.hub.client import Patience, hub_errors, patiently, quiet_token
+from solar_upscale.source.hub.client import Retries, hub_errors, redact_tokens, with_retries
 from tests.support.hub_server import HubServer
 
 
@@ -27,27 +27,27 @@ def test_passing_troubles_are_waited_for_longer_each_time_and_not_for_ever(
 ) -> None:
     monkeypatch.setattr("solar_upscale.source.hub.client.FIRST_WAIT", 1.0)
     error, waits = refusal(hub, status), list[float]()
-    patience = Patience("org/any", sleep=waits.append)
+    retries = Retries("org/any", sleep=waits.append)
     for _ in range(5):
-        patience.wait(error)
+        retries.wait(error)
     with pytest.raises(HfHubHTTPError):
-        patience.wait(error)
+        retries.wait(error)
     assert waits == [1, 2, 4, 8, 16]
 
 
 def test_progress_makes_the_tries_start_anew(hub: HubServer) -> None:
     error, waits = refusal(hub, 503), list[float]()
-    patience = Patience("org/any", sleep=waits.append)
+    retries = Retries("org/any", sleep=waits.append)
     for _ in range(20):
-        patience.wait(error)
-        patience.progress()
+        retries.wait(error)
+        retries.reset()
     assert len(waits) == 20
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412])
 def test_refusals_are_not_waited_for(hub: HubServer, status: int) -> None:
     with pytest.raises(HfHubHTTPError):
-        Patience("org/any", sleep=lambda _: pytest.fail("waited")).wait(refusal(hub, status))
+        Retries("org/any", sleep=lambda _: pytest.fail("waited")).wait(refusal(hub, status))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_wait_is_the_one_that_the_hub_asks_for(
     waits = list[float]()
     error = refusal(hub, 429, **headers)
     caplog.clear()
-    Patience("org/any", sleep=waits.append).wait(error)
+    Retries("org/any", sleep=waits.append).wait(error)
     assert waits == [seconds]
     assert caplog.messages == [f"org/any: rate limit reached; trying again in {seconds} s"]
     assert caplog.records[0].levelno == logging.WARNING
@@ -74,18 +74,18 @@ def test_a_mistake_of_our_own_is_not_waited_for() -> None:
         raise RuntimeError("ours")
 
     with pytest.raises(RuntimeError, match="ours"):
-        patiently("org/any", call)
+        with_retries("org/any", call)
     assert len(calls) == 1
 
 
 def test_what_the_client_gave_up_is_not_tried_again() -> None:
     with pytest.raises(LocalEntryNotFoundError):
-        Patience("org/any", sleep=lambda _: pytest.fail("waited")).wait(LocalEntryNotFoundError("no network"))
+        Retries("org/any", sleep=lambda _: pytest.fail("waited")).wait(LocalEntryNotFoundError("no network"))
 
 
 @pytest.mark.parametrize("text", ["Bearer abc.def-1", "token hf_abcDEF123 is bad", "x=hf_zzzzzz&y"])
 def test_tokens_are_taken_out_of_what_the_hub_says(hub: HubServer, text: str) -> None:
-    assert "[token]" in quiet_token(text)
+    assert "[token]" in redact_tokens(text)
     hub.fault("GET hub /api", status=400, message=text)
     with pytest.raises(HubError) as caught, hub_errors("org/any"):
         HfApi().model_info("org/any")

@@ -25,7 +25,7 @@ from solar_upscale.errors import CheckpointError, HubError, OutputError
 from solar_upscale.publish.folder import push_folder
 from solar_upscale.publish.publication import Publication
 from solar_upscale.request import Destination, HubOptions
-from solar_upscale.source.hub.client import Patience, hub_errors
+from solar_upscale.source.hub.client import Retries, hub_errors
 from solar_upscale.source.hub.model import HubSource
 from solar_upscale.source.opening import open_source
 from tests.support.checkpoints import assert_layers_come_from, write_checkpoint
@@ -170,7 +170,7 @@ def test_a_wait_may_be_told_as_a_date(hub: HubServer, monkeypatch: pytest.Monkey
         hub.fault("GET hub /api", status=503, headers={"Retry-After": date})
         with pytest.raises(HfHubHTTPError) as caught:
             HfApi().model_info("org/any")
-        Patience("org/any", sleep=waits.append).wait(caught.value)
+        Retries("org/any", sleep=waits.append).wait(caught.value)
     assert waits == [33, 0, 0]
 
 

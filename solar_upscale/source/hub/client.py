@@ -1,4 +1,4 @@
-"""How the Hub is talked to: with patience, side by side, and with its refusals told in the user's words.
+"""How the Hub is talked to: with retries, side by side, and with its refusals told in the user's words.
 
 ``huggingface_hub`` does all the talking; what it retries by itself is left to it. Here is what it does not: waiting
 between tries of single requests, requests side by side that a stop need not wait for, and one line for each way in
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LIBRARY",
-    "Patience",
+    "Retries",
     "check_token",
     "connection_errors",
     "hub_errors",
-    "patiently",
-    "public",
-    "quiet_token",
+    "map_concurrently",
+    "redact_tokens",
+    "redact_userinfo",
     "same_origin",
-    "side_by_side",
+    "with_retries",
 ]
 
 LIBRARY = "solar-upscale"
@@ -66,7 +66,7 @@ _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
 
-class Patience:
+class Retries:
     """Counts tries of one request and waits between them, as long as the Hub asks for."""
 
     def __init__(self, what: str, *, tries: int = TRIES, sleep: Callable[[float], object] | None = None) -> None:
@@ -85,21 +85,21 @@ class Patience:
         _log.warning("%s: %s; trying again in %.0f s", self._what, _reason(error), seconds)
         self._sleep(seconds)
 
-    def progress(self) -> None:
+    def reset(self) -> None:
         """Something arrived: the tries start anew."""
         self._tries = 0
 
 
-def patiently(what: str, call: Callable[[], _T], *, tries: int = TRIES) -> _T:
+def with_retries(what: str, call: Callable[[], _T], *, tries: int = TRIES) -> _T:
     """Return what ``call()`` returns, called again while the Hub is busy or out of reach for a moment."""
-    patience = Patience(what, tries=tries)
+    retries = Retries(what, tries=tries)
     _expect_an_answer()
     kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError)  # the latter from the client's threads
     while True:
         try:
             return call()
         except kinds as error:
-            patience.wait(error)
+            retries.wait(error)
             _expect_an_answer()
 
 
@@ -112,7 +112,7 @@ def _expect_an_answer() -> None:
         session.timeout = LONGEST_SILENCE
 
 
-def side_by_side(call: Callable[[_Item], _T], items: Iterable[_Item], *, in_flight: int) -> Iterator[_T]:
+def map_concurrently(call: Callable[[_Item], _T], items: Iterable[_Item], *, in_flight: int) -> Iterator[_T]:
     """``call(item)`` for each item, in order, the next few being called while one is used.
 
     The threads are nobody's to wait for: whoever stops early, by an error or by Ctrl-C, goes on at once.
@@ -181,12 +181,12 @@ def check_token(token: str | bool | None) -> None:
         raise HubError(f"the token holds a blank or another character that no token has; {_LOG_IN}")
 
 
-def quiet_token(text: str) -> str:
+def redact_tokens(text: str) -> str:
     """``text`` with anything that looks like a token taken out: an answer may quote what it was sent."""
-    return _TOKEN.sub("[token]", public(text))
+    return _TOKEN.sub("[token]", redact_userinfo(text))
 
 
-def public(url: str) -> str:
+def redact_userinfo(url: str) -> str:
     """A text without the name and password that its addresses may carry."""
     return _USERINFO.sub("", url)
 
@@ -200,7 +200,7 @@ def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: b
     """What happened, and what to do, in words that need no knowledge of HTTP."""
     from huggingface_hub import constants, errors
 
-    endpoint = public(constants.ENDPOINT)
+    endpoint = redact_userinfo(constants.ENDPOINT)
     page = f"{endpoint}/{repo_id}"
     said = _line(str(error), _sent_token(error)) or type(error).__name__
     lacking = f"the answer is not one that the client understands ({type(error).__name__}: {said}); update it, or run"
@@ -280,7 +280,7 @@ def _hush(error: BaseException, token: str) -> None:
 
 
 def _without(text: str, token: str) -> str:
-    return quiet_token(text.replace(token, "[token]") if token else text)
+    return redact_tokens(text.replace(token, "[token]") if token else text)
 
 
 def _status(error: BaseException) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from solar_upscale._version import __version__
 from solar_upscale.errors import CheckpointError
-from solar_upscale.source.hub.client import LIBRARY, connection_errors, patiently
+from solar_upscale.source.hub.client import LIBRARY, connection_errors, with_retries
 from solar_upscale.source.protocol import MAX_FILES, SourceFile
 
 __all__ = ["WEIGHT_SUFFIXES", "list_files"]
@@ -38,7 +38,7 @@ def list_files(
         except connection_errors() as error:
             if cached and not isinstance(error, HfHubHTTPError):
                 raise  # nobody answers, and there is no need to wait for them
-            return patiently(repo_id, lambda: _ask(repo_id, commit, token))
+            return with_retries(repo_id, lambda: _ask(repo_id, commit, token))
     except connection_errors() as error:
         if not cached or (isinstance(error, HfHubHTTPError) and error.response.status_code < 500):
             raise

@@ -13,7 +13,7 @@ from solar_upscale.digest import digest_file
 from solar_upscale.errors import CheckpointError, HubError
 from solar_upscale.source.folder import read_local
 from solar_upscale.source.header import MAX_HEADER_NBYTES
-from solar_upscale.source.hub.client import LIBRARY, hub_errors, patiently, side_by_side
+from solar_upscale.source.hub.client import LIBRARY, hub_errors, map_concurrently, with_retries
 from solar_upscale.source.hub.listing import WEIGHT_SUFFIXES
 from solar_upscale.source.hub.ranges import NoRangesError, RangeReader
 from solar_upscale.source.protocol import SourceFile
@@ -128,10 +128,10 @@ class HubSource:
         missing = [name for name in filenames if self.local_path(name) is None]
         if missing:
             with hub_errors(self.repo_id, revision=self.revision):
-                patiently(self.repo_id, lambda: self._download(missing))
+                with_retries(self.repo_id, lambda: self._download(missing))
 
     def _download(self, missing: list[str]) -> None:
-        for _ in side_by_side(self._download_one, missing, in_flight=_FILES_AT_ONCE):
+        for _ in map_concurrently(self._download_one, missing, in_flight=_FILES_AT_ONCE):
             pass
 
     def _download_one(self, filename: str) -> None:

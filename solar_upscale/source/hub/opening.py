@@ -7,7 +7,7 @@ from pathlib import Path
 from solar_upscale._version import __version__
 from solar_upscale.errors import CheckpointError, HubError
 from solar_upscale.request import HubOptions
-from solar_upscale.source.hub.client import LIBRARY, check_token, connection_errors, hub_errors, patiently
+from solar_upscale.source.hub.client import LIBRARY, check_token, connection_errors, hub_errors, with_retries
 from solar_upscale.source.hub.listing import list_files
 from solar_upscale.source.hub.model import HubSource, Mode
 
@@ -66,7 +66,7 @@ def _find_config(repo_id: str, hub: HubOptions, cache: Path | None) -> Path:
 
     try:
         try:
-            found = patiently(repo_id, lambda: find(local_files_only=hub.local_files_only))
+            found = with_retries(repo_id, lambda: find(local_files_only=hub.local_files_only))
         except connection_errors() as error:
             # The client looks into the cache by itself where nobody answers, but not where somebody hangs up.
             if isinstance(error, HfHubHTTPError | LocalEntryNotFoundError):

@@ -12,7 +12,14 @@ from typing import Any
 
 from solar_upscale._version import __version__
 from solar_upscale.errors import HubError
-from solar_upscale.source.hub.client import LIBRARY, Patience, connection_errors, hub_errors, same_origin, side_by_side
+from solar_upscale.source.hub.client import (
+    LIBRARY,
+    Retries,
+    connection_errors,
+    hub_errors,
+    map_concurrently,
+    same_origin,
+)
 from solar_upscale.source.protocol import SourceFile
 
 __all__ = ["NoRangesError", "RangeReader"]
@@ -44,9 +51,9 @@ class RangeReader:
         """
         if stop - start <= _WINDOW_NBYTES:
             return self._fetch(file, start, stop, threading.Event())
-        return self._fetch_side_by_side(file, start, stop)
+        return self._fetch_concurrently(file, start, stop)
 
-    def _fetch_side_by_side(self, file: SourceFile, start: int, stop: int) -> Iterator[bytes]:
+    def _fetch_concurrently(self, file: SourceFile, start: int, stop: int) -> Iterator[bytes]:
         """Windows of the range, in order, the next few being fetched while one is used."""
         gone = threading.Event()
 
@@ -54,7 +61,7 @@ class RangeReader:
             return b"".join(self._fetch(file, at, min(at + _WINDOW_NBYTES, stop), gone))
 
         try:
-            yield from side_by_side(fetch, range(start, stop, _WINDOW_NBYTES), in_flight=_WINDOWS_IN_FLIGHT)
+            yield from map_concurrently(fetch, range(start, stop, _WINDOW_NBYTES), in_flight=_WINDOWS_IN_FLIGHT)
         finally:
             gone.set()
 
@@ -64,7 +71,7 @@ class RangeReader:
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented there
 
         url = hf_hub_url(self.repo_id, file.name, revision=self.revision)
-        patience = Patience(file.name, sleep=gone.wait)
+        retries = Retries(file.name, sleep=gone.wait)
         with hub_errors(self.repo_id, revision=self.revision):
             headers = build_hf_headers(token=self.token, library_name=LIBRARY, library_version=__version__)
             headers["Accept-Encoding"] = "identity"
@@ -80,14 +87,14 @@ class RangeReader:
                             start += len(chunk)
                             if start > end:
                                 raise self._wrong(file, "more bytes came than were asked for")
-                            patience.progress()
+                            retries.reset()
                             yield chunk
                             if gone.is_set():
                                 return
                     if start < end:  # a body that ends early without saying so is a cut like any other
                         raise connection_errors()[0](f"the answer ended {end - start} bytes early")
                 except connection_errors() as error:
-                    patience.wait(error)
+                    retries.wait(error)
 
     def _check(self, response: Any, file: SourceFile, start: int, stop: int) -> int:
         """See that the answer is bytes of this file at this commit from ``start`` on, and return where it ends.
