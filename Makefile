@@ -25,8 +25,10 @@ demo: $(READY)   ## upscale a tiny random Mistral, verify it, generate with it, 
 demo-real: $(READY) ## the same with SmolLM2-135M-Instruct: a sentence before and after
 	@$(BIN)/python -m tests.demo_real
 
-test: $(READY)   ## run the tests
-	$(BIN)/python -m pytest
+test: export OMP_NUM_THREADS = 1
+test: $(READY)   ## run the tests: what measures memory alone, then the others on all cores
+	$(BIN)/python -m pytest tests/measured
+	$(BIN)/python -m pytest --ignore=tests/measured --numprocesses=auto --dist=worksteal
 
 test-all: $(READY) ## run the tests and the full sweeps
 	$(BIN)/python -m pytest -m 'sweep or not sweep' -s

@@ -4,6 +4,7 @@ Every model is tiny and random, with weights strong enough that the order of lay
 """
 
 import copy
+from functools import lru_cache
 
 import pytest
 
@@ -71,10 +72,28 @@ def source(request, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def stored(source, request, tmp_path_factory):
+    """The same checkpoint stored in one dtype, and that dtype."""
+    folder = tmp_path_factory.mktemp("stored") / "stored"
+    source_model(source, request.param).save_pretrained(folder)
+    return folder, request.param
+
+
 def load(folder, dtype=torch.float32):
     model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, dtype=dtype)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
     return model.eval()
+
+
+@lru_cache(maxsize=4)
+def _loaded_once(folder, dtype):
+    return load(folder, dtype)
+
+
+def source_model(folder, dtype=torch.float32):
+    """A copy of the model that a source's folder holds, read once and free to be changed."""
+    return copy.deepcopy(_loaded_once(folder, dtype))
 
 
 def logits(model, ids=IDS):
@@ -102,7 +121,7 @@ def test_checkpoint_and_memory_give_the_same_logits(source, tmp_path, pattern):
     words, sources = PATTERNS[pattern]
     assert main([str(source), str(tmp_path / "out"), "--layers", *words, "-q"]) == 0
     written = load(tmp_path / "out")
-    in_memory = su.upscale_model(load(source), words)
+    in_memory = su.upscale_model(source_model(source), words)
     assert torch.equal(logits(written), logits(in_memory))
     assert written.config.num_hidden_layers == in_memory.config.num_hidden_layers == len(sources)
     assert layers_run(written) == layers_run(in_memory) == len(sources)
@@ -111,16 +130,16 @@ def test_checkpoint_and_memory_give_the_same_logits(source, tmp_path, pattern):
 
 def test_the_order_of_layers_shows_in_the_logits(source):
     """Without this the comparisons above would prove nothing."""
-    straight = logits(load(source))
+    straight = logits(source_model(source))
     for sources in ([0, 1, 3, 2, 4, 5], [0, 1, 2, 3, 4, 4], [0, 1, 2, 3, 5]):
-        changed = logits(su.upscale_model(load(source), sources))
+        changed = logits(su.upscale_model(source_model(source), sources))
         assert (changed - straight).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("pattern", ["solar", "reordered"])
 def test_cached_decoding_agrees_with_uncached(source, pattern):
     words, _ = PATTERNS[pattern]
-    model = su.upscale_model(load(source), words)
+    model = su.upscale_model(source_model(source), words)
     whole = logits(model)
     cache, steps = None, []
     with torch.inference_mode():
@@ -135,43 +154,39 @@ def test_cached_decoding_agrees_with_uncached(source, pattern):
     assert torch.equal(cached, model.generate(IDS, use_cache=False, **options))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_identity_gives_the_logits_of_the_source(source, tmp_path, dtype):
-    stored = tmp_path / "stored"
-    load(source, dtype).save_pretrained(stored)
-    before = logits(load(stored, dtype))
+def test_identity_gives_the_logits_of_the_source(stored, tmp_path):
+    folder, dtype = stored
+    before = logits(source_model(folder, dtype))
     for number, words in enumerate((["0:5", "2:6"], ["[i for i in range(6) for _ in range(2)]"])):
         output = tmp_path / f"out{number}"
-        assert main([str(stored), str(output), "--layers", *words, "--init", "identity", "-q"]) == 0
+        assert main([str(folder), str(output), "--layers", *words, "--init", "identity", "-q"]) == 0
         written = load(output, dtype)
         assert torch.equal(logits(written), before)
         assert layers_run(written) == written.config.num_hidden_layers > LAYERS
-        assert torch.equal(logits(su.upscale_model(load(stored, dtype), words, init="identity")), before)
+        assert torch.equal(logits(su.upscale_model(source_model(folder, dtype), words, init="identity")), before)
 
 
 def test_identity_is_not_claimed_for_another_order(source, tmp_path, capsys):
-    before = logits(load(source))
+    before = logits(source_model(source))
     words = ["1", "0", "2:6", "2"]
     assert main(["plan", str(source), "--layers", *words, "--init", "identity"]) == 0
     assert "not an identity" in capsys.readouterr().out
-    assert not torch.equal(logits(su.upscale_model(load(source), words, init="identity")), before)
+    assert not torch.equal(logits(su.upscale_model(source_model(source), words, init="identity")), before)
 
 
 @pytest.mark.parametrize("init", ["split", "scale=1,0.3", "scale=0.7"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_factors_give_the_same_bits_in_file_and_memory(source, tmp_path, dtype, init):
-    stored = tmp_path / "stored"
-    load(source, dtype).save_pretrained(stored)
+def test_factors_give_the_same_bits_in_file_and_memory(stored, tmp_path, init):
+    folder, dtype = stored
     words = ["0:4", "2:5", "3", "5"]  # layer 3 three times: a third is no power of two
-    assert main([str(stored), str(tmp_path / "out"), "--layers", *words, "--init", init, "-q"]) == 0
+    assert main([str(folder), str(tmp_path / "out"), "--layers", *words, "--init", init, "-q"]) == 0
     written = load(tmp_path / "out", dtype)
-    in_memory = su.upscale_model(load(stored, dtype), words, init=init)
+    in_memory = su.upscale_model(source_model(folder, dtype), words, init=init)
     theirs = in_memory.state_dict()
     assert written.state_dict().keys() == theirs.keys()
     for name, tensor in written.state_dict().items():
         assert torch.equal(tensor, theirs[name]), name
     assert torch.equal(logits(written), logits(in_memory))
-    assert not torch.equal(logits(written), logits(su.upscale_model(load(stored, dtype), words)))
+    assert not torch.equal(logits(written), logits(su.upscale_model(source_model(folder, dtype), words)))
 
 
 def test_an_entry_of_a_recipe_has_its_own_factor_in_file_and_memory(source, tmp_path):
@@ -179,12 +194,12 @@ def test_an_entry_of_a_recipe_has_its_own_factor_in_file_and_memory(source, tmp_
     words = ["0:4", "2:5", "5"]
     plan = su.upscale_checkpoint(source, tmp_path / "out", words, entry_scales=scales)
     assert plan.factors == (1, 1, 1, 1, 0.25, 0.25, 0.25, 1)
-    in_memory = su.upscale_model(load(source), words, entry_scales=scales)
+    in_memory = su.upscale_model(source_model(source), words, entry_scales=scales)
     assert torch.equal(logits(load(tmp_path / "out")), logits(in_memory))
 
 
 def test_saving_and_loading_the_model_in_memory_keeps_everything(source, tmp_path):
-    model = su.upscale_model(load(source), ["0:5", "2:6"], init="split")
+    model = su.upscale_model(source_model(source), ["0:5", "2:6"], init="split")
     before = logits(copy.deepcopy(model))
     model.save_pretrained(tmp_path / "again")
     assert torch.equal(logits(load(tmp_path / "again")), before)

@@ -41,12 +41,18 @@ def load(folder):
 
 @pytest.fixture(scope="module")
 def ids(source):
-    return text_tokens()[:, :1024]
+    return text_tokens()[:, :512]
 
 
 @pytest.fixture(scope="module")
-def before(source, ids):
-    return perplexity(load(source), ids)
+def original(source):
+    return load(source)
+
+
+@pytest.fixture(scope="module")
+def before(original, ids):
+    """The perplexity of the source."""
+    return perplexity(original, ids)
 
 
 @pytest.fixture(scope="module")
@@ -80,21 +86,19 @@ def test_every_tensor_of_the_solar_model_is_its_sources_bit_for_bit(source, sola
 
 
 def test_the_solar_model_still_reads_english(solar, ids, before):
-    """Measured 1.82 here, 1.87 on another text; a wrong order of layers gives hundreds."""
+    """Measured 1.71 here, 1.87 on another text; a wrong order of layers gives hundreds."""
     assert 10 < before < 40
     model = load(solar)
     assert len(model.model.layers) == 48
     assert 1.4 < perplexity(model, ids) / before < 2.4
 
 
-def test_identity_is_the_source(source, tmp_path, ids):
+def test_identity_is_the_source(source, original, tmp_path, ids):
     text = ids[:, :256]
     model = load(upscaled(source, tmp_path / "out", IN_PLACE, "identity"))
     assert len(model.model.layers) == 45
-    original = load(source)
     with torch.inference_mode():
         assert torch.equal(model(text).logits, original(text).logits)
-    assert perplexity(model, text) == perplexity(original, text)
 
 
 # Ratios measured on 512 tokens, with room for another machine's rounding and for nothing else.
@@ -102,11 +106,9 @@ def test_identity_is_the_source(source, tmp_path, ids):
     ("layers", "gentle"),
     [pytest.param(IN_PLACE, "split", id="in place"), pytest.param(WINDOW, "scale=1,0.25", id="window")],
 )
-def test_the_gentle_start_costs_less_than_the_copy(source, tmp_path, ids, layers, gentle):
-    text = ids[:, :512]
-    original = perplexity(load(source), text)
-    copied = perplexity(load(upscaled(source, tmp_path / "copy", layers)), text) / original
-    started = perplexity(load(upscaled(source, tmp_path / "gentle", layers, gentle)), text) / original
+def test_the_gentle_start_costs_less_than_the_copy(source, tmp_path, ids, before, layers, gentle):
+    copied = perplexity(load(upscaled(source, tmp_path / "copy", layers)), ids) / before
+    started = perplexity(load(upscaled(source, tmp_path / "gentle", layers, gentle)), ids) / before
     assert 1.0 < started < 1.2 < copied < 4
     assert (started - 1) < (copied - 1) / 3
 

@@ -219,9 +219,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("readme", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_card_gives_a_sound_one(readme, tmp_path):
-    start = time.perf_counter()
+    start = time.process_time()
     card = card_of(solar_plan(), source_readme=readme)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     data = front(card)
     assert data["base_model"] == ["mistralai/Mistral-7B-v0.1"]
     assert data.get("license", "mit") in ("mit", "2020-99-99")
@@ -281,8 +281,8 @@ def test_same_plan_gives_the_same_card():
 
 def test_ten_thousand_layers_give_a_short_card_quickly():
     plan = make_plan([n * 7919 % 5000 for n in range(10_000)], 5000)
-    start = time.perf_counter()
+    start = time.process_time()
     card = card_of(plan, source_readme=README)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert len(card) < 20_000
     assert b"more runs, all of them in `solar_upscale.json`" in card

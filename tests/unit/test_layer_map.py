@@ -102,10 +102,10 @@ def test_zeroed_repeats_are_told():
 
 def test_ten_thousand_layers_are_drawn_small_and_fast():
     scattered = LayerPattern(tuple(n * 7919 % 5000 for n in range(10_000)), 5000)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(terminal_map(scattered).splitlines()) <= 40
     assert len(svg_map(scattered, title="many")) < 200_000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @settings(max_examples=30)

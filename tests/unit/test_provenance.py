@@ -177,6 +177,6 @@ def test_one_scale_for_each_entry_is_asked():
 
 def test_ten_thousand_layers_are_told_quickly():
     plan = make_plan([layer for layer in range(5000) for _ in range(2)], 5000)
-    start = time.perf_counter()
+    start = time.process_time()
     json_bytes(provenance(plan, "1"))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

@@ -503,9 +503,9 @@ def test_a_message_never_steers_the_terminal(tmp_path):
     "text", ["a " * 500_000, "a\n" * 500_000, "'a': 1\n" * 100_000, "[" * 10**6, '"' + "a\n\n" * 300_000]
 )
 def test_the_largest_files_are_refused_in_bounded_time(tmp_path, text):
-    started = time.perf_counter()
+    started = time.process_time()
     refusal(tmp_path, text)
-    assert time.perf_counter() - started < 20  # about 1 s on an idle machine
+    assert time.process_time() - started < 20  # about 1 s on an idle machine
 
 
 def test_ten_thousand_entries_with_factors_are_read(tmp_path):

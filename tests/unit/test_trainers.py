@@ -165,12 +165,12 @@ def test_without_repeats_there_is_nothing_to_train_apart():
 
 def test_five_thousand_repeats_stay_short_and_fast():
     names = names_of("model.layers", 10_000, *("abcdefghi"))
-    start = time.perf_counter()
+    start = time.process_time()
     settings = trainer_settings(LLAMA, range(1, 10_000, 2), 10_000, names)
     (pattern,) = settings["axolotl"]["unfrozen_parameters"]
     assert len(pattern) < 300
     assert len(axolotl_new([pattern], names)) == 45_000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 ENCODER_DECODER = [*names_of("decoder.block", 8, "mlp.down_proj"), *names_of("encoder.block", 8, "mlp.down_proj")]
