@@ -308,7 +308,7 @@ def occupied_row(tool: Tool, folder: Path) -> str:
 
 
 def along_row(tool: Tool, folder: Path) -> str:
-    """Which of the files beside the weights come along?"""
+    """Which of the files beside the weights are copied?"""
     source, output = folder / "source", folder / "out"
     make_source(FAMILIES[0], source)
     beside = {

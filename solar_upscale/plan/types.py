@@ -198,8 +198,8 @@ class UpscalePlan:
     change: DepthChange
     factors: tuple[float, ...]
     passes: tuple[Pass, ...]
-    sidecars: tuple[SourceFile, ...]
-    left_behind: Mapping[str, str]
+    copied_files: tuple[SourceFile, ...]
+    skipped_files: Mapping[str, str]
     dropped: Mapping[str, str]
     before: Summary
     after: Summary
@@ -229,7 +229,7 @@ class UpscalePlan:
     def nbytes(self) -> int:
         """Bytes of the model: its shards, copied files, config and index."""
         weights = sum(shard.nbytes for shard in self.shards)
-        return weights + sum(file.nbytes for file in self.sidecars) + sum(map(len, self.model_files.values()))
+        return weights + sum(file.nbytes for file in self.copied_files) + sum(map(len, self.model_files.values()))
 
     @cached_property
     def clonable_nbytes(self) -> int:

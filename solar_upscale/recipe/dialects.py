@@ -27,7 +27,7 @@ _MERGEKIT_REASONS = {
     "tokenizer_source": "mergekit would rebuild the tokenizer and cut the embedding to it, while here both stay byte "
     "for byte; remove the key to keep the model's own",
     "tokenizer": "tokens and embeddings are never changed here; remove the key to keep the model's own",
-    "chat_template": "the model's own chat template comes along unchanged; remove the key to keep it",
+    "chat_template": "the model's own chat template is copied unchanged; remove the key to keep it",
     "residual_weight": "there is no second model for a residual to come from",
 }
 

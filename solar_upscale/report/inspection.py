@@ -30,8 +30,8 @@ def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": sum(prod(tensor.shape) for tensor in checkpoint.tensors.values()),
         "dtypes": dict(dtypes.most_common()),
         "stacks": [_stack(checkpoint, stack) for stack in find_stacks(checkpoint.tensors, checkpoint.config)],
-        "sidecars": [file.name for file in checkpoint.sidecars],
-        "left_behind": dict(checkpoint.left_behind),
+        "sidecars": [file.name for file in checkpoint.copied_files],
+        "left_behind": dict(checkpoint.skipped_files),
         "warnings": list(checkpoint.warnings),
     }
 

@@ -16,18 +16,18 @@ REPORT_NAMES = ("README.md", "layer_map.svg", PROVENANCE_NAME)
 
 def output_filenames(plan: UpscalePlan) -> tuple[str, ...]:
     """The name of every file that the output holds."""
-    shards, sidecars = (shard.filename for shard in plan.shards), (file.name for file in plan.sidecars)
-    return (*shards, *sidecars, *plan.model_files, *REPORT_NAMES)
+    shards, copied_files = (shard.filename for shard in plan.shards), (file.name for file in plan.copied_files)
+    return (*shards, *copied_files, *plan.model_files, *REPORT_NAMES)
 
 
-def render_output_files(plan: UpscalePlan, sidecar_digests: Mapping[str, str]) -> dict[str, bytes]:
+def render_output_files(plan: UpscalePlan, copied_digests: Mapping[str, str]) -> dict[str, bytes]:
     """Every file that is neither a shard nor copied from the source, by name.
 
-    ``sidecar_digests`` holds the SHA-256 of each copied file, which provenance records.
+    ``copied_digests`` holds the SHA-256 of each copied file, which provenance records.
     """
     return {
         **plan.model_files,
         "README.md": model_card(plan),
         "layer_map.svg": svg_map(plan.pattern, factors=plan.factors, title=plan.source.name).encode(),
-        PROVENANCE_NAME: json_bytes(provenance(plan, __version__, sidecar_digests)),
+        PROVENANCE_NAME: json_bytes(provenance(plan, __version__, copied_digests)),
     }

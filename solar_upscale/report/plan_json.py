@@ -40,10 +40,10 @@ def _plan_json(plan: UpscalePlan, tensors: Callable[[ShardPlan], dict[str, Any]]
             for change in plan.change.changes
         ],
         "shards": [{**_shard_json(shard), **tensors(shard)} for shard in plan.shards],
-        "sidecars": [file.name for file in plan.sidecars],
+        "sidecars": [file.name for file in plan.copied_files],
         "documents": [*plan.model_files, *REPORT_NAMES],
         "dropped": {"layers": list(plan.pattern.dropped), "tensors": dict(Counter(plan.dropped.values()))},
-        "left_behind": dict(plan.left_behind),
+        "left_behind": dict(plan.skipped_files),
         "warnings": list(plan.warnings),
     }
 

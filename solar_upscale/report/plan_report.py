@@ -32,8 +32,8 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, enc
         terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip("\n"),
         _titled("config.json", (_change_row(change) for change in plan.change.changes)),
         _titled("shards", _shard_rows(plan)),
-        _titled("comes along", [(", ".join(file.name for file in plan.sidecars) or "nothing",)], width=width),
-        _titled("left behind", ((name, reason) for name, reason in plan.left_behind.items())),
+        _titled("copied", [(", ".join(file.name for file in plan.copied_files) or "nothing",)], width=width),
+        _titled("skipped", ((name, reason) for name, reason in plan.skipped_files.items())),
         _titled("dropped tensors", _dropped_rows(plan.dropped)),
         "\n".join(_wrapped(f"warning: {printable(warning)}", width) for warning in plan.warnings),
     ]

@@ -22,10 +22,10 @@ FORMAT = 1
 MAX_ENTRIES, MAX_TEXT = 10_000, 10_000
 
 
-def provenance(plan: UpscalePlan, version: str, sidecar_digests: Mapping[str, str]) -> dict[str, Any]:
+def provenance(plan: UpscalePlan, version: str, copied_digests: Mapping[str, str]) -> dict[str, Any]:
     """The document, as JSON values. The top tells of the run, all else of the output.
 
-    ``sidecar_digests`` holds the SHA-256 of each file that is copied from the source.
+    ``copied_digests`` holds the SHA-256 of each file that is copied from the source.
     """
     sources = plan.pattern.sources
     return {
@@ -47,7 +47,7 @@ def provenance(plan: UpscalePlan, version: str, sidecar_digests: Mapping[str, st
         "source_shards": [_shard_row(each.filename, each.nbytes, each.header_digest) for each in plan.source_shards],
         "shards": [_shard_row(each.filename, each.nbytes, digest_bytes(each.header)) for each in plan.shards],
         "documents": {name: digest_bytes(data) for name, data in sorted(plan.model_files.items())},
-        "sidecars": dict(sorted(sidecar_digests.items())),
+        "sidecars": dict(sorted(copied_digests.items())),
         "trainers": trainer_settings(plan.stack, plan.pattern.repeats, len(sources), plan.weight_map),
     }
 

@@ -40,7 +40,7 @@ _WEIGHTS = (
 )
 
 # Files that a model needs beside its weights, by the end of their name.
-_SIDECAR_SUFFIXES = (
+_COPIED_SUFFIXES = (
     ".bpe",
     ".jinja",
     ".json",
@@ -54,7 +54,7 @@ _SIDECAR_SUFFIXES = (
     ".yml",
 )
 # And by the start of it, whatever the ending.
-_SIDECAR_STEMS = ("COPYING", "LICENCE", "LICENSE", "NOTICE", "USE_POLICY", "ACCEPTABLE_USE_POLICY")
+_COPIED_STEMS = ("COPYING", "LICENCE", "LICENSE", "NOTICE", "USE_POLICY", "ACCEPTABLE_USE_POLICY")
 
 # The index of any weights, a variant's (model.safetensors.index.fp16.json) too.
 _INDEX = re.compile(r"\.index(\.[\w-]+)?\.json$")
@@ -84,16 +84,17 @@ _OTHER_FOLDERS = frozenset({"coreml", "flax", "gguf", "metal", "onnx", "openvino
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's files. ``sidecars`` come along byte for byte; ``left_behind`` says why each other file does not.
+    """A model's files.
 
-    ``state`` has a word for every file that the output depends on: it changes when the content may have changed.
+    ``copied_files`` are copied to the output byte for byte; ``skipped_files`` gives the reason why each other file is
+    not. ``state`` fingerprints every file that the output depends on: it changes whenever the content may have changed.
     """
 
     source: Source
     shards: tuple[Shard, ...]
     config: Mapping[str, Any]
-    sidecars: tuple[SourceFile, ...]
-    left_behind: Mapping[str, str]
+    copied_files: tuple[SourceFile, ...]
+    skipped_files: Mapping[str, str]
     state: Mapping[str, str]
     readme: bytes | None = None
     warnings: tuple[str, ...] = ()
@@ -119,12 +120,12 @@ class Checkpoint:
         return sum(shard.nbytes for shard in self.shards)
 
     def small_files(self, *names: str) -> dict[str, bytes]:
-        """The contents of those of the named sidecars that exist.
+        """The contents of the named files, of those that the checkpoint has.
 
         Raises:
             CheckpointError: one is too large to be what its name says.
         """
-        sizes = {file.name: file.nbytes for file in self.sidecars}
+        sizes = {file.name: file.nbytes for file in self.copied_files}
         return {
             name: _read_small(self.source, SourceFile(name, sizes[name], ""), MAX_CONFIG_NBYTES)
             for name in names
@@ -154,15 +155,15 @@ def open_checkpoint(source: Source) -> Checkpoint:
         raise CheckpointError(f"{source.name}: weight files are missing: {_listed(missing)}; download them again")
     shards = _open_shards(source, [files[name] for name in filenames])
     _check_weight_map(shards, weight_map)
-    sidecars, left_behind = _sort_files(files, set(filenames))
-    for file in sidecars:
+    copied_files, skipped_files = _sort_files(files, set(filenames))
+    for file in copied_files:
         source.local_path(file.name)  # a link that leads out of the folder is refused now, not while writing
-    needed = [*filenames, *(file.name for file in sidecars), "config.json"]
+    needed = [*filenames, *(file.name for file in copied_files), "config.json"]
     state = {name: files[name].state for name in needed}
     # Only the front matter of a card is ever looked at, so one of any size is no reason to stop.
     card = files.get("README.md")
     readme = None if card is None else source.read(card.name, 0, min(card.nbytes, MAX_CONFIG_NBYTES))
-    return Checkpoint(source, shards, config, sidecars, left_behind, state, readme, warnings)
+    return Checkpoint(source, shards, config, copied_files, skipped_files, state, readme, warnings)
 
 
 def _find_weights(
@@ -275,20 +276,20 @@ def _refuse_index(name: str, said: str, real: str | None, count: int) -> NoRetur
 
 
 def _sort_files(files: Mapping[str, SourceFile], weights: set[str]) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
-    """Which files come along, and why each other one does not."""
-    sidecars, left_behind = [], {}
+    """Which files are copied, and why each other one is skipped."""
+    copied_files, skipped_files = [], {}
     for name, file in files.items():
         if name in weights or name in _OWN_FILES or name in _WEIGHTS:
             continue
-        reason = _reason_to_leave(name)
+        reason = _reason_to_skip(name)
         if reason is None:
-            sidecars.append(file)
+            copied_files.append(file)
         else:
-            left_behind[printable(name)] = reason
-    return tuple(sidecars), left_behind
+            skipped_files[printable(name)] = reason
+    return tuple(copied_files), skipped_files
 
 
-def _reason_to_leave(name: str) -> str | None:
+def _reason_to_skip(name: str) -> str | None:
     path = PurePosixPath(name)
     if not _stays_inside(name):
         return "a name that not every file system can hold"
@@ -298,7 +299,7 @@ def _reason_to_leave(name: str) -> str | None:
         return "belongs to weights that are not read"
     if path.name == "trainer_state.json" or path.name.startswith("events.out."):
         return "a training run's own state"
-    if path.name.endswith(_SIDECAR_SUFFIXES) or path.name.upper().startswith(_SIDECAR_STEMS):
+    if path.name.endswith(_COPIED_SUFFIXES) or path.name.upper().startswith(_COPIED_STEMS):
         return None
     return "not needed to load the model"
 

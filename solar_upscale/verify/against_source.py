@@ -43,7 +43,7 @@ def expected_output(plan: UpscalePlan, source: Source) -> ExpectedOutput:
     Raises:
         CheckpointError, HubError: a file that is copied cannot be read.
     """
-    copied = {file.name: digest_chunks(source.stream(file.name, 0, file.nbytes)) for file in plan.sidecars}
+    copied = {file.name: digest_chunks(source.stream(file.name, 0, file.nbytes)) for file in plan.copied_files}
     return ExpectedOutput(plan, source, render_output_files(plan, copied), copied)
 
 

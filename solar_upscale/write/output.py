@@ -105,7 +105,7 @@ class OpenOutput:
             OutputError: a file is missing, or the disk fails.
             CheckpointError: the source has changed since the plan was made.
         """
-        digests = {file.name: self._copy(file) for file in self.plan.sidecars}
+        digests = {file.name: self._copy(file) for file in self.plan.copied_files}
         for name, data in render_output_files(self.plan, digests).items():
             write_bytes(self.folder, name, data)
         self._refuse_changed_source()
@@ -135,7 +135,7 @@ class OpenOutput:
         """Have the files that are needed made local side by side, where the source is one that downloads."""
         items = (item for each in passes for shard in each.shards for item in shard.items)
         weights = {piece.filename for item in items for piece in item.pieces}
-        self.source.fetch(sorted({*weights, *(file.name for file in self.plan.sidecars)}))
+        self.source.fetch(sorted({*weights, *(file.name for file in self.plan.copied_files)}))
 
     def _kept(self, passes: Sequence[Pass]) -> dict[str, FinishedShard]:
         found = (find_finished(shard, self.source, self.folder) for each in passes for shard in each.shards)
@@ -151,7 +151,7 @@ class OpenOutput:
             with output_errors(self.folder), path.open("rb", buffering=0) as file:
                 if can_clone(file.fileno(), self.folder):
                     needed -= clonable
-        small = sum(file.nbytes for file in self.plan.sidecars) + sum(map(len, self.plan.model_files.values()))
+        small = sum(file.nbytes for file in self.plan.copied_files) + sum(map(len, self.plan.model_files.values()))
         return needed + small
 
     def _copy(self, file: SourceFile) -> str:

@@ -103,7 +103,7 @@ class User:
         (folder / "README.md").write_text("---\nlicense: mit\nlanguage: [en]\n---\n# Small\n")
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         beside = {".gitattributes": b"*.safetensors filter=lfs\n", "consolidated.safetensors": b"other weights"}
-        self.hub.add_model(name, files | beside, private=private)  # as on a real Hub; neither comes along
+        self.hub.add_model(name, files | beside, private=private)  # as on a real Hub; neither is copied
         return folder
 
     @property

@@ -54,7 +54,7 @@ def link_to_itself(folder: Path) -> None:
     shard.symlink_to(shard.name)
 
 
-def outside_sidecar(folder: Path) -> None:
+def outside_copied_file(folder: Path) -> None:
     (folder.parent / "secret.txt").write_text("secret")
     (folder / "notes.txt").symlink_to(folder.parent / "secret.txt")
 
@@ -100,7 +100,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "file name is a number": (lambda f: change_json(f / INDEX, _first_is(5)), "not a file of this folder"),
     "file name is a megabyte": (lambda f: change_json(f / INDEX, _first_is(["x" * 10**6])), "not a file"),
     "symlink out of the folder": (outside_link, "leads out of the checkpoint's folder"),
-    "sidecar links out of the folder": (outside_sidecar, r"notes.txt: leads out of"),
+    "copied file links out of the folder": (outside_copied_file, r"notes.txt: leads out of"),
     "FIFO": (fifo, "missing: model-00001-of-00002.safetensors"),
     "device": (device, "missing: model-00001-of-00002.safetensors"),
     "link to itself": (link_to_itself, "missing: model-00001-of-00002.safetensors"),

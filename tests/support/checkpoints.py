@@ -66,7 +66,7 @@ def write_checkpoint(
     layers: int = 8,
     shards: int = 1,
     config: Mapping[str, Any] | None = None,
-    sidecars: Mapping[str, str] | None = None,
+    other_files: Mapping[str, str] | None = None,
     **shape: int,
 ) -> Path:
     """A Mistral-type checkpoint in fp16 of the given depth, in a single file or in shards with an index."""
@@ -85,7 +85,7 @@ def write_checkpoint(
     changed = {"hidden_size": shape.get("hidden", 32), "intermediate_size": shape.get("inner", 64)}
     changed |= {"vocab_size": shape.get("vocab", 256), "num_hidden_layers": layers}
     (folder / "config.json").write_text(json.dumps({**MISTRAL, **changed, **(config or {})}, indent=2))
-    for name, text in (sidecars or {"tokenizer_config.json": "{}", "LICENSE": "Apache-2.0"}).items():
+    for name, text in (other_files or {"tokenizer_config.json": "{}", "LICENSE": "Apache-2.0"}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder

@@ -44,8 +44,8 @@ def front(card):
     return yaml.safe_load(card.split(b"\n---\n", 1)[0].removeprefix(b"---\n"))
 
 
-def with_sidecars(plan, *names):
-    object.__setattr__(plan, "sidecars", tuple(SourceFile(name, 1, "s") for name in names))
+def with_copied_files(plan, *names):
+    object.__setattr__(plan, "copied_files", tuple(SourceFile(name, 1, "s") for name in names))
     return plan
 
 
@@ -181,7 +181,7 @@ def test_loading_code_names_the_auto_class_that_transformers_has_for_it(architec
 
 
 def test_loading_code_runs_as_python():
-    plan = with_sidecars(solar_plan(), "tokenizer.json")
+    plan = with_copied_files(solar_plan(), "tokenizer.json")
     card = card_of(plan, source_readme=None)
     text = named(card, 'me/"; import os').decode()
     code = re.search(r"```python\n(.*?)\n```", text, re.DOTALL)[1]

@@ -115,7 +115,7 @@ def test_single_file_wins_over_an_index_as_in_transformers(tmp_path: Path) -> No
     checkpoint = open_checkpoint(FolderSource(source))
     assert [shard.filename for shard in checkpoint.shards] == ["model.safetensors"]
     assert "model.safetensors is read, as transformers does" in checkpoint.warnings[0]
-    assert checkpoint.left_behind["model-00001-of-00002.safetensors"] == "weights that are not read"
+    assert checkpoint.skipped_files["model-00001-of-00002.safetensors"] == "weights that are not read"
 
 
 @pytest.mark.parametrize("shards", [1, 2])
@@ -151,25 +151,25 @@ def test_config_keeps_its_fields_and_their_order(tmp_path: Path) -> None:
 
 
 def test_what_comes_along_and_what_stays(tmp_path: Path) -> None:
-    along = {
+    copied = {
         "tokenizer.json": "{}", "tokenizer.model": "x", "chat_template.jinja": "{{x}}", "generation_config.json": "{}",
         "modeling_x.py": "pass", "LICENSE": "l", "NOTICE.txt": "n", "additional_chat_templates/tool.jinja": "t",
         "merges.txt": "m", "preprocessor_config.json": "{}",
     }  # fmt: skip
-    left = {
+    skipped = {
         "model.gguf": "g", "consolidated.00.pth": "p", "onnx/model.onnx": "o", "onnx/config.json": "{}",
         "optimizer.pt": "o", "checkpoint-5/config.json": "{}", "original/params.json": "{}", "logo.png": "i",
         "model.fp16.safetensors": "f", "pytorch_model.bin.index.json": "{}", "trainer_state.json": "{}",
     }  # fmt: skip
     never = {".gitattributes": "g", ".cache/x.json": "c", "README.md": "r", "solar_upscale.json": "{}"}
-    source = write_checkpoint(tmp_path / "s", sidecars={**along, **left, **never})
+    source = write_checkpoint(tmp_path / "s", other_files={**copied, **skipped, **never})
     plan = su.plan_checkpoint(source, ["0:6"])
-    assert sorted(file.name for file in plan.sidecars) == sorted(along)
-    assert set(plan.left_behind) | {"pytorch_model.bin.index.json"} == set(left)
+    assert sorted(file.name for file in plan.copied_files) == sorted(copied)
+    assert set(plan.skipped_files) | {"pytorch_model.bin.index.json"} == set(skipped)
     su.upscale_checkpoint(source, tmp_path / "out", ["0:6"])
     written = tree(tmp_path / "out")
-    assert {name: written[name].decode() for name in along} == along
-    assert not (set(left) | set(never)) - {"README.md", "solar_upscale.json"} & set(written)
+    assert {name: written[name].decode() for name in copied} == copied
+    assert not (set(skipped) | set(never)) - {"README.md", "solar_upscale.json"} & set(written)
 
 
 def test_names_that_are_not_text_stay_behind(tmp_path: Path) -> None:
@@ -268,4 +268,4 @@ def test_the_index_of_a_variant_stays_behind(tmp_path, name):
     folder = write_checkpoint(tmp_path / "source", shards=2)
     (folder / name).write_text("{}")
     checkpoint = open_checkpoint(FolderSource(folder))
-    assert checkpoint.left_behind[name] == "weights that are not read"
+    assert checkpoint.skipped_files[name] == "weights that are not read"

@@ -48,9 +48,9 @@ def test_a_request_comes_back_from_its_document(asked, source):
 
 
 def test_digests_of_copied_files_stand_in_the_order_of_their_names():
-    sidecars = (SourceFile("tokenizer.json", 2, "x"), SourceFile("LICENSE", 2, "x"))
+    copied = (SourceFile("tokenizer.json", 2, "x"), SourceFile("LICENSE", 2, "x"))
     digests = {"tokenizer.json": "b" * 64, "LICENSE": "a" * 64}
-    document = document_of(replace(solar_plan(), sidecars=sidecars), "1", digests)
+    document = document_of(replace(solar_plan(), copied_files=copied), "1", digests)
     assert list(document["sidecars"].items()) == [("LICENSE", "a" * 64), ("tokenizer.json", "b" * 64)]
 
 

@@ -31,10 +31,10 @@ _NAME_LINE = 'name = "path/to/this/folder"'
 
 
 def load_snippet(plan: UpscalePlan) -> str:
-    """Python that loads the model, and its tokenizer or processor if one came along."""
+    """Python that loads the model, and its tokenizer or processor if one is copied."""
     config = plan.change.config
     model_class = _auto_class(config)
-    names = {file.name for file in plan.sidecars}
+    names = {file.name for file in plan.copied_files}
     companion = "AutoProcessor" if names.intersection(PROCESSOR_FILES) else None
     companion = companion or ("AutoTokenizer" if names.intersection(TOKENIZER_FILES) else None)
     classes = ", ".join(filter(None, (model_class, companion)))
