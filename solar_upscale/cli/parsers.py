@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Any
 
 from solar_upscale._version import __version__
 from solar_upscale.cli.terminal import PROGRAM, terminal_width
@@ -47,9 +46,11 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=terminal_width() - 2)
 
 
-def _parser(command: str, summary: str, **how: Any) -> argparse.ArgumentParser:
+def _parser(
+    command: str, summary: str, *, usage: str | None = None, epilog: str | None = None
+) -> argparse.ArgumentParser:
     prog = PROGRAM if command == "upscale" else f"{PROGRAM} {command}"
-    parser = argparse.ArgumentParser(prog, description=summary, formatter_class=_Formatter, allow_abbrev=False, **how)
+    parser = argparse.ArgumentParser(prog, usage, summary, epilog, formatter_class=_Formatter, allow_abbrev=False)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings from libraries")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     return parser
