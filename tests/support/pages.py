@@ -19,7 +19,7 @@ from tests.support.processes import ROOT
 
 __all__ = ["EXAMPLES", "Block", "fenced_blocks", "pages", "run_examples"]
 
-EXAMPLES = ("README.md", "docs/from-mergekit.md", "docs/provenance.md", "docs/python.md")
+EXAMPLES = ("CONTRIBUTING.md", "README.md", "docs/from-mergekit.md", "docs/provenance.md", "docs/python.md")
 """The pages whose examples run. Those that do not make a model of their own find two tiny ones by these names."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
