@@ -32,7 +32,7 @@ _MAX_MESSAGE = 2000
 
 
 class UpscaleError(Exception):
-    """A problem with the input or the world, told in one printable line of bounded length."""
+    """A problem with the input or the world, reported in one printable line of bounded length."""
 
     def __init__(self, message: str) -> None:
         if len(message) > _MAX_MESSAGE:

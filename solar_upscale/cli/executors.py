@@ -27,7 +27,7 @@ def passes_executor(options: argparse.Namespace) -> Iterator[Any]:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
-    """A Dask cluster as an executor. A worker that dies is replaced; only one that dies again and again is told."""
+    """A Dask cluster as an executor. A worker that dies is replaced; one that dies again and again is reported."""
     try:
         from distributed import Client, KilledWorker
     except ImportError as error:

@@ -39,7 +39,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("stopped; run the same command again to resume", 130)
     except BrokenPipeError:
-        # The reader of stdout went away, as `| head` does: nothing to tell, and nothing left to flush.
+        # The reader of stdout went away, as `| head` does: nothing to report, and nothing left to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

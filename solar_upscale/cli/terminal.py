@@ -60,15 +60,15 @@ def progress(total: int | None, options: argparse.Namespace) -> Iterator[Callabl
 
 
 def after_warnings(warnings: Sequence[str], on_bytes: Callable[[int], None]) -> Callable[[int], None]:
-    """Tell of warnings when the first byte is written: a job that is refused is told in one line."""
+    """Print warnings when the first byte is written: a job that is refused prints one line."""
     waiting = list(warnings)
 
-    def heard(nbytes: int) -> None:
+    def report(nbytes: int) -> None:
         while waiting:
             logging.getLogger(PROGRAM).warning("warning: %s", printable(waiting.pop(0)))
         on_bytes(nbytes)
 
-    return heard
+    return report
 
 
 def settle_hub(options: argparse.Namespace) -> None:

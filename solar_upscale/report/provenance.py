@@ -1,4 +1,4 @@
-"""solar_upscale.json: how an output was made, told so that it can be planned again, checked, and trained on.
+"""solar_upscale.json: how an output was made, precise enough to plan it again, verify it, and train it.
 
 The document depends on the request and the source alone: no time, no absolute path, no name of the output.
 """
@@ -23,7 +23,7 @@ MAX_ENTRIES, MAX_TEXT = 10_000, 10_000
 
 
 def provenance(plan: UpscalePlan, version: str, copied_digests: Mapping[str, str]) -> dict[str, Any]:
-    """The document, as JSON values. The top tells of the run, all else of the output.
+    """The document, as JSON values. The top describes the run, all else the output.
 
     ``copied_digests`` holds the SHA-256 of each file that is copied from the source.
     """
@@ -57,7 +57,7 @@ def _shard_row(filename: str, nbytes: int, header_sha256: str) -> dict[str, Any]
 
 
 def _request_json(request: UpscaleRequest) -> dict[str, Any]:
-    """How to plan it again; what was planned is told at the top of the document."""
+    """How to plan it again; what was planned is at the top of the document."""
     values = {name: getattr(request, name) for name in _CHECKS}
     scales = None if request.entry_scales is None else list(request.entry_scales)
     return {**values, "layers": list(request.entries), "entry_scales": scales}
@@ -77,7 +77,7 @@ def _rows(plan: UpscalePlan) -> list[dict[str, Any]]:
 
 
 def read_provenance(document: Mapping[str, Any]) -> tuple[UpscaleRequest, SourceIdentity]:
-    """The request that a document tells of, ready to be planned again, and the source that it names.
+    """The request that a document records, ready to be planned again, and the source that it names.
 
     Raises:
         CheckpointError: the document is of another format, or a value is missing, unknown or of the wrong kind.

@@ -59,7 +59,7 @@ class FolderSource:
             try:
                 status = (self.path / name).stat()
             except OSError:
-                continue  # a dangling symlink is no file; a weight map that names it is told that it is missing
+                continue  # a dangling symlink is no file; a weight map that names it is refused as missing
             if stat.S_ISREG(status.st_mode):
                 found[name] = SourceFile(name, status.st_size, f"{status.st_size}:{status.st_mtime_ns}")
         return found

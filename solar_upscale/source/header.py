@@ -245,7 +245,7 @@ def _metadata(filename: str, value: object) -> dict[str, str]:
 
 
 def _tensor_info(filename: str, name: str, entry: object) -> TensorInfo:
-    """Return one entry as a value, its own fields checked; its place among the others is not."""
+    """Return one entry as a value, its own fields checked; how it lies among the others is not."""
     if not isinstance(entry, dict):
         raise CheckpointError(f"{filename}: {name}: expected an object, got {_kind(entry)}")
     dtype = entry.get("dtype")

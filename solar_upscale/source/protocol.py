@@ -1,4 +1,4 @@
-"""What the rest of the package asks of a place that holds a checkpoint. Nothing is interpreted here."""
+"""What the rest of the package asks of a checkpoint's storage. Nothing is interpreted here."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ class SourceFile(NamedTuple):
 
 
 class Source(Protocol):
-    """What planning and execution ask of a place that holds a checkpoint. Implementations can be pickled."""
+    """What planning and writing ask of a checkpoint's storage. Implementations can be pickled."""
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ __all__ = ["check_with_safetensors"]
 
 
 def check_with_safetensors(path: Path, filename: str, tensors: Iterable[TensorInfo]) -> str | None:
-    """Check that the library reads the names, dtypes and shapes of ``tensors``; return a note where it cannot tell.
+    """Check that the library reads the names, dtypes and shapes of ``tensors``; return a note if it lacks a dtype.
 
     Raises:
         CheckpointError: it refuses the file, or reads something else.

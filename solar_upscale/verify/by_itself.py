@@ -121,7 +121,7 @@ def _copy(
     if rule is not None and factors[0] != factors[1]:
         transform = transform_for(factors[1], rule, tensor)
         if factors[0] != 1 and not isinstance(transform, Zero):
-            return  # both were computed; only the source can tell
+            return  # both were computed; only the source can show
     elif first == name:
         return
     expected = transform_chunks(transform, tensor.dtype, tensor.nbytes, lambda a, b: _data(checkpoint, first, a, b))

@@ -46,7 +46,7 @@ _BACKLOG_NBYTES = 64 << 20
 _LARGE_PAGE_NBYTES = 2 << 20
 
 # "Not this way": the kernel, the file system or a sandbox lacks the call, or it does not apply to these two files.
-# Anything else (ENOSPC, EDQUOT, EIO) would meet the next method too, and is the caller's to tell.
+# Anything else (ENOSPC, EDQUOT, EIO) would meet the next method too, so it is raised.
 _REFUSED_FOR_THESE_DEVICES = {errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EPERM}
 _REFUSED = _REFUSED_FOR_THESE_DEVICES | {errno.EINVAL, errno.EBADF, errno.ETXTBSY, errno.EACCES}
 
@@ -233,7 +233,7 @@ def can_clone(source_fd: int, folder: Path) -> bool:
 class WriteBehind:
     """Keeps the disk at work while bytes are copied, and a large output from filling memory.
 
-    For one file that is written from front to back; what comes late to a place is written out by fsync. What was copied
+    For one file that is written from front to back; what is written out of order is left to fsync. What was copied
     starts to be written out at once, so that little is left to wait for at the end. Once an output is large beside
     memory, little of it stays unwritten, and what is written leaves the page cache, since nobody will read it. The
     kernel is only advised: contents and durability are the same without it, as on systems that lack the calls.
@@ -249,7 +249,7 @@ class WriteBehind:
         """Say that everything below ``stop`` (in bytes) has been written.
 
         Raises:
-            OSError: writing out failed. The kernel tells this once, so that a later fsync would be silent about it.
+            OSError: writing out failed. The kernel reports this once; a later fsync would be silent about it.
         """
         while self._sync_file_range is not None and stop - self._started >= WINDOW_NBYTES:
             self._start_window(self._sync_file_range)

@@ -23,7 +23,7 @@ def list_files(
     """Every file of a commit by name; ``snapshot`` is what the cache holds of it.
 
     Raises:
-        CheckpointError: a file has a name that is not safe, or no size or hash is told of it.
+        CheckpointError: a file has a name that is not safe, or its size or hash is not listed.
         OSError, RuntimeError, ValueError: what the client raises, for ``hub_errors``.
     """
     from huggingface_hub import constants
@@ -47,7 +47,7 @@ def list_files(
 
 
 def _ask(repo_id: str, commit: str, token: str | bool | None) -> dict[str, SourceFile]:
-    """What the Hub says: in one answer where it tells all there, else page by page."""
+    """The Hub's listing: in one answer where that is complete, else page by page."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.hf_api import RepoFile
 
@@ -63,20 +63,20 @@ def _ask(repo_id: str, commit: str, token: str | bool | None) -> dict[str, Sourc
     entries = api.list_repo_tree(repo_id, recursive=True, revision=commit)
     files = (each for each in entries if isinstance(each, RepoFile))
     listing = _checked(repo_id, ((each.path, each.size, each.blob_id, each.lfs) for each in files))
-    untold = next((name for name, file in listing.items() if file is None), None)
-    if untold is not None:
-        raise CheckpointError(f"{repo_id}: {untold}: the Hub tells no size or no hash of it")
+    unlisted = next((name for name, file in listing.items() if file is None), None)
+    if unlisted is not None:
+        raise CheckpointError(f"{repo_id}: {unlisted}: the Hub lists no size or no hash of it")
     return {name: file for name, file in listing.items() if file is not None}
 
 
 def _checked(repo_id: str, entries: Iterable[tuple[str, Any, Any, Any]]) -> dict[str, SourceFile | None]:
-    """Name, size, git hash and LFS pointer as files; None for one whose size or hash is not told."""
+    """Name, size, git hash and LFS pointer as files; None for one whose size or hash is not listed."""
     listing: dict[str, SourceFile | None] = {}
     for name, size, blob_id, lfs in entries:
         _check_name(repo_id, name)
         nbytes, state = (lfs.size, lfs.sha256) if lfs else (size, blob_id)
-        told = isinstance(nbytes, int) and nbytes >= 0 and isinstance(state, str) and state
-        listing[name] = SourceFile(name, nbytes, state.lower()) if told else None
+        is_listed = isinstance(nbytes, int) and nbytes >= 0 and isinstance(state, str) and state
+        listing[name] = SourceFile(name, nbytes, state.lower()) if is_listed else None
         if len(listing) > MAX_FILES:
             raise CheckpointError(f"{repo_id}: more than {MAX_FILES} files; this is not a checkpoint")
     return listing

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from solar_upscale._version import __version__
 from solar_upscale.digest import digest_file
@@ -33,7 +33,7 @@ _log = logging.getLogger("solar_upscale")
 class HubSource:
     """A model repository at one commit.
 
-    ``mode`` says how weights are had: "download" puts a whole file into the cache when it is asked for by path,
+    ``mode`` says how weights are read: "download" puts a whole file into the cache when it is asked for by path,
     "stream" and "headers" read ranges and cache nothing but small files. A file that is in the cache already is read
     there in every mode.
     """
@@ -137,17 +137,19 @@ class HubSource:
     def _download_one(self, filename: str) -> None:
         from huggingface_hub import hf_hub_download
 
-        how: dict[str, Any] = {
-            "revision": self.revision,
-            "cache_dir": self.cache_dir,
-            "token": self.token,
-            "local_files_only": self.local_files_only,
-            "library_name": LIBRARY,
-            "library_version": __version__,
-        }
-        if self.local_path(filename) is None:  # another try may be fetching the others only
-            path = Path(hf_hub_download(self.repo_id, filename, **how))
-            _keep_if_right(path, self.listing[filename])
+        if self.local_path(filename) is not None:  # an earlier try fetched it
+            return
+        path = hf_hub_download(
+            self.repo_id,
+            filename,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            token=self.token,
+            local_files_only=self.local_files_only,
+            library_name=LIBRARY,
+            library_version=__version__,
+        )
+        _keep_if_right(Path(path), self.listing[filename])
 
     def _file(self, filename: str, start: int = 0, stop: int = 0) -> SourceFile:
         file = self.listing.get(filename)

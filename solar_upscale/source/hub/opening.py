@@ -38,7 +38,7 @@ def open_model(repo_id: str, hub: HubOptions, *, headers_only: bool) -> HubSourc
     with hub_errors(repo_id, revision=hub.revision):
         commit = config.parent.name
         if not _COMMIT.fullmatch(commit):
-            raise HubError(f"{repo_id}: the Hub names a commit that is none: {commit}")
+            raise HubError(f"{repo_id}: the Hub returned an invalid commit hash: {commit}")
         listing = list_files(repo_id, commit, hub.token, config.parent, local_files_only=hub.local_files_only)
     return HubSource(repo_id, commit, listing, mode, hub.token, cache, hub.local_files_only)
 

@@ -1,4 +1,4 @@
-"""Ranges of a file on the Hub, by the client's own session: several in flight, taken up after a cut, and checked.
+"""Ranges of a file on the Hub, by the client's own session: several in flight, resumed after a cut, and checked.
 
 Every request goes to the Hub itself, which sends it on to where the bytes are: an address there is signed for a while
 only, so it is asked for anew each time. Whether a file is in the cache instead is model.py.

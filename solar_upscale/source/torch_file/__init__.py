@@ -60,7 +60,7 @@ class _BoundedFile(io.FileIO):
 
     def read_range(self, start: int, stop: int) -> bytes:
         if not 0 <= start <= stop < 2**63:
-            raise ValueError(f"says that something lies at byte {start}, which is no place in a file")
+            raise ValueError(f"says that something lies at byte {start}, which is not an offset in a file")
         self.seek(start)
         data = self.read(stop - start)
         if len(data) != stop - start:
