@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from solar_upscale._version import __version__
 from solar_upscale.cli.terminal import PROGRAM, terminal_width
+from solar_upscale.start.init import STARTS
 
 __all__ = ["PARSERS"]
 
@@ -69,7 +70,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--init",
         metavar="START",
-        help="how repeated layers start: copy (default), identity, split, scale=F1,F2,...",
+        help="how repeated layers start: " + "; ".join(f"{start.spelling}: {start.brief}" for start in STARTS.values()),
     )
     group.add_argument("--stack", metavar="NAME", help="which stack of layers (default: the text decoder)")
     group.add_argument(

@@ -4,14 +4,13 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from solar_upscale.pattern import LayerPattern
+from solar_upscale.start.factors import is_identity
 from solar_upscale.start.init import Init
 
 __all__ = ["pattern_warnings"]
 
 # Of a shallower model, the first two layers and the last are half or more: what is known of 30 says nothing of it.
 _MIN_LAYERS = 6
-
-
 _WHERE = "(SmolLM2-135M, docs/starts.md)"
 
 
@@ -20,10 +19,10 @@ def pattern_warnings(pattern: LayerPattern, start: Init, factors: Sequence[float
     rows = list(zip(pattern.sources, pattern.occurrences, factors, strict=True))
     if pattern.num_source_layers >= _MIN_LAYERS:
         yield from _hurtful(pattern, rows)
-    if start.kind == "identity" and not pattern.keeps_source_order:
-        yield "not an identity: the originals are not all present in source order, so the model computes something else"
-    elif start.kind == "identity" and any(factor != (not occurrence) for _, occurrence, factor in rows):
-        yield "not an identity: an entry has a scale of its own, so the model computes something else"
+    if start.kind == "identity" and not is_identity(pattern, factors):
+        order, scale = "the originals are not all present in source order", "an entry has a scale of its own"
+        why = scale if pattern.keeps_source_order else order
+        yield f"not an identity: {why}, so the model computes something else"
 
 
 def _hurtful(pattern: LayerPattern, rows: Sequence[tuple[int, int, float]]) -> Iterable[str]:

@@ -12,7 +12,7 @@ from solar_upscale.source.header import TensorInfo
 from solar_upscale.start.init import Init, check_factor
 from solar_upscale.start.residual import residual_writers
 
-__all__ = ["factor_rules", "layer_factors"]
+__all__ = ["factor_rules", "is_identity", "layer_factors"]
 
 
 def layer_factors(pattern: LayerPattern, request: UpscaleRequest, start: Init) -> tuple[float, ...]:
@@ -36,6 +36,15 @@ def layer_factors(pattern: LayerPattern, request: UpscaleRequest, start: Init) -
         start.factor(occurrence, counts[source]) if scale is None else scale
         for source, occurrence, scale in zip(pattern.sources, pattern.occurrences, scales, strict=True)
     )
+
+
+def is_identity(pattern: LayerPattern, factors: Sequence[float]) -> bool:
+    """Whether every source layer stands once, in order and whole, and every repeat adds nothing.
+
+    ``factors`` is empty where all are 1.
+    """
+    repeats = zip(factors or (1.0,) * len(pattern), pattern.occurrences, strict=True)
+    return pattern.keeps_source_order and all(factor == (not occurrence) for factor, occurrence in repeats)
 
 
 def _check_scale(scale: float, where: str) -> None:

@@ -1,19 +1,38 @@
-"""``--init``: what the user says about how the occurrences of a repeated layer start, as a value."""
+"""``--init``: how occurrences of a repeated layer start, as a table of starts and a value that names one of them."""
 
 import math
 import re
 import struct
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from solar_upscale.errors import PatternError
 
-__all__ = ["COPY", "Init", "check_factor", "parse_init"]
+__all__ = ["COPY", "STARTS", "Init", "Start", "check_factor", "parse_init"]
 
 _MAX_TEXT = 10_000  # characters of a start, as of an entry
 
 
-class Init(NamedTuple):
-    """How the occurrences of a repeated layer start. ``factors`` is empty save for the kind "scale"."""
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One way to start the occurrences of a repeated layer; adding one is adding an entry to STARTS.
+
+    ``factor`` gives the factor on what an occurrence adds to the residual stream, from the parameters, the occurrence
+    (from 0) and how many there are. ``parse`` reads the parameters from what stands after "=", given also what its
+    errors start with; a start without it takes none. ``spelling`` and ``brief`` make the help, ``description`` is the
+    sentence of the model card.
+    """
+
+    spelling: str
+    brief: str
+    description: str
+    factor: Callable[[tuple[float, ...], int, int], float]
+    parse: Callable[[str, str], tuple[float, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """The start that was asked for: its name in STARTS and its parameters, empty for all but "scale"."""
 
     kind: str = "copy"
     factors: tuple[float, ...] = ()
@@ -26,13 +45,7 @@ class Init(NamedTuple):
 
     def factor(self, occurrence: int, count: int) -> float:
         """The factor on what an occurrence (from 0) of ``count`` adds to the residual stream; 1.0 leaves it as is."""
-        if self.kind == "identity":
-            return 1.0 if occurrence == 0 else 0.0
-        if self.kind == "split":
-            return 1.0 / count
-        if self.kind == "scale":
-            return self.factors[min(occurrence, len(self.factors) - 1)]
-        return 1.0
+        return STARTS[self.kind].factor(self.factors, occurrence, count)
 
 
 COPY = Init()
@@ -47,19 +60,12 @@ def parse_init(text: str) -> Init:
     where = f'--init "{text[:80]}"'
     if len(text) > _MAX_TEXT:
         raise PatternError(f"{where}: has {len(text)} characters; expected at most {_MAX_TEXT}")
-    kind, equals, numbers = text.strip().partition("=")
-    if kind in ("copy", "identity", "split") and not equals:
-        return Init(kind)
-    if kind != "scale" or not equals:
-        raise PatternError(f"{where}: is not a start; expected copy, identity, split or scale=F1,F2,...")
-    factors = tuple(_parse_factor(word.strip(), where) for word in numbers.split(","))
-    return Init("scale", factors if len(factors) > 1 else (1.0, *factors))
-
-
-def _parse_factor(word: str, where: str) -> float:
-    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", word, re.ASCII):
-        raise PatternError(f'{where}: "{word[:40]}" is not a number; expected factors such as scale=1,0.25')
-    return check_factor(float(word), where)
+    kind, equals, parameters = text.strip().partition("=")
+    start = STARTS.get(kind)
+    if start is None or bool(equals) != (start.parse is not None):
+        *others, last = (start.spelling for start in STARTS.values())
+        raise PatternError(f"unknown {where}; choose {', '.join(others)} or {last}")
+    return Init(kind, start.parse(parameters, where) if start.parse else ())
 
 
 def check_factor(factor: float, where: str) -> float:
@@ -76,3 +82,47 @@ def check_factor(factor: float, where: str) -> float:
         shown = repr(factor) if isinstance(factor, float) else f"of {factor.bit_length()} bits"
         raise PatternError(f"{where}: factor {shown} cannot be used; expected a finite number that float32 can hold")
     return factor
+
+
+def _parse_factors(text: str, where: str) -> tuple[float, ...]:
+    """F1,F2,... as they stand; F alone means 1,F."""
+    factors = tuple(_parse_factor(word.strip(), where) for word in text.split(","))
+    return factors if len(factors) > 1 else (1.0, *factors)
+
+
+def _parse_factor(word: str, where: str) -> float:
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", word, re.ASCII):
+        raise PatternError(f'{where}: "{word[:40]}" is not a number; expected factors such as scale=1,0.25')
+    return check_factor(float(word), where)
+
+
+STARTS: Mapping[str, Start] = {
+    "copy": Start(
+        "copy",
+        "the source's bytes (default)",
+        "Every layer, repeats included, holds its source layer's bytes.",
+        lambda factors, occurrence, count: 1.0,
+    ),
+    "identity": Start(
+        "identity",
+        "repeats add nothing",
+        "In each repeat the projections that write into the residual stream (or the gain of a norm after one) are "
+        "zero, so that the repeat adds nothing. All else is the source layer's bytes.",
+        lambda factors, occurrence, count: 0.0 if occurrence else 1.0,
+    ),
+    "split": Start(
+        "split",
+        "each of k copies adds 1/k",
+        "Of a layer that stands k times, each copy's projections into the residual stream (or the gain of a norm after "
+        "one) are multiplied by 1/k. All else is the source layer's bytes.",
+        lambda factors, occurrence, count: 1.0 / count,
+    ),
+    "scale": Start(
+        "scale=F1,F2,...",
+        "the j-th copy adds Fj times as much",
+        "The projections that write into the residual stream (or the gain of a norm after one) are multiplied by the "
+        "factors in the table above. All else is the source layer's bytes.",
+        lambda factors, occurrence, count: factors[min(occurrence, len(factors) - 1)],
+        _parse_factors,
+    ),
+}

@@ -147,7 +147,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "output is a file": ("s file --layers 0:6", "file: .*exists"),
     "output below a file": ("s file/out --layers 0:6", "file"),
     "output in the source": ("s s/out --layers 0:6", "lies in the source"),
-    "wrong start": ("s out --layers 0:6 --init identiy", '--init "identiy": is not a start; expected copy'),
+    "wrong start": ("s out --layers 0:6 --init identiy", 'unknown --init "identiy"; choose copy'),
     "wrong stack": ("s out --layers 0:6 --stack x", "--stack x: 0 stacks have that name; the stacks are: model.layers"),
     "wrong size": ("s out --layers 0:6 --max-shard-size 5XB", '"5XB" is not a size; expected'),
     "revision of a folder": ("s out --layers 0:6 --revision main", "a folder has no revisions"),

@@ -208,7 +208,7 @@ def test_any_factors_survive_their_spelling(factors: list[float]) -> None:
 
 @pytest.mark.parametrize("text", ["", "zero", "copy=1", "scale", "scale:0.5", "identity,split", "COPY"])
 def test_a_start_that_does_not_exist_is_refused_with_those_that_do(text: str) -> None:
-    with pytest.raises(PatternError, match=r"--init .*expected copy, identity, split or scale=F1,F2"):
+    with pytest.raises(PatternError, match=r"unknown --init .*; choose copy, identity, split or scale=F1,F2"):
         parse_init(text)
 
 

@@ -14,6 +14,8 @@ from solar_upscale.report.card.front_matter import hub_id
 from solar_upscale.report.card.loading import load_snippet, reproduce_block
 from solar_upscale.report.layer_map.runs import runs
 from solar_upscale.report.layer_map.terminal import factor_text, range_text
+from solar_upscale.start.factors import is_identity
+from solar_upscale.start.init import STARTS, parse_init
 from solar_upscale.text import counted
 
 __all__ = ["MAP_NAME", "card_body"]
@@ -101,15 +103,6 @@ def _layers(plan: UpscalePlan) -> str:
     return "## Layers\n\n" + "\n".join(rows) + more
 
 
-def is_identity(plan: UpscalePlan) -> bool:
-    """Whether every source layer stands once, in order and whole, and every repeat adds nothing."""
-    copies = plan.pattern.occurrences
-    firsts = [source for source, copy in zip(plan.pattern.sources, copies, strict=True) if not copy]
-    in_order = firsts == list(range(plan.pattern.num_source_layers))
-    factors = plan.factors or (1.0,) * len(copies)
-    return in_order and all(factor == (0 if copy else 1) for factor, copy in zip(factors, copies, strict=True))
-
-
 def _expect(plan: UpscalePlan) -> str:
     repeats = plan.pattern.repeats
     stack = f', stack="{_shown(plan.stack.name)}"' if plan.stack.role == "encoder" else ""  # else the decoder is meant
@@ -118,7 +111,7 @@ def _expect(plan: UpscalePlan) -> str:
         "axolotl, ms-swift, PEFT and, where its options can say it, LLaMA-Factory; in PyTorch, "
         f"`solar_upscale.freeze_originals(model, layers{stack})`, given those numbers, freezes all else."
     )
-    if repeats and is_identity(plan):
+    if repeats and is_identity(plan.pattern, plan.factors):
         return (
             "Every repeated layer starts by adding nothing, so as it is this model answers as the source does, and "
             "costs more to run. It is meant to be trained further: until then the new layers do no work.\n\n" + only_new
@@ -137,22 +130,11 @@ def _expect(plan: UpscalePlan) -> str:
     return f"{text}\n\n{only_new}" if repeats else text
 
 
-_STARTS = {
-    "copy": "Every layer, repeats included, holds its source layer's bytes.",
-    "identity": "In each repeat the projections that write into the residual stream (or the gain of a norm after one) "
-    "are zero, so that the repeat adds nothing. All else is the source layer's bytes.",
-    "split": "Of a layer that stands k times, each copy's projections into the residual stream (or the gain of a norm "
-    "after one) are multiplied by 1/k. All else is the source layer's bytes.",
-}
-
-
 def _start(plan: UpscalePlan) -> str:
-    scaled = (
-        "The projections that write into the residual stream (or the gain of a norm after one) are multiplied by the "
-        "factors in the table above. All else is the source layer's bytes."
-    )
-    text = scaled if plan.request.entry_scales is not None else _STARTS.get(plan.request.init, scaled)
-    return f"`--init {_shown(plan.request.init)}`: {text}" if plan.request.entry_scales is None else text
+    if plan.request.entry_scales is not None:
+        return STARTS["scale"].description
+    start = parse_init(plan.request.init)
+    return f"`--init {_shown(plan.request.init)}`: {STARTS[start.kind].description}"
 
 
 def _config(plan: UpscalePlan) -> str:
