@@ -51,7 +51,7 @@ format: $(READY) ## put the code in form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(READY)   ## write what the pages take from the program: docs/cli.md, the outputs in docs/python.md
+docs: $(READY)   ## write what the pages take from the program: docs/cli.md, docs/models.md, outputs of examples
 	@$(BIN)/python -m tests.support.write_pages
 
 tables: $(READY) ## what transformers' config classes say of model types; writes solar_upscale/architecture/generated.py
