@@ -21,9 +21,9 @@ Search this page for the `model_type` of your `config.json`. Written by `make do
 reverses and shifts its layers, loads the result with transformers and compares it with the same surgery in memory.
 
 * **Layers**: *any* means that every order, repeat and drop that the sweep tried works. *some* means that config.json
-  can express only some orders; others are refused while planning, and the message suggests the nearest pattern that works.
-  *refused* means that no change of depth is possible. A star marks types that the sweep did not build by themselves:
-  what is said of them follows from their record.
+  can express only some orders; others are refused while planning, and the message suggests the nearest pattern that
+  works. *refused* means that no change of depth is possible. A star marks types that the sweep did not build by
+  themselves: what is said of them follows from their record.
 * **`--init`**: *all* means `identity`, `split` and `scale` too, wherever the weights are floating point. *copy* means
   `copy` alone.
 * A vision or audio model follows its text model. Where its config may name any text model, look up that type too.
