@@ -18,8 +18,8 @@ from solar_upscale.report.provenance import PROVENANCE_NAME
 from solar_upscale.request import Destination
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.hub.client import (
-    CLIENT_TRIES,
     LIBRARY,
+    MAX_CLIENT_ATTEMPTS,
     check_token,
     hub_errors,
     redact_userinfo,
@@ -119,7 +119,7 @@ class Publication:
             lambda: self._api.preupload_lfs_files(
                 self.repo_id, [operation], revision=self._revision, create_pr=self._create_pr
             ),
-            tries=CLIENT_TRIES,
+            max_attempts=MAX_CLIENT_ATTEMPTS,
         )
         if operation.path_or_fileobj == b"":  # the client lets go of what it has uploaded
             self._operations[name] = operation
@@ -242,7 +242,7 @@ class Publication:
                 parent_commit=self._parent,
             )
 
-        with_retries(self.repo_id, lambda: self._refuse_ignored(operations), tries=CLIENT_TRIES)
+        with_retries(self.repo_id, lambda: self._refuse_ignored(operations), max_attempts=MAX_CLIENT_ATTEMPTS)
         try:
             # A pull request is asked for once: were only the answer lost, asking again would open a second one.
             info = commit() if self._create_pr else with_retries(self.repo_id, commit)

@@ -25,7 +25,7 @@ def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:
 def test_passing_troubles_are_waited_for_longer_each_time_and_not_for_ever(
     hub: HubServer, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("solar_upscale.source.hub.client.FIRST_WAIT", 1.0)
+    monkeypatch.setattr("solar_upscale.source.hub.client.MIN_DELAY", 1.0)
     error, waits = refusal(hub, status), list[float]()
     retries = Retries("org/any", sleep=waits.append)
     for _ in range(5):
@@ -62,7 +62,7 @@ def test_the_wait_is_the_one_that_the_hub_asks_for(
     caplog.clear()
     Retries("org/any", sleep=waits.append).wait(error)
     assert waits == [seconds]
-    assert caplog.messages == [f"org/any: rate limit reached; trying again in {seconds} s"]
+    assert caplog.messages == [f"org/any: rate limit reached; retrying in {seconds} s"]
     assert caplog.records[0].levelno == logging.WARNING
 
 

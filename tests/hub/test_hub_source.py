@@ -188,7 +188,7 @@ def test_offline_settings_ask_nobody(hub: HubServer, monkeypatch: pytest.MonkeyP
     assert opened(local_files_only=True).read(SHARD, 0, 100) == files[SHARD][:100]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert opened().read(SHARD, 0, 100) == files[SHARD][:100]
-    with pytest.raises(HubError, match=r"^org/other: not, or not all of it, in the cache, and offline"):
+    with pytest.raises(HubError, match=r"^org/other: not fully cached, and offline"):
         opened("org/other")
     assert len(hub.requests) == before
 
@@ -293,7 +293,7 @@ def test_a_rate_limit_is_waited_for_and_said(hub: HubServer, caplog: pytest.LogC
         assert source.read(SHARD, 0, 300) == files[SHARD][:300]
     assert gone
     assert 7 in hub.waits
-    assert f"{SHARD}: rate limit reached; trying again in 7 s" in caplog.text
+    assert f"{SHARD}: rate limit reached; retrying in 7 s" in caplog.text
 
 
 def test_a_rate_limit_that_does_not_end_is_one_line(hub: HubServer) -> None:
@@ -323,7 +323,7 @@ def test_a_full_disk_below_the_cache_is_one_line(hub: HubServer, tmp_path: Path)
 def test_an_error_page_that_is_not_json_is_one_line(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     hub.fault("GET hub /api", page=b"<html>Welcome to the hotel's network</html>", times=100)
-    with pytest.raises(HubError, match=r"^org/model: the answer is not JSON"):
+    with pytest.raises(HubError, match=r"^org/model: the response is not JSON"):
         opened()
 
 
@@ -393,9 +393,9 @@ def test_names_that_lead_elsewhere_are_refused(hub: HubServer, name: str) -> Non
         ("org/absent", {}, "no such model, or it is private and you are not logged in; check the name, or log in with"),
         ("org/absent", {"token": TOKEN}, "no such model, or it is private and the token has no access to it"),
         ("org/private", {}, "no such model, or it is private and you are not logged in"),
-        ("org/gated", {}, r"access is restricted; ask for it on http://127.0.0.1:\d+/org/gated, then log in with"),
-        ("org/gated", {"token": TOKEN}, r"access is restricted; ask for it on http://127.0.0.1:\d+/org/gated"),
-        ("org/model", {"revision": "v9"}, 'no revision "v9"; http://.*/org/model/tree/main lists'),
+        ("org/gated", {}, r"access is restricted; request it on http://127.0.0.1:\d+/org/gated, then log in with"),
+        ("org/gated", {"token": TOKEN}, r"access is restricted; request it on http://127.0.0.1:\d+/org/gated"),
+        ("org/model", {"revision": "v9"}, 'no revision "v9"; see http://.*/org/model/tree/main for'),
         ("org/model", {"token": "hf_eXpIrEdToken"}, "the token is invalid or has expired; log in with `hf auth login`"),
     ],
 )

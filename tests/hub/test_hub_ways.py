@@ -176,7 +176,7 @@ def test_a_wait_may_be_told_as_a_date(hub: HubServer, monkeypatch: pytest.Monkey
 
 def test_uploads_that_the_client_has_tried_often_are_not_tried_for_many_minutes(hub: HubServer, folder: Path) -> None:
     hub.fault("preupload", status=503, times=1000)
-    with pytest.raises(HubError, match="the Hub has a problem of its own"):
+    with pytest.raises(HubError, match="the Hub returned a server error"):
         push_folder(folder, Destination("me/model", token=TOKEN))
     assert len(hub.lines("preupload")) <= 12
     assert sum(hub.waits) < 60
@@ -191,7 +191,7 @@ def test_a_server_that_falls_silent_is_asked_again(
     request.addfinalizer(close_session)  # its limit is this test's
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
         monkeypatch.setattr(constants, name, 0.3)
-    monkeypatch.setattr("solar_upscale.source.hub.client.LONGEST_SILENCE", 0.3)
+    monkeypatch.setattr("solar_upscale.source.hub.client.READ_TIMEOUT", 0.3)
     for step in ("GET hub /api", "GET cdn", "repos/create", "/commit/"):
         hub.fault(step, action=lambda: time.sleep(0.6))
     source = opened(stream=True)
@@ -444,7 +444,7 @@ def test_a_conflict_is_told_and_one_that_was_our_own_commit_is_none(hub: HubServ
     assert published(hub).keys() == {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(("status", "words"), [(413, "too large for the Hub"), (403, "no right to write there")])
+@pytest.mark.parametrize(("status", "words"), [(413, "too large for the Hub"), (403, "no write access")])
 def test_a_refused_commit_is_one_line(hub: HubServer, folder: Path, status: int, words: str) -> None:
     hub.fault("/commit/", status=status, message="no")
     with pytest.raises(HubError, match=rf"^me/model: {words} \(no\)"):

@@ -273,7 +273,7 @@ def test_a_full_account_is_not_taken_for_missing_rights(user: User) -> None:
     message = "Private repository storage limit reached, please upgrade your plan"
     user.hub.fault("POST .*preupload", status=403, message=message, times=50)
     said = user.says("org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR", code=1)
-    assert "the Hub takes no more" in said
+    assert "the Hub's storage limit is reached" in said
     assert "no right" not in said
 
 
@@ -400,7 +400,7 @@ def test_bounded_disk_goes_on_after_a_refused_commit_and_knows_what_is_published
     source = user.makes()
     words = ["org/small", "out", *SOLAR, "--stream", "--delete-local-shards", "--push-to-hub", "me/SOLAR"]
     user.hub.fault("/commit/", status=403)
-    assert "no right to write" in user.says(*words, code=1)
+    assert "no write access" in user.says(*words, code=1)
     assert user.visible() == set()
     before = len(user.hub.requests)
     assert user.says(*words).splitlines()[-1] == user.url
@@ -475,7 +475,7 @@ def test_no_right_to_write_is_found_before_anything_is_fetched(user: User) -> No
     user.makes()
     user.hub.add_model("org/SOLAR", {"README.md": b"theirs"})
     said = user.says("org/small", "out", *SOLAR, "--stream", "--push-to-hub", "org/SOLAR", code=1)
-    assert said.startswith("solar-upscale: org/SOLAR: no right to write there")
+    assert said.startswith("solar-upscale: org/SOLAR: no write access")
     assert not (user.home / "out").exists()
     assert user.hub.sent("cdn") <= 2 * 65536
 
@@ -580,11 +580,11 @@ def test_control_c_while_the_line_is_dead_ends_at_once(user: User, words: list[s
     ("words", "says"),
     [
         (["plan", "org/absent"], "org/absent: no such model, or it is private and the token has no access to it"),
-        (["plan", "org/gated"], r"org/gated: access is restricted; ask for it on http\S+/org/gated, then log in with"),
-        (["plan", "org/small", "--revision", "v9"], 'org/small: no revision "v9"; http'),
+        (["plan", "org/gated"], r"org/gated: access is restricted; request it on http\S+/org/gated, then log in with"),
+        (["plan", "org/small", "--revision", "v9"], 'org/small: no revision "v9"; see http'),
         (["plan", "org/small", "--token", "hf_wrong"], "org/small: the token is invalid or has expired; log in with"),
         (["plan", "org/private"], "org/private: no such model, or it is private"),
-        (["plan", "org/small", "--local-files-only"], "org/small: not, or not all of it, in the cache, and offline"),
+        (["plan", "org/small", "--local-files-only"], "org/small: not fully cached, and offline"),
         (["plan", "org/empty"], "org/empty: no config.json"),
         (
             ["plan", "org/bin"],
@@ -624,7 +624,7 @@ def test_a_rate_limit_is_waited_for_and_said(user: User, caplog: pytest.LogCaptu
     assert "rate limit reached; run the same command again in 9 s" in user.says(
         "org/small", "out", *SOLAR, "--stream", "--push-to-hub", "me/SOLAR", code=1
     )
-    assert "rate limit reached; trying again in" in caplog.text
+    assert "rate limit reached; retrying in" in caplog.text
 
 
 def test_what_the_client_logs_comes_once_and_not_at_all_when_quiet(user: User) -> None:

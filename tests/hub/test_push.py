@@ -219,7 +219,7 @@ def test_a_run_that_only_lacks_the_commit_needs_no_shard(
         first.send(folder / name, name)
         (folder / name).unlink()
     hub.fault("/commit/", status=403)
-    with pytest.raises(HubError, match="no right to write there"):
+    with pytest.raises(HubError, match="no write access"):
         first.finish(folder)
     assert on_hub(hub) == {}
     Publication(Destination("me/model", token=TOKEN), record=record).finish(folder)
@@ -368,7 +368,7 @@ def test_nothing_shows_before_the_commit_whatever_fails(hub: HubServer, folder: 
     ("token", "words"),
     [
         (False, "^me/model: not logged in; log in with `hf auth login` or pass --token"),
-        ("hf_reader", "^me/model: no right to write there"),
+        ("hf_reader", "^me/model: no write access"),
         ("hf_eXpIrEd", "^me/model: the token is invalid or has expired; log in"),
     ],
 )

@@ -82,6 +82,6 @@ def _serve(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         solar_upscale.source.hub.client, "time", SimpleNamespace(sleep=server.waits.append, time=time.time)
     )
-    monkeypatch.setattr(solar_upscale.source.hub.client, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(solar_upscale.source.hub.client, "MIN_DELAY", 0.0)
     server.add_token(TOKEN, "me")
     yield server

@@ -1,8 +1,8 @@
-"""How the Hub is talked to: with retries, side by side, and with its refusals told in the user's words.
+"""What every request to the Hub shares: retries, concurrency, and one-line errors without secrets.
 
-``huggingface_hub`` does all the talking; what it retries by itself is left to it. Here is what it does not: waiting
-between tries of single requests, requests side by side that a stop need not wait for, and one line for each way in
-which the Hub can say no. What is asked for is in hub_source.py and push.py.
+``huggingface_hub`` makes the requests, and keeps its own retries. This module adds what it lacks: retries with backoff
+for single requests, concurrent calls that Ctrl-C need not wait for, and one line for each way in which the Hub can
+refuse. Which requests are made is up to the rest of this package and to publish/.
 """
 
 import json
@@ -38,28 +38,28 @@ __all__ = [
 LIBRARY = "solar-upscale"
 """The name that requests carry in their User-Agent."""
 
-TRIES = 6
-CLIENT_TRIES = 2
-"""Where the client itself tries each request six times."""
-FIRST_WAIT = 1.0
-LONGEST_WAIT = 16.0
-LONGEST_RETRY_AFTER = 300
-LONGEST_SILENCE = 300
-"""Seconds without a byte after which a connection is given up where the client itself would wait for ever."""
+MAX_ATTEMPTS = 6
+MAX_CLIENT_ATTEMPTS = 2
+"""For calls that the client itself attempts six times."""
+MIN_DELAY = 1.0
+MAX_DELAY = 16.0
+MAX_RETRY_AFTER = 300
+READ_TIMEOUT = 300
+"""Seconds without a byte before a connection is dropped; the client's own default is to wait for ever."""
 
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
-_RUN_OUT_STATUS = (400, 401, 403, 410)
-"""What storage says to an address whose signature has run out; the next try asks the Hub for a new one."""
+_EXPIRED_URL_STATUS = (400, 401, 403, 410)
+"""What storage answers once the signature of a URL has expired; a retry gets a new one from the Hub."""
 _TOKEN = re.compile(r"hf_\w+|(?<=Bearer )\S+", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/\s@]*@")
 
 _LOG_IN = "log in with `hf auth login` or pass --token"
 _NO_SUCH_MODEL = {
     True: f"no such model, or it is private and you are not logged in; check the name, or {_LOG_IN}",
-    False: "no such model, or it is private and the token has no access to it",
+    False: "no such model, or it is private and the token has no access to it; check the name",
 }
 _OFFLINE = "offline: HF_HUB_OFFLINE is set; unset it to publish"
-_NOT_IN_CACHE = "not, or not all of it, in the cache, and offline: the Hub may not be asked"
+_NOT_CACHED = "not fully cached, and offline; go online, or download it first"
 
 _log = logging.getLogger("solar_upscale")
 _T = TypeVar("_T")
@@ -67,62 +67,67 @@ _Item = TypeVar("_Item")
 
 
 class Retries:
-    """Counts tries of one request and waits between them, as long as the Hub asks for."""
+    """Counts the attempts at one request, and backs off between them for at least as long as the Hub asks.
 
-    def __init__(self, what: str, *, tries: int = TRIES, sleep: Callable[[float], object] | None = None) -> None:
-        self._what = what
-        self._most = tries
+    ``subject`` (a repo id or filename) begins each warning.
+    """
+
+    def __init__(
+        self, subject: str, *, max_attempts: int = MAX_ATTEMPTS, sleep: Callable[[float], object] | None = None
+    ) -> None:
+        self._subject = subject
+        self._max_attempts = max_attempts
         self._sleep = sleep or time.sleep
-        self._tries = 0
+        self._attempts = 0
 
     def wait(self, error: Exception) -> None:
-        """Wait before another try, telling so; raise ``error`` where another try would not help or was the last."""
-        seconds = _retry_after(error)
-        self._tries += 1
-        if seconds is None or self._tries >= self._most:
+        """Log a warning and sleep before the next attempt; raise ``error`` if it is permanent or was the last one."""
+        retry_after = _retry_after(error)
+        self._attempts += 1
+        if retry_after is None or self._attempts >= self._max_attempts:
             raise error
-        seconds = max(seconds, min(FIRST_WAIT * 2 ** (self._tries - 1), LONGEST_WAIT))
-        _log.warning("%s: %s; trying again in %.0f s", self._what, _reason(error), seconds)
-        self._sleep(seconds)
+        delay = max(retry_after, min(MIN_DELAY * 2 ** (self._attempts - 1), MAX_DELAY))
+        _log.warning("%s: %s; retrying in %.0f s", self._subject, _reason(error), delay)
+        self._sleep(delay)
 
     def reset(self) -> None:
-        """Something arrived: the tries start anew."""
-        self._tries = 0
+        """Start counting again, since data arrived."""
+        self._attempts = 0
 
 
-def with_retries(what: str, call: Callable[[], _T], *, tries: int = TRIES) -> _T:
-    """Return what ``call()`` returns, called again while the Hub is busy or out of reach for a moment."""
-    retries = Retries(what, tries=tries)
-    _expect_an_answer()
-    kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError)  # the latter from the client's threads
+def with_retries(subject: str, call: Callable[[], _T], *, max_attempts: int = MAX_ATTEMPTS) -> _T:
+    """Return the result of ``call()``, retried while the Hub is busy or briefly unreachable."""
+    retries = Retries(subject, max_attempts=max_attempts)
+    _set_default_timeout()
+    errors: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError)  # the latter from the client's threads
     while True:
         try:
             return call()
-        except kinds as error:
+        except errors as error:
             retries.wait(error)
-            _expect_an_answer()
+            _set_default_timeout()
 
 
-def _expect_an_answer() -> None:
-    """Give the client's session a limit of silence, if nobody has: a laptop that slept holds dead connections."""
+def _set_default_timeout() -> None:
+    """Give the client's session a timeout if it has none: a laptop that slept holds dead connections."""
     from huggingface_hub import get_session
 
     session = get_session()
     if not any(session.timeout.as_dict().values()):
-        session.timeout = LONGEST_SILENCE
+        session.timeout = READ_TIMEOUT
 
 
 def map_concurrently(call: Callable[[_Item], _T], items: Iterable[_Item], *, in_flight: int) -> Iterator[_T]:
-    """``call(item)`` for each item, in order, the next few being called while one is used.
+    """Yield ``call(item)`` for each item, in order, with up to ``in_flight`` calls running ahead.
 
-    The threads are nobody's to wait for: whoever stops early, by an error or by Ctrl-C, goes on at once.
+    The threads are daemons: a caller that stops early, on an error or Ctrl-C, does not wait for them.
     """
     from concurrent.futures import Future
 
     def run(item: _Item, future: "Future[_T]") -> None:
         try:
             future.set_result(call(item))
-        except BaseException as error:  # whatever it is, it is raised where the result is waited for
+        except BaseException as error:  # re-raised by result()
             future.set_exception(error)
 
     pending: deque[Future[_T]] = deque()
@@ -137,9 +142,9 @@ def map_concurrently(call: Callable[[_Item], _T], items: Iterable[_Item], *, in_
 
 
 def connection_errors() -> tuple[type[Exception], ...]:
-    """What the client raises when the network or the Hub fails; its HTTP library depends on its version.
+    """The exceptions that the client raises when the network or the Hub fails; its HTTP library depends on its version.
 
-    Text that is not JSON is a proxy's error page, or an answer cut short.
+    JSONDecodeError is a proxy's error page, or a truncated response.
     """
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -150,26 +155,26 @@ def connection_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def hub_errors(repo_id: str, *, revision: str | None = None, writes: bool = False) -> Iterator[None]:
-    """Turn what the client raises into one line about ``repo_id``.
+    """Turn the client's exceptions into one line about ``repo_id``.
 
     Raises:
-        HubError: the Hub refused, or could not be reached; the client's exception is the ``__cause__``.
+        HubError: the Hub refused or could not be reached; the client's exception is the ``__cause__``.
     """
-    # An upload that fails in one of the client's threads, or in hf_xet, comes out as RuntimeError; an answer that it
-    # cannot make sense of, or a bad repo id, as ValueError; an answer without what it takes for granted as KeyError and
-    # the like; a full disk below the cache as OSError.
-    odd = (ValueError, LookupError, TypeError, AttributeError)
-    kinds: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError, *odd, OSError)
+    # The client raises RuntimeError for an upload that fails in one of its threads or in hf_xet, ValueError for a bad
+    # repo id or a response that it cannot parse, KeyError and the like for a response that lacks a field, and OSError
+    # for a full cache disk.
+    bad_response = (ValueError, LookupError, TypeError, AttributeError)
+    caught: tuple[type[Exception], ...] = (*connection_errors(), RuntimeError, *bad_response, OSError)
     try:
         yield
-    except kinds as error:
-        said = _told(_root(error), repo_id, revision, writes=writes)
-        _hush(error, _sent_token(_root(error)))
-        raise HubError(f"{repo_id}: {said}") from error
+    except caught as error:
+        description = _describe_error(_root_cause(error), repo_id, revision, writes=writes)
+        _redact_chain(error, _sent_token(_root_cause(error)))
+        raise HubError(f"{repo_id}: {description}") from error
 
 
 def check_token(token: str | bool | None) -> None:
-    """See that the token that will be sent is one that can be: what an HTTP library says of any other shows it.
+    """Check that the token to be sent is printable ASCII: the HTTP library's error for any other would quote it.
 
     Raises:
         HubError: it is not.
@@ -178,80 +183,86 @@ def check_token(token: str | bool | None) -> None:
 
     sent = token if isinstance(token, str) else None if token is False else get_token()
     if sent is not None and re.fullmatch(r"[\x21-\x7e]+", sent) is None:
-        raise HubError(f"the token holds a blank or another character that no token has; {_LOG_IN}")
+        raise HubError(f"the token contains a space or another character that tokens never have; {_LOG_IN}")
 
 
 def redact_tokens(text: str) -> str:
-    """``text`` with anything that looks like a token taken out: an answer may quote what it was sent."""
+    """``text`` with everything that looks like a token redacted: a response may quote the request."""
     return _TOKEN.sub("[token]", redact_userinfo(text))
 
 
-def redact_userinfo(url: str) -> str:
-    """A text without the name and password that its addresses may carry."""
-    return _USERINFO.sub("", url)
+def redact_userinfo(text: str) -> str:
+    """``text`` without the user name and password of any URL in it."""
+    return _USERINFO.sub("", text)
 
 
 def same_origin(url: Any, other: Any) -> bool:
-    """Whether two addresses of the client's HTTP library have the same scheme, host and port."""
+    """Whether two URLs of the client's HTTP library have the same scheme, host and port."""
     return (url.scheme, url.host, url.port) == (other.scheme, other.host, other.port)
 
 
-def _told(error: BaseException, repo_id: str, revision: str | None, *, writes: bool) -> str:
-    """What happened, and what to do, in words that need no knowledge of HTTP."""
+def _describe_error(error: BaseException, repo_id: str, revision: str | None, *, writes: bool) -> str:
+    """What happened and what to do next, for a reader who does not know HTTP."""
     from huggingface_hub import constants, errors
 
     endpoint = redact_userinfo(constants.ENDPOINT)
     page = f"{endpoint}/{repo_id}"
-    said = _line(str(error), _sent_token(error)) or type(error).__name__
-    lacking = f"the answer is not one that the client understands ({type(error).__name__}: {said}); update it, or run"
-    by_status = _told_by_status(error, writes=writes) if isinstance(error, errors.HfHubHTTPError) else ""
-    words: tuple[tuple[type[BaseException], str], ...] = (
-        (errors.GatedRepoError, f"access is restricted; ask for it on {page}, then {_LOG_IN}"),
-        (errors.RevisionNotFoundError, f'no revision "{revision or "main"}"; {page}/tree/main lists those there are'),
-        (errors.RepositoryNotFoundError, _NO_SUCH_MODEL[_status(error) == 401]),
-        (errors.LocalEntryNotFoundError, _NOT_IN_CACHE),
-        (errors.OfflineModeIsEnabled, _OFFLINE if writes else _NOT_IN_CACHE),
-        (errors.EntryNotFoundError, "a file is gone at this revision; run the same command again"),
-        (errors.LocalTokenNotFoundError, f"not logged in; {_LOG_IN}"),
-        (errors.HFValidationError, f"not a repo id: {said}"),
-        (errors.HfHubHTTPError, by_status),
-        (json.JSONDecodeError, f"the answer is not JSON ({said}); run the same command again later"),
-        (ValueError, said),
-        (LookupError, f"{lacking} the same command again later"),
-        (TypeError, f"{lacking} the same command again later"),
-        (AttributeError, f"{lacking} the same command again later"),
-        (OSError, said),
-        (connection_errors()[0], f"cannot reach {endpoint} ({said}); check the connection"),
+    detail = _one_line(str(error), _sent_token(error)) or type(error).__name__
+    bad_response = (
+        f"the client cannot parse the response ({type(error).__name__}: {detail}); update huggingface_hub, or run the "
+        "same command again later"
     )
-    otherwise = f"the transfer failed ({said}); run the same command again to resume"
-    return next((text for kind, text in words if isinstance(error, kind)), otherwise)
+    by_status = _describe_status(error, writes=writes) if isinstance(error, errors.HfHubHTTPError) else ""
+    descriptions: tuple[tuple[type[BaseException], str], ...] = (
+        (errors.GatedRepoError, f"access is restricted; request it on {page}, then {_LOG_IN}"),
+        (
+            errors.RevisionNotFoundError,
+            f'no revision "{revision or "main"}"; see {page}/tree/main for those that exist',
+        ),
+        (errors.RepositoryNotFoundError, _NO_SUCH_MODEL[_status(error) == 401]),
+        (errors.LocalEntryNotFoundError, _NOT_CACHED),
+        (errors.OfflineModeIsEnabled, _OFFLINE if writes else _NOT_CACHED),
+        (errors.EntryNotFoundError, "a file no longer exists at this revision; run the same command again"),
+        (errors.LocalTokenNotFoundError, f"not logged in; {_LOG_IN}"),
+        (errors.HFValidationError, f"not a repo id: {detail}"),
+        (errors.HfHubHTTPError, by_status),
+        (json.JSONDecodeError, f"the response is not JSON ({detail}); run the same command again later"),
+        (ValueError, detail),
+        (LookupError, bad_response),
+        (TypeError, bad_response),
+        (AttributeError, bad_response),
+        (OSError, detail),
+        (connection_errors()[0], f"cannot reach {endpoint} ({detail}); check the connection"),
+    )
+    otherwise = f"the transfer failed ({detail}); run the same command again to resume"
+    return next((text for kind, text in descriptions if isinstance(error, kind)), otherwise)
 
 
-def _told_by_status(error: Any, *, writes: bool) -> str:
+def _describe_status(error: Any, *, writes: bool) -> str:
     status = error.response.status_code
-    said = _line(error.server_message or "", _sent_token(error))
-    because = f" ({said})" if said else ""
+    message = _one_line(error.server_message or "", _sent_token(error))
+    reason = f" ({message})" if message else ""
     sent_token = bool(_sent_token(error))
-    asked = _asked_to_wait(error)
-    when = f"in {asked} s" if asked else "later"
+    seconds = _retry_after_header(error)
+    when = f"in {seconds} s" if seconds else "later"
     log_in = "" if sent_token else f", and {_LOG_IN} for a higher one"
-    if status == 403 and re.search(r"storage|quota|upgrade|billing", said, re.IGNORECASE):
-        return f"the Hub takes no more{because}"
+    if status == 403 and re.search(r"storage|quota|upgrade|billing", message, re.IGNORECASE):
+        return f"the Hub's storage limit is reached{reason}; free space or upgrade the plan there"
     known = {
         401: f"{'the token is invalid or has expired' if sent_token else 'not logged in'}; {_LOG_IN}",
-        403: f"no right to write there{because}; use a token that may" if writes else f"access is denied{because}",
-        409: f"something else is there or under way{because}; run the same command again",
+        403: f"no write access{reason}; use a token that has it" if writes else f"access is denied{reason}",
+        409: f"conflicts with something that exists or is in progress{reason}; run the same command again",
         412: "the branch moved meanwhile, and nothing was changed; run the same command again",
-        413: f"too large for the Hub{because}",
+        413: f"too large for the Hub{reason}",
         429: f"rate limit reached; run the same command again {when}{log_in}",
     }
     if status >= 500:
-        return f"the Hub has a problem of its own (status {status}); run the same command again later"
-    return known.get(status, f"refused with status {status}{because}")
+        return f"the Hub returned a server error (status {status}); run the same command again later"
+    return known.get(status, f"refused with status {status}{reason}")
 
 
-def _root(error: BaseException) -> BaseException:
-    """The exception that says why: those that only wrap another are peeled off."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The exception that gives the reason, below those that only wrap it."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     while isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
@@ -260,7 +271,7 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _sent_token(error: BaseException) -> str:
-    """The token that the first request for this answer carried, whatever it looks like; or nothing."""
+    """The token that the request was first sent with, whatever it looks like; empty if none was."""
     response = getattr(error, "response", None)
     if response is None:
         return ""
@@ -268,18 +279,18 @@ def _sent_token(error: BaseException) -> str:
     return str(first.request.headers.get("authorization", "")).removeprefix("Bearer ")
 
 
-def _hush(error: BaseException, token: str) -> None:
-    """Take tokens out of what an exception and those behind it say: whoever logs them does not look there."""
+def _redact_chain(error: BaseException, token: str) -> None:
+    """Redact tokens from an exception and its causes, in case a caller logs them."""
     seen: list[BaseException | None] = [None]
-    behind: BaseException | None = error
-    while behind not in seen:  # a chain may bite its own tail
-        assert behind is not None
-        behind.args = tuple(_without(arg, token) if isinstance(arg, str) else arg for arg in behind.args)
-        seen.append(behind)
-        behind = behind.__cause__ or behind.__context__
+    cause: BaseException | None = error
+    while cause not in seen:  # a chain may be a cycle
+        assert cause is not None
+        cause.args = tuple(_redact(arg, token) if isinstance(arg, str) else arg for arg in cause.args)
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
 
 
-def _without(text: str, token: str) -> str:
+def _redact(text: str, token: str) -> str:
     return redact_tokens(text.replace(token, "[token]") if token else text)
 
 
@@ -289,53 +300,53 @@ def _status(error: BaseException) -> int | None:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Seconds that the Hub asks to wait (0: it does not say), or None if another try cannot help."""
+    """Seconds that the Hub asks to wait, 0 if it does not say, or None if a retry cannot help."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    root = _root(error)
+    root = _root_cause(error)
     if isinstance(error, LocalEntryNotFoundError) or isinstance(root, OfflineModeIsEnabled):
-        return None  # the client has tried as often as it does, or may not
+        return None  # the client has used up its own retries, or is offline
     if not isinstance(root, HfHubHTTPError):
         return 0.0 if isinstance(root, connection_errors()) else None
-    if _status(root) not in _TRANSIENT_STATUS and not _has_run_out(root):
+    if _status(root) not in _TRANSIENT_STATUS and not _is_expired_url(root):
         return None
-    seconds = _asked_to_wait(root)
-    return None if seconds > LONGEST_RETRY_AFTER else float(seconds)
+    seconds = _retry_after_header(root)
+    return None if seconds > MAX_RETRY_AFTER else float(seconds)
 
 
-def _has_run_out(error: Any) -> bool:
-    """Whether it is not the Hub that refuses, but storage that it had given an address of."""
+def _is_expired_url(error: Any) -> bool:
+    """Whether storage refused a signed URL, as opposed to the Hub refusing the request itself."""
     from huggingface_hub import constants
 
     response = error.response
     url = response.request.url
     elsewhere = not same_origin(url, url.join(constants.ENDPOINT))
-    return elsewhere and response.status_code in _RUN_OUT_STATUS and "X-Error-Code" not in response.headers
+    return elsewhere and response.status_code in _EXPIRED_URL_STATUS and "X-Error-Code" not in response.headers
 
 
-def _asked_to_wait(error: Any) -> int:
-    """Seconds that a refusal asks to wait before another try; 0 if it does not say."""
+def _retry_after_header(error: Any) -> int:
+    """Seconds that a response's headers ask to wait; 0 if they do not say."""
     headers = error.response.headers
-    limit = headers.get("RateLimit", "") if error.response.status_code == 429 else ""
-    after = headers.get("Retry-After", "").strip()
-    found = re.fullmatch(r"(\d{1,6})", after) or re.search(r";\s*t\s*=\s*(\d{1,6})", limit)
+    rate_limit = headers.get("RateLimit", "") if error.response.status_code == 429 else ""
+    retry_after = headers.get("Retry-After", "").strip()
+    found = re.fullmatch(r"(\d{1,6})", retry_after) or re.search(r";\s*t\s*=\s*(\d{1,6})", rate_limit)
     if found:
         return int(found[1])
     try:
-        return max(0, math.ceil(parsedate_to_datetime(after).timestamp() - time.time()))
+        return max(0, math.ceil(parsedate_to_datetime(retry_after).timestamp() - time.time()))
     except (ValueError, OverflowError):
         return 0
 
 
 def _reason(error: Exception) -> str:
-    root = _root(error)
+    root = _root_cause(error)
     status = _status(root)
     if status == 429:
         return "rate limit reached"
-    return f"the Hub answered {status}" if status else _line(str(root)) or type(root).__name__
+    return f"the Hub answered with status {status}" if status else _one_line(str(root)) or type(root).__name__
 
 
-def _line(text: str, token: str = "") -> str:
-    """A text of any length as one line of at most 200 characters, tokens taken out."""
-    line = " ".join(_without(text, token).split())
+def _one_line(text: str, token: str = "") -> str:
+    """``text`` on one line of at most 200 characters, with tokens redacted."""
+    line = " ".join(_redact(text, token).split())
     return line if len(line) <= 200 else f"{line[:197]}..."
