@@ -38,13 +38,13 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- What a run leaves --
 
 
-def test_output_holds_the_files_and_nothing_else_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+def test_only_the_output_folder_is_left_with_only_its_files(tmp_path: Path) -> None:
     assert run(tmp_path) == list(files_for("A"))
     assert tree(tmp_path / "out") == files_for("A")
     assert names(tmp_path) == ["out"]
 
 
-def test_permissions_are_those_that_the_user_gives_new_files(tmp_path: Path) -> None:
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o027)
     try:
         run(tmp_path)
@@ -54,18 +54,18 @@ def test_permissions_are_those_that_the_user_gives_new_files(tmp_path: Path) -> 
     assert (tmp_path / "out" / "config.json").stat().st_mode & 0o777 == 0o640
 
 
-def test_missing_parents_of_the_output_are_made(tmp_path: Path) -> None:
+def test_missing_parent_folders_are_created(tmp_path: Path) -> None:
     run(tmp_path / "not" / "yet")
     assert tree(tmp_path / "not" / "yet" / "out") == files_for("A")
 
 
-def test_run_that_fails_before_it_wrote_leaves_nothing(tmp_path: Path) -> None:
+def test_run_that_fails_before_writing_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError), commit.unfinished(tmp_path / "out", job="job", state="A"):
         raise KeyError
     assert names(tmp_path) == []
 
 
-def test_failed_file_leaves_no_name_and_the_finished_ones_are_kept(tmp_path: Path) -> None:
+def test_failed_file_is_not_named_and_finished_files_are_kept(tmp_path: Path) -> None:
     def fail() -> None:
         with commit.unfinished(tmp_path / "out", job="job", state="A") as work:
             commit.write_bytes(work.folder, "config.json", files_for("A")["config.json"])
@@ -81,7 +81,7 @@ def test_failed_file_leaves_no_name_and_the_finished_ones_are_kept(tmp_path: Pat
     assert names(tmp_path) == ["out"]
 
 
-def test_file_of_another_size_than_planned_gets_no_name(tmp_path: Path) -> None:
+def test_file_of_the_wrong_size_is_not_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="expected 5 bytes, got 2"), commit.write_file(tmp_path, "a", 5) as fd:
         os.write(fd, b"xx")
     assert names(tmp_path) == []
@@ -96,7 +96,7 @@ def test_publish_without_a_planned_file_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_publish_removes_what_the_plan_does_not_name(tmp_path: Path) -> None:
+def test_publish_removes_files_outside_the_plan(tmp_path: Path) -> None:
     secret = tmp_path / "elsewhere"
     secret.mkdir()
     (secret / "kept").write_bytes(b"kept")
@@ -202,7 +202,7 @@ def before_of(start: Callable[[Path], None], at: Path) -> Tree | bytes | None:
 
 @pytest.mark.parametrize("every", [every_stop, every_power_loss])
 @pytest.mark.parametrize(("start", "overwrite"), SCENARIOS)
-def test_no_instant_is_bad_and_each_is_mended_by_the_same_command(
+def test_every_interrupted_state_is_safe_and_completed_by_a_rerun(
     world: Path, start: Callable[[Path], None], overwrite: bool, every: Callable[..., Any], exchange: bool
 ) -> None:
     """Promise 2: whole or absent."""
@@ -246,7 +246,7 @@ def test_replacing_resumes_up_to_the_last_step(world: Path) -> None:
     pytest.fail("the state before the exchange was not seen")
 
 
-def test_what_was_given_up_is_not_taken_for_work(world: Path) -> None:
+def test_abandoned_work_is_not_resumed(world: Path) -> None:
     """Stopped just after an exchange, then OUT lost: the old output, which looks alike, must not come back as new."""
     for state in every_stop(old_output, lambda root: run(root, overwrite=True), at=world / "w"):
         if tree(state.root / "out") == files_for("A"):
@@ -255,7 +255,7 @@ def test_what_was_given_up_is_not_taken_for_work(world: Path) -> None:
             assert tree(state.root / "out") == files_for("A"), state
 
 
-def test_name_that_a_killed_run_gave_is_on_disk_before_the_next_run_publishes(
+def test_rename_by_a_killed_run_is_synced_before_the_next_run_publishes(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill between a file's rename and its folder's sync, then a loss of power in the run that found the file."""
@@ -279,7 +279,7 @@ def test_name_that_a_killed_run_gave_is_on_disk_before_the_next_run_publishes(
         assert tree(state.root / "out") == files_for("A"), state
 
 
-def test_output_put_aside_once_and_made_again_can_still_be_replaced(
+def test_output_recreated_after_being_set_aside_can_still_be_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit_folder, "exchange_names", lambda one, other: False)
@@ -330,7 +330,7 @@ def test_work_of_the_same_fingerprint_is_resumed(tmp_path: Path) -> None:
         assert len(tree(work.folder)) == 2  # and not what was cut off
 
 
-def test_changed_source_starts_afresh_and_says_so(tmp_path: Path) -> None:
+def test_changed_source_restarts_with_a_warning(tmp_path: Path) -> None:
     leave_work(tmp_path, "B", files=4)
     with commit.unfinished(tmp_path / "out", job="job", state="A") as work:
         assert (work.resumed, work.restarted) == (False, True)
@@ -338,7 +338,7 @@ def test_changed_source_starts_afresh_and_says_so(tmp_path: Path) -> None:
     assert run(tmp_path, state="A") == list(files_for("A"))
 
 
-def test_first_run_is_neither_resumed_nor_restarted(tmp_path: Path) -> None:
+def test_first_run_reports_neither_resume_nor_restart(tmp_path: Path) -> None:
     with commit.unfinished(tmp_path / "out", job="job", state="A") as work:
         assert (work.resumed, work.restarted) == (False, False)
 
@@ -353,7 +353,7 @@ def test_work_of_another_job_is_refused_named_and_kept(tmp_path: Path) -> None:
     assert tree(tmp_path) == {f"out/{name}": data for name, data in files_for("A").items()}
 
 
-def test_incomplete_folder_of_somebody_else_is_refused_and_untouched(tmp_path: Path) -> None:
+def test_foreign_incomplete_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     theirs = tmp_path / "out.incomplete"
     theirs.mkdir()
     (theirs / "thesis.tex").write_bytes(b"words")
@@ -377,7 +377,7 @@ def test_overwrite_never_removes_what_a_link_points_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling"])
-def test_incomplete_that_is_no_folder_is_refused_even_with_overwrite(tmp_path: Path, kind: str) -> None:
+def test_incomplete_path_that_is_not_a_folder_is_refused_even_with_overwrite(tmp_path: Path, kind: str) -> None:
     place = tmp_path / "out.incomplete"
     if kind == "file":
         place.write_bytes(b"mine")
@@ -397,7 +397,7 @@ def test_planted_link_in_place_of_the_lock_is_not_written_through(tmp_path: Path
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
-def test_refused_run_does_not_touch_what_another_job_was_about_to_publish(tmp_path: Path) -> None:
+def test_refused_run_does_not_touch_the_unpublished_work_of_another_job(tmp_path: Path) -> None:
     given_up = tmp_path / "out.incomplete" / ("0" * 16 + "-" + "0" * 16 + ".1")
     given_up.mkdir(parents=True)
     (given_up / "file").write_bytes(b"theirs")
@@ -406,7 +406,7 @@ def test_refused_run_does_not_touch_what_another_job_was_about_to_publish(tmp_pa
     assert (given_up / "file").read_bytes() == b"theirs"
 
 
-def test_leftovers_of_another_job_stay(tmp_path: Path) -> None:
+def test_leftovers_of_another_job_are_kept(tmp_path: Path) -> None:
     leave_work(tmp_path, "A", job="other")
     commit.remove_leftovers(tmp_path / "out", job="job")
     assert (tmp_path / "out.incomplete").is_dir()
@@ -419,7 +419,7 @@ def test_leftovers_of_another_job_stay(tmp_path: Path) -> None:
 # -- One writer --
 
 
-def test_second_run_is_refused_in_one_line_that_says_who_writes(tmp_path: Path) -> None:
+def test_concurrent_run_is_refused_in_one_line_that_names_the_writer(tmp_path: Path) -> None:
     with commit.unfinished(tmp_path / "out", job="job", state="A") as work:
         with pytest.raises(OutputError) as caught:
             run(tmp_path)
@@ -437,7 +437,7 @@ def race(root: Path, rounds: int) -> None:
             assert "is writing there" in str(error) or "already exists" in str(error), error  # noqa: PT017
 
 
-def test_runs_that_begin_together_make_one_right_output(tmp_path: Path) -> None:
+def test_simultaneous_runs_make_one_correct_output(tmp_path: Path) -> None:
     rounds = 40
     for number in range(rounds):
         (tmp_path / str(number)).mkdir()
@@ -452,7 +452,7 @@ def test_runs_that_begin_together_make_one_right_output(tmp_path: Path) -> None:
         assert tree(tmp_path / str(number)) == {f"out/{name}": data for name, data in files_for("A").items()}
 
 
-def test_lock_whose_file_was_removed_meanwhile_is_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_on_a_removed_file_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, removed = commit_lock.fcntl.flock, []
 
     def flock(fd: int, operation: int) -> None:
@@ -482,7 +482,7 @@ def test_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.
 # -- An OUT that exists --
 
 
-def test_output_that_holds_something_is_refused_named_and_untouched(tmp_path: Path) -> None:
+def test_non_empty_output_is_refused_and_untouched(tmp_path: Path) -> None:
     old_output(tmp_path)
     with pytest.raises(OutputError, match=r"out: already exists and holds config\.json, .*--overwrite"):
         run(tmp_path)
@@ -530,9 +530,7 @@ def test_current_and_home_folder_are_never_replaced(
     assert tree(tmp_path / "out") == OLD
 
 
-def test_empty_current_folder_is_not_taken_from_under_the_shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_empty_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
     with pytest.raises(OutputError, match="never replaced"):
@@ -542,7 +540,7 @@ def test_empty_current_folder_is_not_taken_from_under_the_shell(
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps no rights of this kind")
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_output_keeps_the_rights_that_its_folder_had(tmp_path: Path, overwrite: bool) -> None:
+def test_replaced_output_keeps_its_permissions(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "out").mkdir(mode=0o700)
     if overwrite:
         (tmp_path / "out" / "old").touch()
@@ -550,7 +548,7 @@ def test_output_keeps_the_rights_that_its_folder_had(tmp_path: Path, overwrite: 
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
 
 
-def test_output_that_appears_while_the_work_is_done_is_not_replaced(tmp_path: Path) -> None:
+def test_output_created_during_the_run_is_not_replaced(tmp_path: Path) -> None:
     with commit.unfinished(tmp_path / "out", job="job", state="A") as work:
         commit.write_bytes(work.folder, "a", b"a")
         old_output(tmp_path)
@@ -559,7 +557,7 @@ def test_output_that_appears_while_the_work_is_done_is_not_replaced(tmp_path: Pa
     assert tree(tmp_path / "out") == OLD
 
 
-def test_old_output_that_cannot_be_removed_is_told_with_the_new_one_in_place(
+def test_old_output_that_cannot_be_removed_is_reported_and_the_new_one_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old_output(tmp_path)
@@ -616,7 +614,7 @@ def test_long_name_in_any_script_can_be_written(tmp_path: Path) -> None:
     assert names(tmp_path) == [name]
 
 
-def test_finished_file_is_known_by_size_and_beginning(tmp_path: Path) -> None:
+def test_finished_file_is_recognised_by_size_and_first_bytes(tmp_path: Path) -> None:
     commit.write_bytes(tmp_path, "sub/a", b"header and data")
     (tmp_path / "link").symlink_to(tmp_path / "sub" / "a")
     os.mkfifo(tmp_path / "pipe")
@@ -644,7 +642,7 @@ def test_finished_file_is_known_by_size_and_beginning(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("call", ["pwrite", "fsync", "mkdir", "replace", "open", "rename"])
-def test_failing_disk_is_one_line_and_the_run_resumes(
+def test_failing_disk_gives_a_one_line_error_and_the_run_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str, told: str
 ) -> None:
     leave_work(tmp_path, "A")
@@ -678,7 +676,7 @@ def test_full_disk_says_how_much_is_needed_and_how_much_is_free(
     commit.check_room(tmp_path, 10**15)
 
 
-def test_source_and_output_in_each_other_are_refused(tmp_path: Path) -> None:
+def test_nested_source_and_output_are_refused(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "inner").mkdir(parents=True)
     (tmp_path / "link").symlink_to(source)

@@ -48,14 +48,14 @@ def careful(root: Path) -> None:
     sync_folder(root)
 
 
-def test_every_effect_is_stopped_once_and_each_write_half_way(tmp_path: Path) -> None:
+def test_every_effect_is_interrupted_once_and_each_write_half_way(tmp_path: Path) -> None:
     effects = effects_of(nothing, careful, at=tmp_path / "w")
     assert effects == ["open part", "pwrite part", "fsync part", "rename part file", "fsync ."]
     stops = [state.effect for state in every_stop(nothing, careful, at=tmp_path / "w")]
     assert stops == [*effects, "pwrite part (half)"]
 
 
-def test_state_after_a_stop_is_that_of_a_killed_process(tmp_path: Path) -> None:
+def test_state_after_a_stop_matches_a_killed_process(tmp_path: Path) -> None:
     seen = [contents(state.root) for state in every_stop(old_file, careful, at=tmp_path / "w")]
     old = {"file": b"old"}
     assert seen == [
@@ -68,7 +68,7 @@ def test_state_after_a_stop_is_that_of_a_killed_process(tmp_path: Path) -> None:
     ]
 
 
-def test_clean_up_of_a_stopped_job_does_not_happen(tmp_path: Path) -> None:
+def test_cleanup_code_of_a_stopped_job_does_not_run(tmp_path: Path) -> None:
     def job(root: Path) -> None:
         write(root / "file", b"x")
         try:
@@ -80,17 +80,17 @@ def test_clean_up_of_a_stopped_job_does_not_happen(tmp_path: Path) -> None:
     assert last == {"file": b"x"}
 
 
-def test_renamed_file_that_was_not_synced_can_wake_up_empty_or_zero(tmp_path: Path) -> None:
+def test_unsynced_renamed_file_may_be_empty_or_zero_after_power_loss(tmp_path: Path) -> None:
     found = {contents(state.root).get("file") for state in every_power_loss(old_file, careless, at=tmp_path / "w")}
     assert found == {b"old", b"", bytes(5), b"newer"}
 
 
-def test_renamed_file_that_was_synced_wakes_up_old_or_new(tmp_path: Path) -> None:
+def test_synced_renamed_file_is_old_or_new_after_power_loss(tmp_path: Path) -> None:
     found = {contents(state.root).get("file") for state in every_power_loss(old_file, careful, at=tmp_path / "w")}
     assert found == {b"old", b"newer"}
 
 
-def test_what_was_synced_is_not_forgotten(tmp_path: Path) -> None:
+def test_synced_data_survives_power_loss(tmp_path: Path) -> None:
     def job(root: Path) -> None:
         careful(root)
         (root / "done").mkdir()
@@ -118,7 +118,7 @@ def test_write_that_the_harness_could_not_see_is_refused(tmp_path: Path) -> None
         list(every_stop(nothing, lambda root: (root / "file").write_bytes(b"x"), at=tmp_path / "w"))
 
 
-def test_tree_removal_is_seen_name_by_name(tmp_path: Path) -> None:
+def test_tree_removal_is_recorded_entry_by_entry(tmp_path: Path) -> None:
 
     def start(root: Path) -> None:
         (root / "a" / "b").mkdir(parents=True)

@@ -60,9 +60,7 @@ def cli(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, check=False, capture_output=True, text=True, env=environment())
 
 
-def test_disk_without_room_is_told_before_the_first_byte(
-    small_disk: Path, large: tuple[Path, dict[str, bytes]]
-) -> None:
+def test_full_disk_is_reported_before_the_first_byte(small_disk: Path, large: tuple[Path, dict[str, bytes]]) -> None:
     source, expected = large
     (small_disk / "ballast").write_bytes(bytes(30 * MIB))
     words = (str(source), str(small_disk / "out"), "--layers", *SOLAR)
@@ -76,7 +74,7 @@ def test_disk_without_room_is_told_before_the_first_byte(
     assert tree(small_disk / "out") == expected
 
 
-def test_disk_that_fills_up_is_one_line_and_a_rerun_with_room_completes(
+def test_disk_that_fills_up_gives_a_one_line_error_and_a_rerun_with_room_completes(
     small_disk: Path, large: tuple[Path, dict[str, bytes]]
 ) -> None:
     source, expected = large
@@ -112,7 +110,7 @@ def test_disk_that_fills_up_is_one_line_and_a_rerun_with_room_completes(
 @pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EIO", "ESTALE"])
 @pytest.mark.parametrize("call", ["pwrite", "copy_file_range", "ftruncate", "fsync", "replace", "rename", "mkdir"])
 @pytest.mark.parametrize("after", [0, 3])
-def test_disk_that_fails_anywhere_is_one_line_and_is_resumed(
+def test_disk_error_in_any_call_gives_a_one_line_error_and_the_job_resumes(
     call: str, number: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not hasattr(os, call):
@@ -182,7 +180,7 @@ def test_resume_after_nine_tenths_of_the_work_moves_one_tenth_of_the_bytes(tmp_p
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_source_that_changed_after_a_kill_is_begun_afresh_and_the_user_is_told(tmp_path: Path) -> None:
+def test_source_changed_after_a_kill_restarts_the_job_with_a_warning(tmp_path: Path) -> None:
     source, output = write_checkpoint(tmp_path / "s", layers=24, shards=6), tmp_path / "out"
     kill_after(su.plan_checkpoint(source, ["0:-10", "20:n"]).total_size // 2, source, output)
     shard = source / "model-00001-of-00006.safetensors"

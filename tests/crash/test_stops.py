@@ -51,7 +51,7 @@ JOBS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
 
 @pytest.mark.parametrize("case", JOBS)
 @pytest.mark.parametrize("kind", ["every_stop", "every_power_loss"])
-def test_no_state_looks_finished_that_is_not_and_each_goes_on_to_the_same_bytes(
+def test_interrupted_job_never_looks_finished_and_resumes_to_the_same_bytes(
     case: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill, job = JOBS[case]

@@ -5,7 +5,7 @@ from tests.support.cli_page import INTRODUCTIONS, cli_page
 from tests.support.processes import ROOT
 
 
-def test_cli_page_is_what_the_parsers_give() -> None:
+def test_cli_page_matches_the_parsers() -> None:
     assert (ROOT / "docs" / "cli.md").read_text("utf-8") == cli_page(), "`make docs` writes the page anew"
 
 

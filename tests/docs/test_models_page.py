@@ -19,7 +19,7 @@ def test_every_known_type_and_every_swept_type_has_one_line() -> None:
     assert PAGE.count("\n| `") == len(LINES) + 1  # the head of the table
 
 
-def test_a_type_is_called_any_only_where_the_sweep_refused_nothing() -> None:
+def test_type_is_called_any_only_where_the_sweep_refused_nothing() -> None:
     for row in sweep_rows():
         if row.variant or row.outcome == "not built":
             continue

@@ -22,7 +22,7 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in result.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-def test_public_names_are_those_that_the_package_hands_on() -> None:
+def test_public_names_match_the_lazy_exports() -> None:
     assert sorted(solar_upscale.__all__) == sorted(solar_upscale._HOMES)
     assert sorted(dir(solar_upscale)) == sorted(solar_upscale.__all__)
     source = (ROOT / "solar_upscale" / "__init__.py").read_text()
@@ -32,7 +32,7 @@ def test_public_names_are_those_that_the_package_hands_on() -> None:
 
 
 @pytest.mark.parametrize("name", solar_upscale.__all__)
-def test_public_name_resolves_to_what_its_module_publishes(name: str) -> None:
+def test_public_name_resolves_to_its_module_export(name: str) -> None:
     value = getattr(solar_upscale, name)
     if name != "__version__":
         module = __import__(f"solar_upscale.{solar_upscale._HOMES[name]}", fromlist=[name])
@@ -45,7 +45,7 @@ def test_name_that_is_not_public_is_an_attribute_error() -> None:
         _ = solar_upscale.upscale_everything
 
 
-def test_version_stands_in_one_place() -> None:
+def test_version_is_defined_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["dynamic"] == ["version"]
     assert project["tool"]["hatch"]["version"]["path"] == "solar_upscale/_version.py"
@@ -86,12 +86,12 @@ def test_makefile_lists_each_of_its_targets() -> None:
     assert {"demo", "test", "check", "build"} <= targets
 
 
-def test_modules_that_make_runs_are_there() -> None:
+def test_modules_run_by_make_exist() -> None:
     for module in re.findall(r"python -m (tests\.[a-z_.]+|benchmarks\.[a-z_]+)", MAKEFILE):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
 
 
-def test_commands_in_the_readme_are_real() -> None:
+def test_commands_in_the_readme_exist() -> None:
     text = (ROOT / "README.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
     unknown = [

@@ -42,7 +42,7 @@ def assert_spans(span, ratios):
         assert end == pytest.approx(ratio, rel=0.07)
 
 
-def test_the_figure_for_dropped_layers(measured, source):
+def test_warning_for_dropped_layers_gives_the_measured_figure(measured, source):
     (warning,) = warned(source, ["1:8"])
     assert warning.startswith("drops source layer 0: ")
     (span,) = figures(warning)
@@ -50,7 +50,7 @@ def test_the_figure_for_dropped_layers(measured, source):
 
 
 @pytest.mark.parametrize("init", ["copy", "scale=1,0.5"])
-def test_the_figures_for_repeated_layers(measured, source, init):
+def test_warning_for_repeated_layers_gives_the_measured_figures(measured, source, init):
     (warning,) = warned(source, ["0:8", "6", "7"], init)
     assert warning.startswith("repeats source layer 7: ")
     copies, gentle = figures(warning)
@@ -58,14 +58,14 @@ def test_the_figures_for_repeated_layers(measured, source, init):
         assert_spans(span, [measured[f"layer {layer} repeated", start] for layer in (0, 1, 29)])
 
 
-def test_the_figure_for_a_first_layer_that_is_divided(measured, source):
+def test_warning_for_a_split_first_layer_gives_the_measured_figure(measured, source):
     (warning,) = warned(source, ["0", "0:8"], "split")
     assert warning.startswith("divides source layer 0: ")
     (span,) = figures(warning)
     assert_spans(span, [measured["layer 0 repeated", "split"]])
 
 
-def test_the_figures_for_copies_in_place(measured, source):
+def test_warning_for_copies_in_place_gives_the_measured_figures(measured, source):
     (warning,) = warned(source, ["0:4", "3:5", "4:8"])
     assert warning.startswith("2 layers follow a plain copy")
     copies, split = figures(warning)
@@ -86,22 +86,22 @@ def test_the_figures_for_copies_in_place(measured, source):
         (["0", "[i for i in range(1,8) for _ in range(2)]"], "split"),
     ],
 )
-def test_what_costs_little_is_not_warned_of(source, layers, init):
+def test_cheap_changes_are_not_warned_about(source, layers, init):
     assert warned(source, layers, init) == ()
 
 
-def test_a_model_of_a_few_layers_is_not_judged_by_one_of_thirty(tmp_path):
+def test_small_model_is_not_judged_by_figures_of_a_larger_one(tmp_path):
     shallow = write_checkpoint(tmp_path / "shallow", layers=3)
     assert warned(shallow, ["0", "0", "1", "1"]) == ()
 
 
-def test_copies_in_place_are_warned_of_however_they_are_asked_for(source):
+def test_copies_in_place_are_warned_about_in_every_spelling(source):
     layers = ["0:4", "3:5", "4:8"]
     assert warned(source, layers) == warned(source, layers, "scale=1,1") == warned(source, layers, entry_scales=[1] * 3)
 
 
 @pytest.mark.parametrize("scales", [[None, 0.5], [0.5, None]])
-def test_an_identity_with_a_factor_of_its_own_is_not_called_one(source, scales):
+def test_identity_with_an_entry_scale_is_not_called_identity(source, scales):
     (warning,) = warned(source, ["0:6", "4:8"], "identity", entry_scales=scales)
     assert warning.startswith("not an identity: an entry has a scale of its own")
     assert warned(source, ["0:6", "4:8"], "identity") == ()
@@ -111,6 +111,6 @@ def test_identity_was_measured_as_no_change_at_all(measured):
     assert {ratio for (_, init), ratio in measured.items() if init == "identity"} == {1.0}
 
 
-def test_the_pictures_of_the_page_are_there():
+def test_images_on_the_page_exist():
     for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE.read_text("utf-8")):
         assert (PAGE.parent / name).read_text("utf-8").startswith("<svg")

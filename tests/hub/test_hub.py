@@ -22,7 +22,7 @@ def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_passing_troubles_are_waited_for_longer_each_time_and_not_for_ever(
+def test_transient_errors_are_retried_with_bounded_backoff(
     hub: HubServer, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("solar_upscale.source.hub.client.MIN_DELAY", 1.0)
@@ -35,7 +35,7 @@ def test_passing_troubles_are_waited_for_longer_each_time_and_not_for_ever(
     assert waits == [1, 2, 4, 8, 16]
 
 
-def test_progress_makes_the_tries_start_anew(hub: HubServer) -> None:
+def test_progress_resets_the_retry_count(hub: HubServer) -> None:
     error, waits = refusal(hub, 503), list[float]()
     retries = Retries("org/any", sleep=waits.append)
     for _ in range(20):
@@ -45,7 +45,7 @@ def test_progress_makes_the_tries_start_anew(hub: HubServer) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412])
-def test_refusals_are_not_waited_for(hub: HubServer, status: int) -> None:
+def test_refusals_are_not_retried(hub: HubServer, status: int) -> None:
     with pytest.raises(HfHubHTTPError):
         Retries("org/any", sleep=lambda _: pytest.fail("waited")).wait(refusal(hub, status))
 
@@ -54,7 +54,7 @@ def test_refusals_are_not_waited_for(hub: HubServer, status: int) -> None:
     ("headers", "seconds"),
     [({"Retry_After": "33"}, 33), ({"RateLimit": '"api";r=0;t=44'}, 44), ({"Retry_After": "soon"}, 0), ({}, 0)],
 )
-def test_the_wait_is_the_one_that_the_hub_asks_for(
+def test_retry_after_sets_the_wait(
     hub: HubServer, headers: dict[str, str], seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     waits = list[float]()
@@ -66,7 +66,7 @@ def test_the_wait_is_the_one_that_the_hub_asks_for(
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_a_mistake_of_our_own_is_not_waited_for() -> None:
+def test_programming_errors_are_not_retried() -> None:
     calls = []
 
     def call() -> None:
@@ -78,13 +78,13 @@ def test_a_mistake_of_our_own_is_not_waited_for() -> None:
     assert len(calls) == 1
 
 
-def test_what_the_client_gave_up_is_not_tried_again() -> None:
+def test_errors_the_client_gave_up_on_are_not_retried() -> None:
     with pytest.raises(LocalEntryNotFoundError):
         Retries("org/any", sleep=lambda _: pytest.fail("waited")).wait(LocalEntryNotFoundError("no network"))
 
 
 @pytest.mark.parametrize("text", ["Bearer abc.def-1", "token hf_abcDEF123 is bad", "x=hf_zzzzzz&y"])
-def test_tokens_are_taken_out_of_what_the_hub_says(hub: HubServer, text: str) -> None:
+def test_tokens_are_redacted_from_hub_messages(hub: HubServer, text: str) -> None:
     assert "[token]" in redact_tokens(text)
     hub.fault("GET hub /api", status=400, message=text)
     with pytest.raises(HubError) as caught, hub_errors("org/any"):
@@ -93,7 +93,7 @@ def test_tokens_are_taken_out_of_what_the_hub_says(hub: HubServer, text: str) ->
         assert secret not in str(caught.value)
 
 
-def test_a_long_answer_in_many_lines_becomes_one_line(hub: HubServer) -> None:
+def test_long_multiline_response_becomes_one_line(hub: HubServer) -> None:
     hub.fault("GET hub /api", page=b"", status=400, message="no " * 1000)
     with pytest.raises(HubError) as caught, hub_errors("org/any"):
         HfApi().model_info("org/any")

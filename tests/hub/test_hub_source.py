@@ -55,7 +55,7 @@ def test_files_are_those_of_one_commit_with_sizes_and_hashes(hub: HubServer) -> 
 
 
 @pytest.mark.parametrize("how", [{"headers_only": True}, {"stream": True}, {}])
-def test_every_mode_gives_the_bytes(hub: HubServer, small_windows: None, how: dict[str, bool]) -> None:
+def test_every_mode_reads_the_same_bytes(hub: HubServer, small_windows: None, how: dict[str, bool]) -> None:
     files = hub_model()
     hub.add_model("org/model", files)
     source = opened(**how)
@@ -91,7 +91,7 @@ def test_streaming_keeps_several_requests_in_flight_and_no_more_than_its_windows
     assert 2 <= len(hub.lines("GET cdn")) <= 6
 
 
-def test_a_header_longer_than_what_was_fetched_ahead_is_read_on(hub: HubServer) -> None:
+def test_header_longer_than_the_prefetch_is_read_in_full(hub: HubServer) -> None:
     head = (200_000).to_bytes(8, "little") + bytes(range(250)) * 800
     hub.add_model("org/model", {"config.json": b"{}", "model.safetensors": head + b"data"})
     source = opened(headers_only=True)
@@ -100,7 +100,7 @@ def test_a_header_longer_than_what_was_fetched_ahead_is_read_on(hub: HubServer) 
     assert hub.sent("GET cdn") == 200_008
 
 
-def test_downloading_fetches_only_what_is_asked_for_and_once(hub: HubServer) -> None:
+def test_downloading_fetches_only_requested_files_and_only_once(hub: HubServer) -> None:
     files = hub_model()
     hub.add_model("org/model", files | {"pytorch_model.bin": b"x" * 9000, "weird[1]*.json": b"{}"})
     source = opened()
@@ -113,7 +113,7 @@ def test_downloading_fetches_only_what_is_asked_for_and_once(hub: HubServer) -> 
     assert not hub.lines("pytorch_model")
 
 
-def test_a_cached_model_is_read_from_the_cache_in_every_mode(hub: HubServer) -> None:
+def test_cached_model_is_read_from_the_cache_in_every_mode(hub: HubServer) -> None:
     files = hub_model()
     hub.add_model("org/model", files)
     snapshot_download("org/model")
@@ -126,7 +126,7 @@ def test_a_cached_model_is_read_from_the_cache_in_every_mode(hub: HubServer) -> 
     assert len(hub.lines("cdn")) == before
 
 
-def test_a_folder_wins_over_an_id(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_takes_precedence_over_an_id(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "org" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert isinstance(open_source("org/model"), FolderSource)
@@ -136,21 +136,21 @@ def test_a_folder_wins_over_an_id(hub: HubServer, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("text", ["./nowhere", "/nowhere/at/all", "~/nowhere", "a/b/c", "../nowhere", "a\\b"])
-def test_what_looks_like_a_path_is_never_asked_of_the_hub(hub: HubServer, text: str) -> None:
+def test_path_is_never_looked_up_on_the_hub(hub: HubServer, text: str) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
         open_source(text)
     assert not hub.requests
 
 
 @pytest.mark.parametrize("text", ["a b", "org/mo del", "-x", "org/..", "", "org/é"])
-def test_a_text_that_is_no_id_is_refused_in_one_line(hub: HubServer, text: str) -> None:
+def test_invalid_id_is_refused_in_one_line(hub: HubServer, text: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         open_source(text)
     assert "\n" not in str(caught.value)
     assert not hub.requests
 
 
-def test_a_model_in_a_xet_store_is_downloaded_by_the_client_and_streamed_by_ranges(xet_hub: HubServer) -> None:
+def test_model_in_a_xet_store_is_downloaded_by_the_client_and_streamed_by_ranges(xet_hub: HubServer) -> None:
     files = hub_model(nbytes=200_000)
     HfApi(token=TOKEN).create_repo("me/model")
     operations = [CommitOperationAdd(name, data) for name, data in files.items()]
@@ -168,7 +168,7 @@ def test_a_model_in_a_xet_store_is_downloaded_by_the_client_and_streamed_by_rang
 # Offline
 
 
-def test_a_model_in_the_cache_needs_no_network(hub: HubServer) -> None:
+def test_model_in_the_cache_needs_no_network(hub: HubServer) -> None:
     files = hub_model()
     hub.add_model("org/model", files)
     online = opened()
@@ -180,7 +180,7 @@ def test_a_model_in_the_cache_needs_no_network(hub: HubServer) -> None:
     assert source.read(SHARD, 0, 100) == files[SHARD][:100]
 
 
-def test_offline_settings_ask_nobody(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_settings_send_no_request(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     files = hub_model()
     hub.add_model("org/model", files)
     opened().download(list(files))
@@ -193,7 +193,7 @@ def test_offline_settings_ask_nobody(hub: HubServer, monkeypatch: pytest.MonkeyP
     assert len(hub.requests) == before
 
 
-def test_a_cache_that_is_elsewhere_is_honoured(hub: HubServer, tmp_path: Path) -> None:
+def test_custom_cache_folder_is_used(hub: HubServer, tmp_path: Path) -> None:
     files = hub_model()
     hub.add_model("org/model", files)
     source = opened(cache_dir=tmp_path / "mine")
@@ -207,7 +207,7 @@ def test_a_cache_that_is_elsewhere_is_honoured(hub: HubServer, tmp_path: Path) -
 # Revisions
 
 
-def test_a_revision_that_moves_in_the_middle_does_not_mix_commits(hub: HubServer, small_windows: None) -> None:
+def test_revision_that_moves_in_the_middle_does_not_mix_commits(hub: HubServer, small_windows: None) -> None:
     old, new = hub_model(nbytes=10_000), hub_model(num_shards=2, nbytes=10_000)
     new = {name: data[::-1] if name.endswith("safetensors") else data for name, data in new.items()}
     first = hub.add_model("org/model", old)
@@ -221,7 +221,7 @@ def test_a_revision_that_moves_in_the_middle_does_not_mix_commits(hub: HubServer
     assert opened(revision=first).revision == first
 
 
-def test_a_branch_and_a_tagged_commit_are_found_by_name(hub: HubServer) -> None:
+def test_branch_and_a_tagged_commit_are_found_by_name(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     sha = hub.commit("org/model", {"config.json": b'{"a": 1}'}, revision="exp/one")
     source = opened(revision="exp/one")
@@ -232,7 +232,7 @@ def test_a_branch_and_a_tagged_commit_are_found_by_name(hub: HubServer) -> None:
 # Faults
 
 
-def test_a_cut_body_is_taken_up_where_it_was_cut(hub: HubServer) -> None:
+def test_truncated_body_resumes_at_the_cut(hub: HubServer) -> None:
     files = hub_model(nbytes=3_000_000)
     hub.add_model("org/model", files)
     hub.fault("GET cdn", cut_after=1_500_000)
@@ -243,7 +243,7 @@ def test_a_cut_body_is_taken_up_where_it_was_cut(hub: HubServer) -> None:
     assert hub.sent("GET cdn") <= 1.02 * len(data) + (2 << 20)
 
 
-def test_a_cut_in_every_window_is_survived(hub: HubServer, small_windows: None) -> None:
+def test_cut_in_every_window_is_recovered_from(hub: HubServer, small_windows: None) -> None:
     files = hub_model(nbytes=20_000)
     hub.add_model("org/model", files)
     hub.fault("GET cdn", cut_after=450, times=20)
@@ -268,7 +268,7 @@ def test_any_range_with_any_cuts_gives_exactly_its_bytes(
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_burst_of_server_errors_is_survived_everywhere(hub: HubServer, status: int) -> None:
+def test_burst_of_server_errors_is_retried_everywhere(hub: HubServer, status: int) -> None:
     files = hub_model()
     hub.add_model("org/model", files)
     for pattern in ("HEAD hub", "GET hub /api", "GET hub /org/model/resolve", "GET cdn"):
@@ -282,7 +282,7 @@ def test_a_burst_of_server_errors_is_survived_everywhere(hub: HubServer, status:
     assert source.read(SHARD, 0, 300) == files[SHARD][:300]
 
 
-def test_a_rate_limit_is_waited_for_and_said(hub: HubServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_rate_limit_is_waited_out_and_reported(hub: HubServer, caplog: pytest.LogCaptureFixture) -> None:
     files = hub_model()
     hub.add_model("org/model", files)
     source = opened(stream=True)
@@ -296,7 +296,7 @@ def test_a_rate_limit_is_waited_for_and_said(hub: HubServer, caplog: pytest.LogC
     assert f"{SHARD}: rate limit reached; retrying in 7 s" in caplog.text
 
 
-def test_a_rate_limit_that_does_not_end_is_one_line(hub: HubServer) -> None:
+def test_endless_rate_limit_gives_a_one_line_error(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     hub.fault("GET hub /api", status=429, times=100)
     with pytest.raises(HubError, match=r"^org/model: rate limit reached; run the same command again later"):
@@ -304,7 +304,7 @@ def test_a_rate_limit_that_does_not_end_is_one_line(hub: HubServer) -> None:
     assert len(hub.lines("GET hub /api")) < 12
 
 
-def test_a_wait_longer_than_anyone_should_is_told_instead(hub: HubServer) -> None:
+def test_excessive_retry_after_is_reported_instead_of_waited_out(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     source = opened(stream=True)
     hub.fault("GET cdn", status=429, headers={"Retry-After": "4000"})
@@ -312,7 +312,7 @@ def test_a_wait_longer_than_anyone_should_is_told_instead(hub: HubServer) -> Non
         source.read(SHARD, 100, 300)
 
 
-def test_a_full_disk_below_the_cache_is_one_line(hub: HubServer, tmp_path: Path) -> None:
+def test_full_cache_disk_gives_a_one_line_error(hub: HubServer, tmp_path: Path) -> None:
     hub.add_model("org/model", hub_model())
     (tmp_path / "cache").write_text("a file where the cache should be")
     with pytest.raises(HubError, match=r"^org/model: .*cache") as caught:
@@ -320,14 +320,14 @@ def test_a_full_disk_below_the_cache_is_one_line(hub: HubServer, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_an_error_page_that_is_not_json_is_one_line(hub: HubServer) -> None:
+def test_error_page_that_is_not_json_gives_a_one_line_error(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     hub.fault("GET hub /api", page=b"<html>Welcome to the hotel's network</html>", times=100)
     with pytest.raises(HubError, match=r"^org/model: the response is not JSON"):
         opened()
 
 
-def test_a_server_that_ignores_ranges_is_an_error_and_never_data(hub: HubServer) -> None:
+def test_server_that_ignores_ranges_is_an_error_and_never_data(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model(nbytes=1_000_000))
     source = opened(stream=True)
     hub.fault("GET cdn", ignore_range=True, times=100)
@@ -337,7 +337,7 @@ def test_a_server_that_ignores_ranges_is_an_error_and_never_data(hub: HubServer)
         list(source.stream(SHARD, 0, 1000))
 
 
-def test_another_range_than_the_one_asked_for_is_an_error(hub: HubServer) -> None:
+def test_wrong_range_is_an_error(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     source = opened(stream=True)
     hub.fault("GET cdn", garble_range=True)
@@ -363,7 +363,7 @@ def test_content_that_changed_under_the_commit_is_an_error(hub: HubServer) -> No
         source.read(SHARD, 100, 300)
 
 
-def test_a_commit_that_vanishes_is_one_line(hub: HubServer) -> None:
+def test_commit_that_vanishes_gives_a_one_line_error(hub: HubServer) -> None:
     commit = hub.add_model("org/model", hub_model())
     source = opened(stream=True)
     del hub.repos["org/model"].commits[commit]
@@ -399,7 +399,7 @@ def test_names_that_lead_elsewhere_are_refused(hub: HubServer, name: str) -> Non
         ("org/model", {"token": "hf_eXpIrEdToken"}, "the token is invalid or has expired; log in with `hf auth login`"),
     ],
 )
-def test_refusals_are_told_in_one_line(hub: HubServer, repo: str, how: dict[str, str], words: str) -> None:
+def test_refusals_are_reported_in_one_line(hub: HubServer, repo: str, how: dict[str, str], words: str) -> None:
     hub.add_model("org/model", hub_model())
     hub.add_model("org/private", hub_model(), private=True)
     hub.add_model("org/gated", hub_model(), gated=True)
@@ -411,13 +411,13 @@ def test_refusals_are_told_in_one_line(hub: HubServer, repo: str, how: dict[str,
     assert caught.value.__cause__ is not None
 
 
-def test_a_repository_without_config_is_not_a_checkpoint(hub: HubServer) -> None:
+def test_repository_without_config_is_not_a_checkpoint(hub: HubServer) -> None:
     hub.add_model("org/model", {"README.md": b"hi"})
     with pytest.raises(CheckpointError, match=r"^org/model: no config.json"):
         opened()
 
 
-def test_a_hub_out_of_reach_is_one_line(hub: HubServer) -> None:
+def test_unreachable_hub_gives_a_one_line_error(hub: HubServer) -> None:
     hub.stop()
     with pytest.raises(
         HubError,
@@ -426,7 +426,7 @@ def test_a_hub_out_of_reach_is_one_line(hub: HubServer) -> None:
         opened()
 
 
-def test_private_and_gated_models_open_with_a_token_that_may(hub: HubServer) -> None:
+def test_private_and_gated_models_need_an_authorised_token(hub: HubServer) -> None:
     files = hub_model()
     hub.add_model("me/private", files, private=True)
     hub.add_model("org/gated", files, gated=True)
@@ -437,7 +437,7 @@ def test_private_and_gated_models_open_with_a_token_that_may(hub: HubServer) -> 
         assert downloaded(opened(repo, token=TOKEN)) is not None
 
 
-def test_streaming_needs_no_more_memory_for_more_bytes(hub: HubServer, tmp_path: Path) -> None:
+def test_streaming_memory_does_not_grow_with_the_model(hub: HubServer, tmp_path: Path) -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("the peak memory of a process alone is told by /proc only")
     hub.add_model("org/model", {"config.json": b"{}", "model.safetensors": Sparse(b"", 200_000_000)})
@@ -463,7 +463,7 @@ def test_streaming_needs_no_more_memory_for_more_bytes(hub: HubServer, tmp_path:
 # Secrets
 
 
-def test_a_source_travels_to_another_process_and_shows_no_token(hub: HubServer) -> None:
+def test_source_pickles_without_showing_the_token(hub: HubServer) -> None:
     files = hub_model()
     hub.add_model("me/private", files, private=True)
     source = opened("me/private", token=TOKEN, stream=True)
@@ -474,7 +474,7 @@ def test_a_source_travels_to_another_process_and_shows_no_token(hub: HubServer) 
 
 
 @pytest.mark.parametrize("pattern", ["GET hub /api", "HEAD hub", "GET hub /me/private/resolve"])
-def test_a_hub_that_sends_us_elsewhere_does_not_send_the_token_there(hub: HubServer, pattern: str) -> None:
+def test_token_is_not_sent_to_redirect_targets(hub: HubServer, pattern: str) -> None:
     hub.add_model("me/private", hub_model(), private=True)
     hub.fault(pattern, status=307, headers={"Location": f"{hub.cdn}/elsewhere"}, times=100)
     with pytest.raises((HubError, CheckpointError)) as caught:
@@ -485,7 +485,7 @@ def test_a_hub_that_sends_us_elsewhere_does_not_send_the_token_there(hub: HubSer
     assert hub.lines("cdn /elsewhere") or pattern.startswith("HEAD")  # the client follows no HEAD to another origin
 
 
-def test_the_token_is_in_no_log_no_error_no_file_and_no_request_elsewhere(hub: HubServer, tmp_path: Path) -> None:
+def test_token_is_in_no_log_no_error_no_file_and_no_request_elsewhere(hub: HubServer, tmp_path: Path) -> None:
     hub.add_model("me/private", hub_model(nbytes=100_000), private=True)
     hub.fault("GET cdn", status=500)
     hub.fault("GET cdn", cut_after=10_000)

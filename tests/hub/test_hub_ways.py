@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("hub", WAYS, indirect=True)
-def test_a_model_is_read_from_any_hub(hub: HubServer, tmp_path: Path) -> None:
+def test_model_is_read_from_any_hub(hub: HubServer, tmp_path: Path) -> None:
     files = hub_model(nbytes=50_000)
     hub.add_model("org/model", files)
     name = "old/model" if hub.way == "moved" else "org/model"
@@ -90,7 +90,7 @@ def test_a_model_is_read_from_any_hub(hub: HubServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hub", [way for way in WAYS if way != "moved"], indirect=True)
-def test_a_folder_is_published_on_any_hub_and_a_second_time_nothing_is_sent(hub: HubServer, folder: Path) -> None:
+def test_folder_is_published_on_any_hub_and_a_second_push_sends_nothing(hub: HubServer, folder: Path) -> None:
     Publication(Destination("me/model", token=TOKEN)).check_rights()
     url = push_folder(folder, Destination("me/model", token=TOKEN))
     assert url == f"{hub.endpoint}/me/model"
@@ -102,7 +102,7 @@ def test_a_folder_is_published_on_any_hub_and_a_second_time_nothing_is_sent(hub:
 
 @pytest.mark.parametrize("how", [[], ["--delete-local-shards"]])
 @pytest.mark.parametrize("hub", ["prefix", "gzip", "two hops", "by size", "no commit"], indirect=True)
-def test_the_sentence_works_on_other_hubs(
+def test_one_command_upscales_and_publishes_on_any_hub(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: list[str]
 ) -> None:
     (tmp_path / "token").write_text(TOKEN)
@@ -140,7 +140,7 @@ def test_only_the_weights_that_are_read_are_fetched(
 # A dead line, and other troubles that pass
 
 
-def test_an_address_that_has_run_out_is_asked_for_anew(hub: HubServer, folder: Path) -> None:
+def test_expired_address_is_requested_again(hub: HubServer, folder: Path) -> None:
     files = hub_model(nbytes=100_000)
     hub.add_model("org/model", files)
     for status in (400, 401, 403, 410):
@@ -153,7 +153,7 @@ def test_an_address_that_has_run_out_is_asked_for_anew(hub: HubServer, folder: P
     assert published(hub).keys() == files.keys()
 
 
-def test_a_hub_that_refuses_itself_is_not_asked_again(hub: HubServer) -> None:
+def test_hub_refusal_is_not_retried(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     source = opened(stream=True)
     hub.fault("GET hub /org/model/resolve", status=403, times=100)
@@ -163,7 +163,7 @@ def test_a_hub_that_refuses_itself_is_not_asked_again(hub: HubServer) -> None:
     assert len(hub.requests) == before + 1
 
 
-def test_a_wait_may_be_told_as_a_date(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_may_be_a_date(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("solar_upscale.source.hub.client.time.time", lambda: 1_000_000.5)
     waits = list[float]()
     for date in (formatdate(1_000_033, usegmt=True), formatdate(999_000, usegmt=True), "Wed, 99 Foo 9999 00:00:00 GMT"):
@@ -174,7 +174,7 @@ def test_a_wait_may_be_told_as_a_date(hub: HubServer, monkeypatch: pytest.Monkey
     assert waits == [33, 0, 0]
 
 
-def test_uploads_that_the_client_has_tried_often_are_not_tried_for_many_minutes(hub: HubServer, folder: Path) -> None:
+def test_uploads_the_client_already_retried_are_not_retried_for_minutes(hub: HubServer, folder: Path) -> None:
     hub.fault("preupload", status=503, times=1000)
     with pytest.raises(HubError, match="the Hub returned a server error"):
         push_folder(folder, Destination("me/model", token=TOKEN))
@@ -182,7 +182,7 @@ def test_uploads_that_the_client_has_tried_often_are_not_tried_for_many_minutes(
     assert sum(hub.waits) < 60
 
 
-def test_a_server_that_falls_silent_is_asked_again(
+def test_silent_server_is_retried(
     hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     files = hub_model()
@@ -203,7 +203,7 @@ def test_a_server_that_falls_silent_is_asked_again(
 
 @pytest.mark.parametrize("kind", [".safetensors", ".bin"])
 @pytest.mark.parametrize("trouble", [{"status": 503}, {"drop": True}, {"page": b"<html>"}])
-def test_a_model_in_the_cache_needs_no_hub_that_works(hub: HubServer, trouble: dict[str, Any], kind: str) -> None:
+def test_cached_model_is_used_when_the_hub_fails(hub: HubServer, trouble: dict[str, Any], kind: str) -> None:
     files = {f"m{kind}" if name.endswith("safetensors") else name: data for name, data in hub_model(1).items()}
     hub.add_model("org/model", files)
     snapshot_download("org/model")
@@ -213,7 +213,7 @@ def test_a_model_in_the_cache_needs_no_hub_that_works(hub: HubServer, trouble: d
     assert opened().read(f"m{kind}", 0, 8) == files[f"m{kind}"][:8]
 
 
-def test_a_hub_that_refuses_is_believed_though_the_model_is_in_the_cache(hub: HubServer) -> None:
+def test_hub_refusal_overrides_the_cache(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     snapshot_download("org/model")
     hub.fault("GET hub /api", status=403, times=100)
@@ -235,14 +235,14 @@ def test_names_and_revisions_of_every_form_are_resolved(hub: HubServer, name: st
         assert opened(name, revision=revision, stream=True).revision == commit
 
 
-def test_a_data_set_is_no_model(hub: HubServer) -> None:
+def test_dataset_is_not_a_model(hub: HubServer) -> None:
     with pytest.raises(CheckpointError, match=r"datasets/org/set: no such folder; expected .* a model id USER/NAME"):
         opened("datasets/org/set")
     with pytest.raises(HubError, match=r"^org/set: no such model"):
         opened("org/set")
 
 
-def test_a_cache_without_links_is_read_like_any_other(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_without_links_is_read_like_any_other(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     files = hub_model()
     hub.add_model("org/model", files)
     monkeypatch.setattr("huggingface_hub.file_download.are_symlinks_supported", lambda cache_dir=None: False)
@@ -254,7 +254,7 @@ def test_a_cache_without_links_is_read_like_any_other(hub: HubServer, monkeypatc
     assert downloaded(again) is not None
 
 
-def test_a_model_that_is_in_the_cache_in_part_is_told_where_nobody_may_be_asked(
+def test_partly_cached_model_is_reported_when_offline(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -282,7 +282,7 @@ def flip(hub: HubServer, repo: str = "org/model", shard: str = SHARD) -> Callabl
 
 
 @pytest.mark.parametrize("how", [[], ["--stream"], ["--stream", "--workers", "2"]])
-def test_bytes_of_another_hash_are_refused_and_not_kept(
+def test_bytes_with_the_wrong_hash_are_refused_and_not_cached(
     hub: HubServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -302,7 +302,7 @@ def test_bytes_of_another_hash_are_refused_and_not_kept(
     assert_layers_come_from(tmp_path / "out", source, [*range(6), *range(2, 8)])
 
 
-def test_a_bad_copy_leaves_the_store_that_repositories_share(xet_hub: HubServer) -> None:
+def test_corrupt_blob_is_removed_from_the_shared_store(xet_hub: HubServer) -> None:
     files = hub_model(nbytes=200_000)
     HfApi(token=TOKEN).create_repo("me/model")
     HfApi(token=TOKEN).upload_folder(repo_id="me/model", folder_path=written(xet_hub.root / "made", files))
@@ -318,7 +318,7 @@ def test_a_bad_copy_leaves_the_store_that_repositories_share(xet_hub: HubServer)
     assert not [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size == len(files[SHARD])]
 
 
-def test_several_ranges_at_once_are_no_answer(hub: HubServer) -> None:
+def test_multipart_range_response_is_refused(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     source = opened(stream=True)
     hub.fault("GET cdn", status=206, headers={"Content-Type": "multipart/byteranges; boundary=x"})
@@ -330,7 +330,7 @@ def test_several_ranges_at_once_are_no_answer(hub: HubServer) -> None:
     "said",
     ["bytes 100-300/{n}", "bytes 99-299/{n}", "bytes 100-299/7", "bytes 299-100/{n}", "100-299", "items 100-299/*"],
 )
-def test_a_range_that_is_not_part_of_the_one_asked_for_is_refused(hub: HubServer, said: str) -> None:
+def test_range_outside_the_request_is_refused(hub: HubServer, said: str) -> None:
     files = hub_model()
     hub.add_model("org/model", files)
     source = opened(stream=True)
@@ -349,7 +349,7 @@ def test_compressed_bytes_are_refused(hub: HubServer) -> None:
         source.read(SHARD, 100, 300)
 
 
-def test_a_range_beyond_the_end_is_one_line(hub: HubServer) -> None:
+def test_range_beyond_the_end_gives_a_one_line_error(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     source = opened(stream=True)
     hub.fault("GET cdn", status=416)
@@ -357,7 +357,7 @@ def test_a_range_beyond_the_end_is_one_line(hub: HubServer) -> None:
         source.read(SHARD, 100, 300)
 
 
-def test_where_ranges_cannot_be_had_files_are_downloaded_and_other_commands_say_what_to_do(
+def test_without_range_support_files_are_downloaded_or_the_error_says_what_to_do(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -385,7 +385,7 @@ ODD = (b"[]", b"null", b"7", b'"text"', b"{}", b'{"id": 5, "siblings": 7}', b"[[
 
 @pytest.mark.parametrize("page", ODD)
 @pytest.mark.parametrize("step", ["GET hub /api/models/org/model/revision", "GET hub /api/models/org/model/tree"])
-def test_a_listing_that_makes_no_sense_is_one_line(hub: HubServer, step: str, page: bytes) -> None:
+def test_malformed_listing_gives_a_one_line_error(hub: HubServer, step: str, page: bytes) -> None:
     hub.add_model("org/model", hub_model())
     if "tree" in step:
         hub.fault("GET hub /api/models/org/model/revision", page=b'{"id": "org/model"}', times=100)
@@ -397,7 +397,7 @@ def test_a_listing_that_makes_no_sense_is_one_line(hub: HubServer, step: str, pa
 
 @pytest.mark.parametrize("page", ODD)
 @pytest.mark.parametrize("step", ["repos/create", "preupload", "objects/batch", "GET hub /api/models/me", "/commit/"])
-def test_an_answer_to_a_push_that_makes_no_sense_is_one_line_and_nothing_shows(
+def test_malformed_push_response_gives_a_one_line_error_and_publishes_nothing(
     hub: HubServer, folder: Path, step: str, page: bytes
 ) -> None:
     hub.add_model("me/model", {"README.md": b"before"})
@@ -412,7 +412,7 @@ def test_an_answer_to_a_push_that_makes_no_sense_is_one_line_and_nothing_shows(
 
 
 @pytest.mark.parametrize("sha", ["main", "ABC", "", "../../etc", "0" * 41])
-def test_a_commit_that_is_none_is_refused(hub: HubServer, sha: str) -> None:
+def test_invalid_commit_hash_is_refused(hub: HubServer, sha: str) -> None:
     commit = hub.add_model("org/model", hub_model())
     repo = hub.repos["org/model"]
     repo.commits[commit].sha = sha
@@ -433,7 +433,7 @@ def test_files_that_the_repository_ignores_stop_the_push(hub: HubServer, folder:
 
 
 @pytest.mark.parametrize("status", [409, 412])
-def test_a_conflict_is_told_and_one_that_was_our_own_commit_is_none(hub: HubServer, folder: Path, status: int) -> None:
+def test_conflict_is_reported_unless_our_own_commit_caused_it(hub: HubServer, folder: Path, status: int) -> None:
     hub.fault("/commit/", status=status, message="conflict")
     with pytest.raises(HubError, match="run the same command again"):
         push_folder(folder, Destination("me/model", token=TOKEN))
@@ -445,14 +445,14 @@ def test_a_conflict_is_told_and_one_that_was_our_own_commit_is_none(hub: HubServ
 
 
 @pytest.mark.parametrize(("status", "words"), [(413, "too large for the Hub"), (403, "no write access")])
-def test_a_refused_commit_is_one_line(hub: HubServer, folder: Path, status: int, words: str) -> None:
+def test_refused_commit_gives_a_one_line_error(hub: HubServer, folder: Path, status: int, words: str) -> None:
     hub.fault("/commit/", status=status, message="no")
     with pytest.raises(HubError, match=rf"^me/model: {words} \(no\)"):
         push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub) == {}
 
 
-def test_a_large_file_that_is_refused_by_itself_is_one_line(hub: HubServer, folder: Path) -> None:
+def test_refused_large_file_gives_a_one_line_error(hub: HubServer, folder: Path) -> None:
     oid = hashlib.sha256((folder / SHARD).read_bytes()).hexdigest()
     error = {"oid": oid, "size": 1, "error": {"code": 507, "message": "storage is full"}}
     hub.fault("objects/batch", page=json.dumps({"objects": [error]}).encode(), times=100)
@@ -465,7 +465,7 @@ def test_a_large_file_that_is_refused_by_itself_is_one_line(hub: HubServer, fold
 
 
 @pytest.mark.parametrize("token", ["hf_sEcReTsEcReT", "a-token.of+another/Kind="])
-def test_a_hub_that_repeats_the_token_does_not_have_it_shown(hub: HubServer, token: str) -> None:
+def test_token_echoed_by_the_hub_is_redacted(hub: HubServer, token: str) -> None:
     hub.add_token(token, "me")
     for status in (400, 401, 403, 409, 413, 418):
         hub.fault("GET hub /api", status=status, message=f"I do not like {token} at all")
@@ -474,7 +474,7 @@ def test_a_hub_that_repeats_the_token_does_not_have_it_shown(hub: HubServer, tok
         assert token not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_name_and_password_in_the_endpoint_are_shown_nowhere(hub: HubServer, tmp_path: Path) -> None:
+def test_credentials_in_the_endpoint_are_redacted_everywhere(hub: HubServer, tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "made", shards=2)
     hub.add_model("org/small", {path.name: path for path in source.iterdir()})
     endpoint = hub.endpoint.replace("://", "://me:pAsSwOrD@")
@@ -496,7 +496,7 @@ def test_a_name_and_password_in_the_endpoint_are_shown_nowhere(hub: HubServer, t
     assert not [path for path in kept if b"pAsSwOrD" in path.read_bytes()]
 
 
-def test_a_token_that_no_header_can_carry_is_one_line_without_it(
+def test_token_invalid_in_a_header_gives_a_one_line_error_without_it(
     hub: HubServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub.add_model("org/model", hub_model())

@@ -174,7 +174,7 @@ def nbytes_below(folder: Path, pattern: str = "*") -> int:
 
 
 @pytest.mark.parametrize("how", [[], ["--stream"], ["--stream", "--delete-local-shards"]])
-def test_the_sentence_publishes_the_upscaled_model(any_user: User, how: list[str]) -> None:
+def test_one_command_publishes_the_upscaled_model(any_user: User, how: list[str]) -> None:
     user, hub = any_user, any_user.hub
     source = user.makes()
     out = user.says("org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR", *how)
@@ -193,7 +193,7 @@ def test_the_sentence_publishes_the_upscaled_model(any_user: User, how: list[str
     assert sum(one.sent for one in hub.requests[before:] if one.origin == "cdn") <= 2 * 65536
 
 
-def test_what_was_published_loads_and_computes_what_the_model_in_memory_does(any_user: User) -> None:
+def test_published_model_computes_what_the_model_in_memory_does(any_user: User) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -210,7 +210,7 @@ def test_what_was_published_loads_and_computes_what_the_model_in_memory_does(any
         AutoModelForCausalLM.from_pretrained("me/SOLAR", cache_dir=any_user.home / "other", token=False)
 
 
-def test_a_pull_request_carries_the_model_and_leaves_main_alone(any_user: User) -> None:
+def test_pull_request_carries_the_model_and_leaves_main_alone(any_user: User) -> None:
     source = any_user.makes()
     any_user.hub.add_model("org/SOLAR", {"README.md": b"theirs"})
     words = ["--push-to-hub", "org/SOLAR", "--create-pr", "--commit-message", "Deeper"]
@@ -224,7 +224,7 @@ def test_a_pull_request_carries_the_model_and_leaves_main_alone(any_user: User) 
     assert found.title == "Deeper"
 
 
-def test_a_finished_folder_is_pushed_to_a_branch(user: User) -> None:
+def test_finished_folder_is_pushed_to_a_branch(user: User) -> None:
     source = user.makes()
     user.says("org/small", "out", *SOLAR)
     out = user.says("push", "out", "me/SOLAR", "--revision", "v1", "--commit-message", "Deeper")
@@ -235,7 +235,7 @@ def test_a_finished_folder_is_pushed_to_a_branch(user: User) -> None:
     assert json.loads(user.says("push", "out", "me/SOLAR", "--json"))["url"] == user.url
 
 
-def test_where_the_source_lies_does_not_matter_to_what_is_proved(user: User) -> None:
+def test_same_proof_for_local_and_remote_sources(user: User) -> None:
     """Online, in the cache and in a folder: what the program left behind there differs, the output does not."""
     made = user.makes()
     user.says("org/small", "out", *SOLAR)
@@ -245,9 +245,7 @@ def test_where_the_source_lies_does_not_matter_to_what_is_proved(user: User) -> 
     user.says("push", "out", "me/SOLAR", "--source", str(made))
 
 
-def test_weights_that_somebody_else_put_there_give_way_with_a_warning(
-    user: User, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_foreign_weights_are_replaced_with_a_warning(user: User, caplog: pytest.LogCaptureFixture) -> None:
     user.makes()
     user.hub.add_model("me/SOLAR", {"pytorch_model.bin": b"mine", "config.json": b"{}", "notes.txt": b"mine"})
     user.says("org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR")
@@ -260,7 +258,7 @@ def test_weights_that_somebody_else_put_there_give_way_with_a_warning(
     assert said not in caplog.messages
 
 
-def test_the_source_is_never_the_destination(user: User) -> None:
+def test_source_repository_is_refused_as_destination(user: User) -> None:
     user.makes("me/SOLAR")
     before = user.hub.repos["me/SOLAR"].find("main").sha
     said = user.says("me/SOLAR", "out", *SOLAR, "--push-to-hub", "me/SOLAR", code=1)
@@ -268,7 +266,7 @@ def test_the_source_is_never_the_destination(user: User) -> None:
     assert user.hub.repos["me/SOLAR"].find("main").sha == before
 
 
-def test_a_full_account_is_not_taken_for_missing_rights(user: User) -> None:
+def test_exceeded_storage_quota_is_not_reported_as_missing_rights(user: User) -> None:
     user.makes()
     message = "Private repository storage limit reached, please upgrade your plan"
     user.hub.fault("POST .*preupload", status=403, message=message, times=50)
@@ -277,7 +275,7 @@ def test_a_full_account_is_not_taken_for_missing_rights(user: User) -> None:
     assert "no right" not in said
 
 
-def test_a_published_model_is_verified_by_its_id(user: User) -> None:
+def test_published_model_is_verified_by_its_id(user: User) -> None:
     user.makes()
     user.says("org/small", "out", *SOLAR, "--stream", "--delete-local-shards", "--push-to-hub", "me/SOLAR")
     user.hub.commit("org/small", {"config.json": b"{}"})  # the source has moved on
@@ -352,7 +350,7 @@ def test_streaming_fetches_what_is_needed_once_in_little_memory_and_caches_no_we
 
 
 @pytest.mark.parametrize("how", [[], ["--delete-local-shards"]])
-def test_a_killed_stream_goes_on_without_fetching_finished_shards_again(user: User, how: list[str]) -> None:
+def test_killed_stream_resumes_without_fetching_finished_shards_again(user: User, how: list[str]) -> None:
     source = user.makes("org/large", **LARGE)
     words = ["org/large", "out", *SOLAR, "--stream", "--push-to-hub", "me/SOLAR", *how]
     shard = "model-00003-of-00004.safetensors"
@@ -396,7 +394,7 @@ def test_bounded_disk_holds_the_shards_of_one_source_shard_at_a_time(user: User)
     assert_layers_come_from(user.published(), source, SOLAR_LAYERS)
 
 
-def test_bounded_disk_goes_on_after_a_refused_commit_and_knows_what_is_published(user: User) -> None:
+def test_bounded_disk_resumes_after_a_refused_commit_and_skips_published_shards(user: User) -> None:
     source = user.makes()
     words = ["org/small", "out", *SOLAR, "--stream", "--delete-local-shards", "--push-to-hub", "me/SOLAR"]
     user.hub.fault("/commit/", status=403)
@@ -414,7 +412,7 @@ def test_bounded_disk_goes_on_after_a_refused_commit_and_knows_what_is_published
 # What is pushed is proved first
 
 
-def test_a_flipped_bit_is_found_before_the_shard_is_sent(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flipped_bit_is_found_before_the_shard_is_sent(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     user.makes()
 
     def flip(shard: ShardPlan, path: Path, *proof: Any) -> None:
@@ -432,7 +430,7 @@ def test_a_flipped_bit_is_found_before_the_shard_is_sent(user: User, monkeypatch
 
 
 @pytest.mark.parametrize("init", ["identity", "split", "scale=0.5"])
-def test_computed_tensors_are_proved_too(user: User, init: str) -> None:
+def test_computed_tensors_are_verified_too(user: User, init: str) -> None:
     user.makes()
     words = [*SOLAR, "--init", init]
     user.says("org/small", "out", *words, "--stream", "--delete-local-shards", "--push-to-hub", "me/SOLAR")
@@ -442,7 +440,7 @@ def test_computed_tensors_are_proved_too(user: User, init: str) -> None:
         assert (published / path.name).read_bytes() == path.read_bytes()
 
 
-def test_bytes_that_are_not_those_of_the_listed_hash_are_refused(user: User) -> None:
+def test_bytes_that_do_not_match_the_listed_hash_are_refused(user: User) -> None:
     user.makes("org/small")
     commit = user.hub.repos["org/small"].find("main")
     assert commit is not None
@@ -455,7 +453,7 @@ def test_bytes_that_are_not_those_of_the_listed_hash_are_refused(user: User) -> 
     assert user.visible() == set()
 
 
-def test_an_output_that_is_damaged_or_incomplete_is_refused_before_anything_is_asked(user: User) -> None:
+def test_damaged_or_incomplete_output_is_refused_before_any_request(user: User) -> None:
     source = user.makes()
     user.says(str(source), "out", *SOLAR)
     shard = next(iter(sorted((user.home / "out").glob("*.safetensors"))))
@@ -471,7 +469,7 @@ def test_an_output_that_is_damaged_or_incomplete_is_refused_before_anything_is_a
     assert len(user.hub.requests) == before
 
 
-def test_no_right_to_write_is_found_before_anything_is_fetched(user: User) -> None:
+def test_missing_write_permission_is_found_before_fetching(user: User) -> None:
     user.makes()
     user.hub.add_model("org/SOLAR", {"README.md": b"theirs"})
     said = user.says("org/small", "out", *SOLAR, "--stream", "--push-to-hub", "org/SOLAR", code=1)
@@ -485,7 +483,7 @@ def test_no_right_to_write_is_found_before_anything_is_fetched(user: User) -> No
 
 @pytest.mark.parametrize("how", [["--stream", "--delete-local-shards"], []])
 @pytest.mark.parametrize("status", [429, 503, pytest.param(500, marks=pytest.mark.sweep)])
-def test_bursts_of_errors_at_every_step_are_survived(user: User, status: int, how: list[str]) -> None:
+def test_bursts_of_errors_at_every_step_are_retried(user: User, status: int, how: list[str]) -> None:
     source = user.makes()
     headers = {"Retry-After": "1"} if status == 429 else {}
     reading = ("HEAD hub", "GET hub /api/models/org", "GET hub /org", "GET cdn")
@@ -501,7 +499,7 @@ def test_bursts_of_errors_at_every_step_are_survived(user: User, status: int, ho
 
 
 @pytest.mark.parametrize("how", [["--stream"], ["--stream", "--delete-local-shards"], []])
-def test_lasting_faults_are_one_line_and_nothing_shows(user: User, how: list[str]) -> None:
+def test_lasting_errors_give_a_one_line_error_and_publish_nothing(user: User, how: list[str]) -> None:
     user.makes()
     words = ["org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR", *how]
     for step, what in (
@@ -520,7 +518,7 @@ def test_lasting_faults_are_one_line_and_nothing_shows(user: User, how: list[str
     assert len(user.hub.repos["me/SOLAR"].commits) == 2
 
 
-def test_a_source_that_moves_in_the_middle_is_never_mixed(user: User) -> None:
+def test_source_that_changes_midway_is_never_mixed(user: User) -> None:
     source = user.makes()
     other = write_checkpoint(user.home / "other", shards=2, vocab=300)
     moved = {path.name: path for path in other.iterdir() if path.name != "config.json"}
@@ -529,7 +527,7 @@ def test_a_source_that_moves_in_the_middle_is_never_mixed(user: User) -> None:
     assert_layers_come_from(user.published(), source, SOLAR_LAYERS)
 
 
-def test_a_branch_that_moves_in_the_middle_is_left_alone_and_the_next_run_finishes(user: User) -> None:
+def test_branch_that_moves_midway_is_untouched_and_the_next_run_finishes(user: User) -> None:
     source = user.makes()
     user.hub.add_model("me/SOLAR", {"README.md": b"before"})
     user.hub.fault("PUT cdn", action=lambda: user.hub.commit("me/SOLAR", {"README.md": b"theirs"}))
@@ -540,7 +538,7 @@ def test_a_branch_that_moves_in_the_middle_is_left_alone_and_the_next_run_finish
     assert_layers_come_from(user.published(), source, SOLAR_LAYERS)
 
 
-def test_a_token_that_expires_in_the_middle_is_one_line(user: User) -> None:
+def test_token_that_expires_midway_gives_a_one_line_error(user: User) -> None:
     user.makes()
     user.hub.fault("verify", skip=1, action=user.hub.tokens.clear)
     said = user.says("org/small", "out", *SOLAR, "--stream", "--push-to-hub", "me/SOLAR", code=1)
@@ -551,7 +549,7 @@ def test_a_token_that_expires_in_the_middle_is_one_line(user: User) -> None:
 
 
 @pytest.mark.parametrize(("words", "step"), [(["--stream"], "GET cdn"), ([], "GET cdn"), (["--stream"], "PUT cdn")])
-def test_control_c_while_the_line_is_dead_ends_at_once(user: User, words: list[str], step: str) -> None:
+def test_control_c_on_a_stalled_connection_stops_at_once(user: User, words: list[str], step: str) -> None:
     user.makes("org/large", **LARGE)
     stalled, let_go = threading.Event(), threading.Event()
     user.hub.fault(
@@ -595,7 +593,7 @@ def test_control_c_while_the_line_is_dead_ends_at_once(user: User, words: list[s
         (["plan", "https://me:hf_secret@hub.org/me/x"], "SOURCE: a web address is no source; expected a folder"),
     ],
 )
-def test_refusals_are_one_line_in_the_users_words(user: User, words: list[str], says: str) -> None:
+def test_refusals_are_one_line_in_the_terms_of_the_command(user: User, words: list[str], says: str) -> None:
     user.makes()
     user.makes("org/private", private=True)
     user.hub.add_model("org/gated", {"config.json": b"{}"}, gated=True)
@@ -606,7 +604,7 @@ def test_refusals_are_one_line_in_the_users_words(user: User, words: list[str], 
     assert "hf_" not in said
 
 
-def test_who_is_not_logged_in_is_told_so(user: User) -> None:
+def test_missing_login_is_reported(user: User) -> None:
     source = user.makes()
     user.makes("org/private", private=True)
     (user.home.parent / "token").unlink()
@@ -617,7 +615,7 @@ def test_who_is_not_logged_in_is_told_so(user: User) -> None:
     assert not (user.home / "out").exists()
 
 
-def test_a_rate_limit_is_waited_for_and_said(user: User, caplog: pytest.LogCaptureFixture) -> None:
+def test_rate_limit_is_waited_out_and_reported(user: User, caplog: pytest.LogCaptureFixture) -> None:
     user.makes()
     user.hub.fault("GET cdn", status=429, headers={"Retry-After": "1"})
     user.hub.fault("preupload", status=429, headers={"Retry-After": "9"}, times=10**6)
@@ -627,7 +625,7 @@ def test_a_rate_limit_is_waited_for_and_said(user: User, caplog: pytest.LogCaptu
     assert "rate limit reached; retrying in" in caplog.text
 
 
-def test_what_the_client_logs_comes_once_and_not_at_all_when_quiet(user: User) -> None:
+def test_client_log_lines_appear_once_and_never_when_quiet(user: User) -> None:
     user.makes()
     for words, count in (([], 1), (["-q"], 0)):
         user.hub.fault("HEAD hub /org/small/resolve/main", status=503, times=2)
@@ -636,7 +634,7 @@ def test_what_the_client_logs_comes_once_and_not_at_all_when_quiet(user: User) -
         assert all(line.startswith("solar-upscale: ") for line in err.splitlines())
 
 
-def test_offline_is_told_and_a_cached_model_needs_no_network(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_is_reported_and_a_cached_model_needs_no_network(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     source = user.makes()
     snapshot_download("org/small")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -661,9 +659,7 @@ def test_offline_is_told_and_a_cached_model_needs_no_network(user: User, monkeyp
         (["push", "out"], "USER/NAME"),
     ],
 )
-def test_options_that_do_not_go_together_are_a_mistake_of_usage(
-    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_conflicting_options_are_a_usage_error(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert stopped.value.code == 2
@@ -673,7 +669,7 @@ def test_options_that_do_not_go_together_are_a_mistake_of_usage(
 # Secrets
 
 
-def test_the_token_is_nowhere(any_user: User) -> None:
+def test_token_appears_nowhere(any_user: User) -> None:
     user = any_user
     user.makes("me/source", private=True)
     user.hub.fault("GET cdn", cut_after=1000)
@@ -691,7 +687,7 @@ def test_the_token_is_nowhere(any_user: User) -> None:
         assert not [name for name, data in user.hub.files(repo).items() if TOKEN.encode() in data]
 
 
-def test_a_folder_is_not_pushed_over_the_model_it_was_made_from(user: User) -> None:
+def test_folder_is_not_pushed_over_the_model_it_was_made_from(user: User) -> None:
     folder = user.makes("me/source")
     before = user.hub.files("me/source")
     user.says("me/source", "out", *SOLAR)
@@ -701,7 +697,7 @@ def test_a_folder_is_not_pushed_over_the_model_it_was_made_from(user: User) -> N
     assert user.hub.files("me/source") == before
 
 
-def test_a_private_model_does_not_become_public_without_a_word(user: User, caplog: pytest.LogCaptureFixture) -> None:
+def test_private_model_does_not_become_public_silently(user: User, caplog: pytest.LogCaptureFixture) -> None:
     user.makes("me/secret", private=True)
     user.makes("org/open")
     user.hub.add_model("me/public", {"README.md": b"mine"})
@@ -739,7 +735,7 @@ def test_under_xet_an_upscaled_model_adds_little_to_the_store(xet_user: User) ->
     assert_layers_come_from(user.published(), folder, SOLAR_LAYERS)
 
 
-def test_the_card_passes_the_hubs_validation_and_its_picture_opens(user: User) -> None:
+def test_card_passes_the_hubs_validation_and_its_picture_opens(user: User) -> None:
     user.makes()
     user.says("org/small", "out", *SOLAR, "--stream", "--push-to-hub", "me/SOLAR")
     files = user.hub.files("me/SOLAR")
@@ -756,7 +752,7 @@ def test_the_card_passes_the_hubs_validation_and_its_picture_opens(user: User) -
     assert ElementTree.fromstring(files[picture[1]]).tag.endswith("svg")  # noqa: S314 - our own
 
 
-def test_the_cards_command_makes_the_same_bytes_again(user: User) -> None:
+def test_cards_command_makes_the_same_bytes_again(user: User) -> None:
     user.makes()
     user.says("org/small", "out", *SOLAR, "--stream", "--push-to-hub", "me/SOLAR")
     card = user.hub.files("me/SOLAR")["README.md"].decode()
@@ -770,7 +766,7 @@ def test_the_cards_command_makes_the_same_bytes_again(user: User) -> None:
 # The shared store of a Hub cache
 
 
-def test_a_snapshot_in_the_store_that_repositories_share_is_a_folder_like_any_other(xet_user: User) -> None:
+def test_snapshot_in_the_store_that_repositories_share_is_a_folder_like_any_other(xet_user: User) -> None:
     user = xet_user
     folder = write_checkpoint(user.home / "small", shards=2)
     HfApi().create_repo("me/small")
@@ -818,7 +814,7 @@ def test_hf_finds_the_console_script(tmp_path: Path) -> None:
 # docs/hub.md
 
 
-def test_the_commands_of_the_page_do_what_it_says(user: User) -> None:
+def test_commands_of_the_page_do_what_it_says(user: User) -> None:
     page = (ROOT / "docs" / "hub.md").read_text()
     source = user.makes("mistralai/Mistral-7B-v0.1", layers=32)
     user.hub.add_model("org/SOLAR", {"README.md": b"theirs"})
@@ -835,7 +831,7 @@ def test_the_commands_of_the_page_do_what_it_says(user: User) -> None:
     assert set(user.hub.repos["org/SOLAR"].branches) == {"main", "refs/pr/1"}
 
 
-def test_the_lines_that_the_page_explains_are_those_that_are_said() -> None:
+def test_lines_that_the_page_explains_are_those_that_are_said() -> None:
     page = (ROOT / "docs" / "hub.md").read_text()
     lines = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
     assert len(lines) == 12

@@ -90,7 +90,9 @@ def published(hub: HubServer, home: Path) -> Path:
 
 
 @pytest.mark.parametrize("way", ["stream", "download"])
-def test_processes_write_what_is_checked_and_published_here(way: str, hub: HubServer, made: Path, home: Path) -> None:
+def test_process_pool_writes_and_the_parent_checks_and_publishes(
+    way: str, hub: HubServer, made: Path, home: Path
+) -> None:
     assert run(IN_PROCESSES, hub, home, way) == "111\n"
     su.upscale_checkpoint(made, home / "local", LAYERS, init="split")
     for path in published(hub, home).glob("*.safetensors"):
@@ -101,7 +103,7 @@ def test_processes_write_what_is_checked_and_published_here(way: str, hub: HubSe
 
 
 @pytest.mark.parametrize("words", [["--stream"], []])
-def test_dask_writes_what_is_checked_and_published_here(
+def test_dask_writes_and_the_client_checks_and_publishes(
     words: list[str], hub: HubServer, made: Path, home: Path
 ) -> None:
     pytest.importorskip("distributed", reason="Dask is not installed: pip install 'solar-upscale[dask]'")
@@ -116,7 +118,7 @@ def test_dask_writes_what_is_checked_and_published_here(
 
 
 @pytest.mark.parametrize("option", ["private", "create_pr", "delete_local_shards", "commit_message"])
-def test_what_belongs_to_publishing_is_refused_without_it(option: str, made: Path, home: Path) -> None:
+def test_publishing_options_are_refused_without_a_repository(option: str, made: Path, home: Path) -> None:
     options: dict[str, Any] = {option: "Deeper" if option == "commit_message" else True}
     with pytest.raises(OutputError, match=f"^--{option.replace('_', '-')} belongs to --push-to-hub USER/NAME"):
         su.upscale_checkpoint(made, home / "out", LAYERS, **options)
@@ -140,7 +142,7 @@ def test_deleted_shards_go_one_pass_at_a_time(hub: HubServer, made: Path, home: 
     assert not list((home / "out").glob("*.safetensors"))
 
 
-def test_a_finished_output_is_published_by_its_public_name(hub: HubServer, made: Path, home: Path) -> None:
+def test_finished_output_is_published_by_its_public_name(hub: HubServer, made: Path, home: Path) -> None:
     su.upscale_checkpoint(made, home / "out", LAYERS)
     done = su.publish_checkpoint(home / "out", "me/SOLAR", source=made, private=True, revision="v1")
     assert done.url == f"{hub.endpoint}/me/SOLAR/tree/v1"

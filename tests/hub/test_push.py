@@ -53,7 +53,7 @@ def on_hub(hub: HubServer, repo: str = "me/model", revision: str = "main") -> di
 # What arrives
 
 
-def test_a_folder_is_published_in_one_commit_on_top_of_large_files(
+def test_folder_is_published_in_one_commit_on_top_of_large_files(
     hub: HubServer, folder: Path, files: dict[str, bytes]
 ) -> None:
     (folder / ".hidden").write_text("not published")
@@ -64,7 +64,7 @@ def test_a_folder_is_published_in_one_commit_on_top_of_large_files(
     assert [line.split(" /")[0] for line in lines] == ["PUT cdn"] * 3 + ["POST hub"]
 
 
-def test_a_folder_is_published_through_xet(xet_hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
+def test_folder_is_published_through_xet(xet_hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(xet_hub) == files
     assert not xet_hub.lines("PUT")
@@ -81,9 +81,7 @@ def test_multipart_uploads_arrive_whole(
     assert len(hub.lines("PUT cdn")) == 12
 
 
-def test_a_private_repository_is_made_private_and_a_public_one_is_not_taken_for_one(
-    hub: HubServer, folder: Path
-) -> None:
+def test_private_repository_is_made_private_and_a_public_one_is_not_taken_for_one(hub: HubServer, folder: Path) -> None:
     push_folder(folder, Destination("me/model", token=TOKEN, private=True))
     assert hub.repos["me/model"].private
     hub.add_model("me/open", {})
@@ -92,7 +90,7 @@ def test_a_private_repository_is_made_private_and_a_public_one_is_not_taken_for_
     assert on_hub(hub, "me/open") == {}
 
 
-def test_a_branch_is_made_and_main_is_left_alone(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
+def test_branch_is_made_and_main_is_left_alone(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     url = push_folder(folder, Destination("me/model", token=TOKEN, revision="v1.0"))
     assert url == f"{hub.endpoint}/me/model/tree/v1.0"
     assert on_hub(hub, revision="v1.0") == files
@@ -100,7 +98,7 @@ def test_a_branch_is_made_and_main_is_left_alone(hub: HubServer, folder: Path, f
 
 
 @pytest.mark.parametrize("which", ["hub", "xet_hub"])
-def test_a_pull_request_leaves_the_branch_alone(
+def test_pull_request_leaves_the_branch_alone(
     which: str, request: pytest.FixtureRequest, folder: Path, files: dict[str, bytes]
 ) -> None:
     hub: HubServer = request.getfixturevalue(which)
@@ -113,7 +111,7 @@ def test_a_pull_request_leaves_the_branch_alone(
     assert on_hub(hub, "org/model", "refs/pr/1") == files
 
 
-def test_the_commit_message_is_the_one_given(hub: HubServer, folder: Path) -> None:
+def test_commit_message_is_the_one_given(hub: HubServer, folder: Path) -> None:
     push_folder(folder, Destination("me/model", token=TOKEN, commit_message="Deeper"))
     assert hub.repos["me/model"].find("main").title == "Deeper"
 
@@ -131,7 +129,7 @@ def test_weights_of_an_earlier_push_are_not_left_beside_the_new_ones(
 
 
 @pytest.mark.parametrize("which", ["hub", "xet_hub"])
-def test_a_second_push_sends_nothing(which: str, request: pytest.FixtureRequest, folder: Path) -> None:
+def test_second_push_sends_nothing(which: str, request: pytest.FixtureRequest, folder: Path) -> None:
     hub: HubServer = request.getfixturevalue(which)
     url = push_folder(folder, Destination("me/model", token=TOKEN))
     before = len(hub.requests)
@@ -141,7 +139,7 @@ def test_a_second_push_sends_nothing(which: str, request: pytest.FixtureRequest,
     assert not [line for line in again if "PUT" in line or "/commit/" in line or "lfs" in line or "preupload" in line]
 
 
-def test_a_push_after_one_change_sends_that_change(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
+def test_push_after_one_change_sends_that_change(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     push_folder(folder, Destination("me/model", token=TOKEN))
     sent = hub.received("PUT")
     files["config.json"] = b'{"model_type": "mistral"}'
@@ -151,7 +149,7 @@ def test_a_push_after_one_change_sends_that_change(hub: HubServer, folder: Path,
     assert hub.received("PUT") == sent
 
 
-def test_a_killed_push_goes_on_where_it_stopped(
+def test_killed_push_goes_on_where_it_stopped(
     hub: HubServer, folder: Path, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     program = (
@@ -209,9 +207,7 @@ def test_shards_may_be_deleted_once_sent_and_another_run_finishes(
     assert TOKEN not in record.read_text()
 
 
-def test_a_run_that_only_lacks_the_commit_needs_no_shard(
-    hub: HubServer, tmp_path: Path, files: dict[str, bytes]
-) -> None:
+def test_run_that_only_lacks_the_commit_needs_no_shard(hub: HubServer, tmp_path: Path, files: dict[str, bytes]) -> None:
     folder = written(tmp_path / "out.incomplete", files)
     record = folder / RECORD_NAME
     first = Publication(Destination("me/model", token=TOKEN), record=record)
@@ -226,7 +222,7 @@ def test_a_run_that_only_lacks_the_commit_needs_no_shard(
     assert on_hub(hub) == files
 
 
-def test_a_shard_that_is_neither_here_nor_sent_stops_the_commit(hub: HubServer, folder: Path) -> None:
+def test_shard_that_is_neither_here_nor_sent_stops_the_commit(hub: HubServer, folder: Path) -> None:
     publication = Publication(Destination("me/model", token=TOKEN), record=folder / RECORD_NAME)
     publication.send(folder / SHARDS[0], SHARDS[0])
     for name in SHARDS:
@@ -236,7 +232,7 @@ def test_a_shard_that_is_neither_here_nor_sent_stops_the_commit(hub: HubServer, 
     assert on_hub(hub) == {}
 
 
-def test_a_record_of_another_repository_is_not_believed(hub: HubServer, folder: Path) -> None:
+def test_record_of_another_repository_is_not_believed(hub: HubServer, folder: Path) -> None:
     Publication(Destination("me/one", token=TOKEN), record=folder / RECORD_NAME).send(folder / SHARDS[0], SHARDS[0])
     assert Publication(Destination("me/two", token=TOKEN), record=folder / RECORD_NAME).sent == {}
     (folder / RECORD_NAME).write_text("[]")
@@ -256,7 +252,7 @@ def test_what_the_hub_has_dropped_is_said(hub: HubServer, folder: Path) -> None:
     assert on_hub(hub) == {}
 
 
-def test_a_repository_that_takes_weights_as_text_is_refused_before_they_are_lost(
+def test_repository_without_lfs_for_weights_is_refused_before_upload(
     hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.support.hub_server.LFS_SUFFIXES", ())
@@ -268,7 +264,7 @@ def test_a_repository_that_takes_weights_as_text_is_refused_before_they_are_lost
 # Folders that are not to be published
 
 
-def test_an_unfinished_folder_is_refused_before_anything_is_asked(
+def test_unfinished_folder_is_refused_before_anything_is_asked(
     hub: HubServer, tmp_path: Path, files: dict[str, bytes]
 ) -> None:
     truncated = files | {SHARDS[1]: files[SHARDS[1]][:-1]}
@@ -293,7 +289,7 @@ def test_an_unfinished_folder_is_refused_before_anything_is_asked(
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
-def test_a_burst_of_errors_at_any_step_is_survived(
+def test_burst_of_errors_at_any_step_is_survived(
     hub: HubServer, folder: Path, files: dict[str, bytes], status: int
 ) -> None:
     for step in (
@@ -312,7 +308,7 @@ def test_a_burst_of_errors_at_any_step_is_survived(
     assert len(hub.repos["me/model"].commits) == 2
 
 
-def test_a_burst_of_errors_at_the_xet_token_is_survived(
+def test_burst_of_errors_at_the_xet_token_is_survived(
     xet_hub: HubServer, folder: Path, files: dict[str, bytes]
 ) -> None:
     xet_hub.fault("xet-write-token", status=503)
@@ -320,7 +316,7 @@ def test_a_burst_of_errors_at_the_xet_token_is_survived(
     assert on_hub(xet_hub) == files
 
 
-def test_a_xet_token_that_is_refused_is_one_line(xet_hub: HubServer, folder: Path) -> None:
+def test_xet_token_that_is_refused_is_one_line(xet_hub: HubServer, folder: Path) -> None:
     xet_hub.fault("xet-write-token", status=403, times=100, message="storage limit reached")
     with pytest.raises(HubError, match=r"^me/model: ") as caught:
         push_folder(folder, Destination("me/model", token=TOKEN))
@@ -329,20 +325,20 @@ def test_a_xet_token_that_is_refused_is_one_line(xet_hub: HubServer, folder: Pat
     assert on_hub(xet_hub) == {}
 
 
-def test_a_cut_upload_is_sent_again(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
+def test_cut_upload_is_sent_again(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     hub.fault("PUT cdn", drop=True, cut_after=5000, times=2)
     push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == files
 
 
-def test_a_commit_whose_answer_was_lost_is_found_out(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
+def test_commit_whose_answer_was_lost_is_found_out(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     hub.fault("/commit/", cut_after=0)
     assert push_folder(folder, Destination("me/model", token=TOKEN)) == f"{hub.endpoint}/me/model"
     assert on_hub(hub) == files
     assert len(hub.repos["me/model"].commits) == 2
 
 
-def test_a_branch_that_moved_meanwhile_is_left_as_it_is(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
+def test_branch_that_moved_meanwhile_is_untouched(hub: HubServer, folder: Path, files: dict[str, bytes]) -> None:
     hub.add_model("me/model", {"README.md": b"before"})
     hub.fault("verify", skip=2, action=lambda: hub.commit("me/model", {"README.md": b"theirs"}))
     with pytest.raises(HubError, match=r"^me/model: the branch moved meanwhile, and nothing was changed; run the same"):
@@ -353,7 +349,7 @@ def test_a_branch_that_moved_meanwhile_is_left_as_it_is(hub: HubServer, folder: 
     assert len(hub.lines("PUT cdn")) == 3
 
 
-def test_nothing_shows_before_the_commit_whatever_fails(hub: HubServer, folder: Path) -> None:
+def test_nothing_is_visible_before_the_commit_whatever_fails(hub: HubServer, folder: Path) -> None:
     hub.add_model("me/model", {"README.md": b"before"})
     for step in ("preupload", "objects/batch", "PUT cdn", "verify", "/commit/"):
         fault = hub.fault(step, status=400, times=100)
@@ -372,7 +368,7 @@ def test_nothing_shows_before_the_commit_whatever_fails(hub: HubServer, folder: 
         ("hf_eXpIrEd", "^me/model: the token is invalid or has expired; log in"),
     ],
 )
-def test_refusals_to_write_are_told_in_one_line(hub: HubServer, folder: Path, token: str | bool, words: str) -> None:
+def test_write_refusals_are_reported_in_one_line(hub: HubServer, folder: Path, token: str | bool, words: str) -> None:
     hub.add_token("hf_reader", "you")
     with pytest.raises(HubError, match=words) as caught:
         push_folder(folder, Destination("me/model", token=token))
@@ -381,28 +377,30 @@ def test_refusals_to_write_are_told_in_one_line(hub: HubServer, folder: Path, to
 
 
 @pytest.mark.parametrize("repo", ["a b", "me/mo del", "a/b/c", "me/.."])
-def test_a_name_that_is_no_repo_id_is_one_line_and_asks_nobody(hub: HubServer, folder: Path, repo: str) -> None:
+def test_invalid_repo_id_gives_a_one_line_error_without_a_request(hub: HubServer, folder: Path, repo: str) -> None:
     with pytest.raises(HubError, match="not a repo id") as caught:
         push_folder(folder, Destination(repo, token=TOKEN))
     assert "\n" not in str(caught.value)
     assert not hub.requests
 
 
-def test_publishing_offline_is_one_line(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publishing_offline_gives_a_one_line_error(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match=r"^me/model: offline: HF_HUB_OFFLINE is set"):
         push_folder(folder, Destination("me/model", token=TOKEN))
     assert not hub.requests
 
 
-def test_a_token_that_expires_in_the_middle_is_one_line_and_nothing_shows(hub: HubServer, folder: Path) -> None:
+def test_token_that_expires_midway_gives_a_one_line_error_and_publishes_nothing(hub: HubServer, folder: Path) -> None:
     hub.fault("verify", skip=1, action=hub.tokens.clear)
     with pytest.raises(HubError, match=r"^me/model: the token is invalid or has expired"):
         push_folder(folder, Destination("me/model", token=TOKEN))
     assert on_hub(hub) == {}
 
 
-def test_a_card_with_broken_front_matter_is_one_line(hub: HubServer, folder: Path) -> None:
+def test_card_with_broken_front_matter_gives_a_one_line_error(hub: HubServer, folder: Path) -> None:
     (folder / "README.md").write_bytes(b"---\nlicense: [\n---\n# A model\n")
     with pytest.raises(HubError, match=r"^me/model: Invalid metadata in README.md"):
         push_folder(folder, Destination("me/model", token=TOKEN))
@@ -413,7 +411,7 @@ def test_a_card_with_broken_front_matter_is_one_line(hub: HubServer, folder: Pat
 
 
 @pytest.mark.parametrize("which", ["hub", "xet_hub"])
-def test_the_token_goes_to_the_hub_and_nowhere_else(
+def test_token_goes_to_the_hub_and_nowhere_else(
     which: str, request: pytest.FixtureRequest, folder: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     hub: HubServer = request.getfixturevalue(which)

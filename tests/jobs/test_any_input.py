@@ -235,14 +235,16 @@ def test_any_config_of_any_known_model_type_is_planned_or_refused(config: dict[s
 @fuzzed(70)
 @example(changes=[("architectures", "set", "true")])
 @given(changes=edits(CONFIG_KEYS))
-def test_any_config_gives_a_right_result_or_one_line(world: Path, changes: list[tuple[str, str, str]]) -> None:
+def test_any_config_gives_a_correct_result_or_a_one_line_error(
+    world: Path, changes: list[tuple[str, str, str]]
+) -> None:
     config = json.loads((world / "s" / "config.json").read_text())
     right_or_refused(world, "config.json", edited(config, changes).encode())
 
 
 @fuzzed(70)
 @given(data=st.data())
-def test_any_index_gives_a_right_result_or_one_line(world: Path, data: st.DataObject) -> None:
+def test_any_index_gives_a_correct_result_or_a_one_line_error(world: Path, data: st.DataObject) -> None:
     index = json.loads((world / "s" / INDEX).read_text())
     weight_map = index["weight_map"]
     if data.draw(st.booleans()):
@@ -254,7 +256,7 @@ def test_any_index_gives_a_right_result_or_one_line(world: Path, data: st.DataOb
 
 @fuzzed(120)
 @given(changes=header_mutations, keep_length=st.booleans(), number=st.sampled_from([1, 2]))
-def test_any_header_gives_a_right_result_or_one_line(
+def test_any_header_gives_a_correct_result_or_a_one_line_error(
     world: Path, changes: list[tuple[str, int, bytes]], keep_length: bool, number: int
 ) -> None:
     name = f"model-{number:05d}-of-00002.safetensors"
@@ -311,7 +313,7 @@ WORDS = st.sampled_from(
 
 @fuzzed(100)
 @given(text=st.lists(WORDS, max_size=30).map("".join) | TEXTS.map("layers: {}".format))
-def test_any_recipe_gives_a_plan_or_one_line(world: Path, text: str) -> None:
+def test_any_recipe_gives_a_plan_or_a_one_line_error(world: Path, text: str) -> None:
     (world / "any.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
     try:
         run("plan", "s", "--config", "any.yaml", at=world)

@@ -85,7 +85,7 @@ def test_every_flipped_bit_of_a_shard_is_found_and_its_tensor_named(
         check_shard(planned, shard.path, source, shard.digests)
 
 
-def test_a_local_shard_is_compared_with_the_source_as_it_is_now(folder: Path, tmp_path: Path) -> None:
+def test_local_shard_is_compared_with_the_source_as_it_is_now(folder: Path, tmp_path: Path) -> None:
     source = FolderSource(folder)
     plan = su.plan_checkpoint(source, SOLAR)
     (shard,) = first_shards(plan, source, tmp_path / "out", 1)
@@ -112,7 +112,7 @@ def test_digests_are_one_for_each_tensor_that_was_read(
         assert (shard.moved.copied, shard.moved.zeroed) == (shard.data_nbytes - zeroed, zeroed)
 
 
-def test_a_finished_shard_crosses_processes(folder: Path, tmp_path: Path) -> None:
+def test_finished_shard_crosses_processes(folder: Path, tmp_path: Path) -> None:
     for name, source in sources(folder).items():
         plan = su.plan_checkpoint(source, SOLAR)
         (shard,) = first_shards(plan, source, tmp_path / name, 1)
@@ -135,7 +135,7 @@ def test_digests_survive_the_run_that_made_them(folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("spoiled", [None, "", "[]", "{}", '["' + "a" * 64 + '"]', "[1, 2]", "null"])
-def test_a_kept_shard_whose_digests_are_gone_or_damaged_is_written_again(
+def test_kept_shard_whose_digests_are_gone_or_damaged_is_written_again(
     spoiled: str | None, folder: Path, tmp_path: Path
 ) -> None:
     source = MemorySource.of_folder(folder)
@@ -155,7 +155,7 @@ def test_a_kept_shard_whose_digests_are_gone_or_damaged_is_written_again(
     assert not [name for name in tree(tmp_path / "out") if name.startswith(".")]
 
 
-def test_a_kept_local_shard_needs_no_digests(folder: Path, tmp_path: Path) -> None:
+def test_kept_local_shard_needs_no_digests(folder: Path, tmp_path: Path) -> None:
     source = FolderSource(folder)
     plan = su.plan_checkpoint(source, SOLAR)
     first_shards(plan, source, tmp_path / "out", 1)
@@ -164,7 +164,7 @@ def test_a_kept_local_shard_needs_no_digests(folder: Path, tmp_path: Path) -> No
     assert shard.digests is None
 
 
-def test_nobody_writes_any_more_once_the_folder_is_left(folder: Path, tmp_path: Path) -> None:
+def test_no_worker_writes_after_the_folder_is_left(folder: Path, tmp_path: Path) -> None:
     """Whoever leaves between two shards: the workers have stopped before the lock is released."""
     source = MemorySource.of_folder(folder, chunk_nbytes=64)
     layers = ["[3] * 40", "0:8"]

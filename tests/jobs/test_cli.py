@@ -80,7 +80,7 @@ def written(home: Path, name: str = "out") -> list[int]:
         "s out --layers 0:6 2:8 --",
     ],
 )
-def test_words_that_mean_the_same_job(line: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_equivalent_arguments_give_the_same_job(line: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(shlex.split(line)) == 0, capsys.readouterr().err
     assert_layers_come_from(home / "out", home / "s", SOLAR_SOURCES)
 
@@ -122,7 +122,7 @@ def test_usage_errors_exit_2_and_say_what_is_missing(
     assert tree(home) == before
 
 
-def test_first_word_is_a_command_only_if_it_is_a_name_of_one(home: Path) -> None:
+def test_first_argument_is_a_command_only_if_it_names_one(home: Path) -> None:
     (home / "s").rename(home / "inspect")
     assert ends(["./inspect", "out", "--layers", *SOLAR]) == 0
     assert ends(["verify", "out", "--source", "inspect"]) == 0
@@ -163,7 +163,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_mistake_is_one_line_and_exit_1(case: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_is_one_line_and_exit_1(case: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line, message = MISTAKES[case]
     (home / "full").mkdir()
     (home / "full" / "thesis.txt").write_text("all of it")
@@ -181,7 +181,7 @@ def test_mistake_is_one_line_and_exit_1(case: str, home: Path, capsys: pytest.Ca
     assert tree(home) == before
 
 
-def test_damaged_source_is_one_line_for_every_command(home: Path) -> None:
+def test_damaged_source_gives_a_one_line_error_in_every_command(home: Path) -> None:
     _spoil_index(home)
     for line in ("s out --layers 0:6", "plan s --layers 0:6", "inspect s"):
         result = run(*shlex.split(line))
@@ -192,13 +192,13 @@ def test_damaged_source_is_one_line_for_every_command(home: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_folder_that_may_not_be_written_is_one_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_folder_gives_a_one_line_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "locked").mkdir(mode=0o500)
     assert ends(["s", "locked/out", "--layers", *SOLAR]) == 1
     assert "permission denied" in capsys.readouterr().err
 
 
-def test_found_difference_exits_1_and_names_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_exits_1_and_names_the_difference(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(["s", "out", "--layers", *SOLAR]) == 0
     path = min((home / "out").glob("*.safetensors"))
     content = bytearray(path.read_bytes())
@@ -224,7 +224,7 @@ def test_dry_run_prints_exactly_what_plan_prints_and_writes_nothing(home: Path) 
     assert tree(home) == before
 
 
-def test_what_was_planned_is_what_is_written(home: Path) -> None:
+def test_plan_matches_what_is_written(home: Path) -> None:
     plan = json.loads(run("plan", "s", "--layers", *SOLAR, "--json").stdout)
     done = json.loads(run("s", "out", "--layers", *SOLAR, "--json").stdout)
     assert {**done, "output": None, "moved": None} == {**plan, "output": None, "moved": None}
@@ -234,7 +234,7 @@ def test_what_was_planned_is_what_is_written(home: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["plan s --layers 0:6", "inspect s", "s out --layers 0:6", "recipes", "verify done"])
-def test_json_is_all_that_stdout_carries(line: str, home: Path) -> None:
+def test_json_is_the_only_output_on_stdout(line: str, home: Path) -> None:
     assert ends(["s", "done", "--layers", *SOLAR, "--json"]) == 0
     result = run(*shlex.split(line), "--json")
     assert result.returncode == 0, result.stderr
@@ -251,7 +251,7 @@ def test_piped_output_has_no_escapes_no_progress_and_fits_80_columns(home: Path)
             assert max(map(len, result.stdout.splitlines())) <= 100
 
 
-def test_output_survives_a_terminal_without_unicode(home: Path) -> None:
+def test_output_falls_back_to_ascii_without_unicode(home: Path) -> None:
     (home / "s" / "notiz-ü.txt").write_text("x")
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     for line in ("plan s --layers 0:6 2:8", "s out --layers 0:6 2:8", "inspect s"):
@@ -262,7 +262,7 @@ def test_output_survives_a_terminal_without_unicode(home: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("no_color", ["", "1"])
-def test_colour_only_on_a_terminal_that_wants_it(no_color: str, home: Path) -> None:
+def test_colour_appears_only_on_a_terminal_that_supports_it(no_color: str, home: Path) -> None:
     text = on_a_terminal("plan", "s", "--layers", *SOLAR, NO_COLOR=no_color)
     assert ("\x1b[" in text) == (not no_color)
 
@@ -310,7 +310,7 @@ def test_warnings_go_to_stderr_and_quiet_silences_them(home: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes it")
 @pytest.mark.parametrize("words", ["plan s --layers 0:8", "s out --layers 0:8", "inspect s", "recipes"])
-def test_closed_stdout_is_no_traceback(words: str, home: Path) -> None:
+def test_closed_stdout_gives_no_traceback(words: str, home: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", f'exec "$0" -m solar_upscale {words} >&-', sys.executable],
         cwd=home, capture_output=True, text=True, check=False,
@@ -319,7 +319,7 @@ def test_closed_stdout_is_no_traceback(words: str, home: Path) -> None:
     assert (home / "out").exists() == ("out" in words.split())
 
 
-def test_a_folder_is_not_streamed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_is_not_streamed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(["s", "out", "--layers", "0:6", "--stream"]) == 1
     assert capsys.readouterr().err == "solar-upscale: s: a folder is not streamed; leave --stream out\n"
 
@@ -329,7 +329,7 @@ def test_a_folder_is_not_streamed(home: Path, capsys: pytest.CaptureFixture[str]
     ("line", "reader", "read"),
     [("plan s --json --layers '[0] * 500'", "head -1", "{\n"), ("inspect s", "true", ""), ("recipes", "true", "")],
 )
-def test_reader_that_goes_away_is_no_traceback(line: str, reader: str, read: str, home: Path) -> None:
+def test_broken_pipe_gives_no_traceback(line: str, reader: str, read: str, home: Path) -> None:
     command = f"{shlex.quote(sys.executable)} -m solar_upscale {line} | {reader}"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=env)  # noqa: S602 - a shell's pipe is what is tried
@@ -344,7 +344,7 @@ def recipe(home: Path, text: str) -> str:
     return "job.yaml"
 
 
-def test_recipe_with_its_source_needs_only_out(home: Path) -> None:
+def test_recipe_with_a_source_needs_only_an_output(home: Path) -> None:
     name = recipe(home, "source: ./s\nlayers: [0:6, 2:8]\ninit: identity\n")
     assert ends(["out", "--config", name]) == 0
     assert written(home) == SOLAR_SOURCES
@@ -354,7 +354,7 @@ def test_recipe_with_its_source_needs_only_out(home: Path) -> None:
     assert plan.stdout == dry.stdout == run("out3", "--dry-run", "--config", name).stdout != ""
 
 
-def test_command_line_wins_over_the_recipe(home: Path) -> None:
+def test_command_line_overrides_the_recipe(home: Path) -> None:
     write_checkpoint(home / "t", shards=1)
     name = recipe(home, "source: ./s\nrevision: main\nlayers: [0:6, 2:8]\ninit: identity\nmax_shard_size: 5KB\n")
     assert ends(["t", "out", "--config", name, "--init", "copy", "--max-shard-size", "5GB"]) == 0, "no revision for t"
@@ -364,13 +364,13 @@ def test_command_line_wins_over_the_recipe(home: Path) -> None:
     assert written(home, "out2") == [0, 1, 2, 3]
 
 
-def test_recipe_source_takes_the_recipe_revision(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipe_revision_applies_to_the_recipe_source(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = recipe(home, "source: ./s\nrevision: main\nlayers: [0:6]\n")
     assert ends(["out", "--config", name]) == 1
     assert "a folder has no revisions" in capsys.readouterr().err
 
 
-def test_entry_scales_of_a_recipe(home: Path) -> None:
+def test_recipe_entry_scales_are_applied(home: Path) -> None:
     name = recipe(home, "layers:\n- 0:6\n- {layers: 2:8, scale: 0.25}\n")
     assert ends(["s", "out", "--config", name]) == 0
     rows = json.loads((home / "out" / "solar_upscale.json").read_text())["layers"]
@@ -393,7 +393,7 @@ slices:
 """
 
 
-def test_mergekit_recipe_is_done_where_it_says_the_same(home: Path) -> None:
+def test_equivalent_mergekit_recipe_is_accepted(home: Path) -> None:
     assert ends(["out", "--config", recipe(home, MERGEKIT.format(dtype="float16"))]) == 0
     rows = json.loads((home / "out" / "solar_upscale.json").read_text())["layers"]
     assert [row.get("factor", 1) for row in rows] == [1] * 6 + [0.5] * 6
@@ -416,7 +416,7 @@ def test_shipped_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", [[], ["plan"], ["inspect"], ["verify"], ["recipes"], ["upscale"]])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_is_there_for_every_command(command: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(command: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends([*command, flag]) == 0
     shown = capsys.readouterr()
     assert "usage: solar-upscale" in shown.out
@@ -448,7 +448,7 @@ def test_examples_in_the_help_are_jobs_that_parse(home: Path, monkeypatch: pytes
         assert len(written(home, f"out{number}")) > 32
 
 
-def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_matches_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     import solar_upscale
 
     assert ends(["--version"]) == 0
@@ -507,7 +507,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_signal_stops_at_once_and_a_rerun_goes_on(sent: signal.Signals, code: int, workers: str, home: Path) -> None:
+def test_signal_stops_at_once_and_a_rerun_resumes(sent: signal.Signals, code: int, workers: str, home: Path) -> None:
     words = ["s", "out", "--layers", *SOLAR, "--workers", workers]
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -528,7 +528,7 @@ def test_signal_stops_at_once_and_a_rerun_goes_on(sent: signal.Signals, code: in
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_second_run_at_once_is_refused_and_the_first_is_right(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_concurrent_run_is_refused_and_the_first_completes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["s", "out", "--layers", *SOLAR]
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -69,7 +69,7 @@ def test_cluster_writes_the_same_bytes(cluster: Any, source: Path, expected: dic
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on Windows")
-def test_worker_killed_in_the_middle_of_a_shard_costs_nothing_but_time(
+def test_worker_killed_within_a_shard_does_not_change_the_output(
     cluster: Any, source: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     from distributed import Client
@@ -85,7 +85,7 @@ def test_worker_killed_in_the_middle_of_a_shard_costs_nothing_but_time(
     assert not output.with_name("out.incomplete").exists()
 
 
-def test_missing_dask_is_one_line_that_says_what_to_install(
+def test_missing_dask_gives_a_one_line_error_that_says_what_to_install(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
@@ -95,7 +95,7 @@ def test_missing_dask_is_one_line_that_says_what_to_install(
 
 
 @pytest.mark.parametrize("address", ["", "bogus", "tcp://"])
-def test_an_address_that_is_none_is_one_line(
+def test_invalid_dask_address_gives_a_one_line_error(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     pytest.importorskip("distributed", reason="Dask is not installed: pip install 'solar-upscale[dask]'")

@@ -65,7 +65,7 @@ PATTERNS: dict[str, tuple[Sequence[Any], list[int]]] = {
 
 @pytest.mark.parametrize("case", PATTERNS)
 @pytest.mark.parametrize("limit", [None, 40_000])
-def test_every_tensor_is_the_bytes_of_its_source(case: str, limit: int | None, source: Path, tmp_path: Path) -> None:
+def test_every_tensor_has_the_bytes_of_its_source(case: str, limit: int | None, source: Path, tmp_path: Path) -> None:
     layers, sources = PATTERNS[case]
     plan = su.upscale_checkpoint(source, tmp_path / "out", layers, max_shard_size=limit)
     assert_layers_come_from(tmp_path / "out", source, sources)
@@ -79,7 +79,7 @@ def test_every_tensor_is_the_bytes_of_its_source(case: str, limit: int | None, s
         assert set(json.loads(index)["weight_map"].values()) == {shard.filename for shard in plan.shards}
 
 
-def test_dtypes_that_no_library_computes_with_come_through(tmp_path: Path) -> None:
+def test_dtypes_without_arithmetic_support_are_copied(tmp_path: Path) -> None:
     """Scales in F32, norms in BF16 and odd FP8 weights, side by side."""
     folder = tmp_path / "s"
     folder.mkdir()
@@ -112,7 +112,7 @@ def test_dtypes_that_no_library_computes_with_come_through(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("init", ["identity", "split", "scale=0.3", "scale=1,0.5,-0.25"])
-def test_factors_are_those_of_numpy(init: str, source: Path, tmp_path: Path) -> None:
+def test_scaled_tensors_match_numpy(init: str, source: Path, tmp_path: Path) -> None:
     plan = su.upscale_checkpoint(source, tmp_path / "out", SOLAR, init=init)
     before, after = read_tensors(source), read_tensors(tmp_path / "out")
     assert len(set(plan.factors)) > 1
@@ -128,7 +128,7 @@ def test_factors_are_those_of_numpy(init: str, source: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("way", ["local", "stream"])
-def test_what_only_becomes_zeros_is_not_read(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_that_only_become_zero_are_not_read(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_checkpoint(tmp_path / "source")
     source = MemorySource.of_folder(folder) if way == "stream" else FolderSource(folder)
     plan = su.plan_checkpoint(source, ["0:3", "3", "3", "4:8"], entry_scales=[None, 0, 0, None])
@@ -219,7 +219,7 @@ def test_two_runs_give_the_same_bytes(source: Path, tmp_path: Path) -> None:
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
-def test_source_is_not_touched(source: Path, tmp_path: Path) -> None:
+def test_source_is_not_modified(source: Path, tmp_path: Path) -> None:
     before = tree(source), {path: path.stat().st_mtime_ns for path in source.iterdir()}
     su.upscale_checkpoint(source, tmp_path / "out", SOLAR, init="identity")
     assert (tree(source), {path: path.stat().st_mtime_ns for path in source.iterdir()}) == before
@@ -255,7 +255,7 @@ def test_stream_reads_each_needed_byte_once_and_no_dropped_one(init: str, source
         assert np.array_equal(counts, needed), shard.filename
 
 
-def test_stream_that_breaks_leaves_what_is_finished(source: Path, tmp_path: Path) -> None:
+def test_interrupted_stream_keeps_finished_shards(source: Path, tmp_path: Path) -> None:
     class Breaking(MemorySource):
         def stream(self, filename: str, start: int, stop: int) -> Iterator[bytes]:
             if filename == "model-00002-of-00003.safetensors" and start > 0:
@@ -315,7 +315,7 @@ def test_executor_that_fails_publishes_nothing_and_is_resumed(source: Path, tmp_
     assert_layers_come_from(tmp_path / "out", source, SOLAR_SOURCES)
 
 
-def test_executor_that_takes_no_work_is_told_as_it_is(source: Path, tmp_path: Path) -> None:
+def test_executor_that_rejects_work_raises_its_own_error(source: Path, tmp_path: Path) -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     with pytest.raises(RuntimeError, match="shutdown"):
@@ -333,7 +333,7 @@ class DyingSource(FolderSource):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_worker_that_dies_is_one_line_and_a_run_that_can_go_on(
+def test_dead_worker_gives_a_one_line_error_and_the_run_resumes(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOLAR_TEST_PARENT", str(os.getpid()))
@@ -363,14 +363,14 @@ def test_finished_shards_are_kept_and_only_the_rest_is_moved(source: Path, tmp_p
     assert leftovers(tmp_path / "out") == ["out"]
 
 
-def test_finished_output_is_a_success_at_once(source: Path, tmp_path: Path) -> None:
+def test_finished_output_succeeds_immediately(source: Path, tmp_path: Path) -> None:
     plan = su.upscale_checkpoint(source, tmp_path / "out", SOLAR)
     before = {path: path.stat().st_ino for path in (tmp_path / "out").iterdir()}
     assert write_plan(plan, FolderSource(source), tmp_path / "out") == ()
     assert {path: path.stat().st_ino for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_output_of_another_model_of_the_same_name_and_shape_is_no_success(tmp_path: Path) -> None:
+def test_output_of_another_model_of_the_same_name_and_shape_is_not_accepted(tmp_path: Path) -> None:
     one, two = write_checkpoint(tmp_path / "a" / "model"), write_checkpoint(tmp_path / "b" / "model")
     tensors = read_tensors(two)
     tensors["model.layers.3.mlp.up_proj.weight"][0, 0] += 1
@@ -385,7 +385,7 @@ def test_output_of_another_model_of_the_same_name_and_shape_is_no_success(tmp_pa
 
 
 @pytest.mark.parametrize("spoil", ["model.safetensors", "config.json", "solar_upscale.json", "LICENSE"])
-def test_output_that_was_changed_is_no_success(spoil: str, tmp_path: Path) -> None:
+def test_modified_output_is_not_accepted(spoil: str, tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "s")
     su.upscale_checkpoint(source, tmp_path / "out", SOLAR)
     content = bytearray((tmp_path / "out" / spoil).read_bytes())
@@ -396,7 +396,7 @@ def test_output_that_was_changed_is_no_success(spoil: str, tmp_path: Path) -> No
     assert (tmp_path / "out" / spoil).read_bytes() == content
 
 
-def test_output_that_holds_something_else_is_named_and_untouched(source: Path, tmp_path: Path) -> None:
+def test_unrelated_files_in_the_output_are_named_and_untouched(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("all of it")
     with pytest.raises(OutputError, match=r"thesis\.txt; choose another output folder, or give --overwrite"):
@@ -425,7 +425,7 @@ def test_source_that_changes_while_it_is_read_is_refused(source: Path, tmp_path:
     su.upscale_checkpoint(source, tmp_path / "out", SOLAR)
 
 
-def test_source_that_vanishes_after_planning_is_one_line(source: Path, tmp_path: Path) -> None:
+def test_source_that_vanishes_after_planning_gives_a_one_line_error(source: Path, tmp_path: Path) -> None:
     plan = su.plan_checkpoint(source, SOLAR)
     (source / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model-00002-of-00003.safetensors: cannot be read: No such file"):
@@ -433,7 +433,9 @@ def test_source_that_vanishes_after_planning_is_one_line(source: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_no_room_is_told_before_the_first_byte(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_disk_space_is_reported_before_the_first_byte(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shutil
     from collections import namedtuple
 
@@ -575,7 +577,7 @@ def test_two_hundred_kills_are_resumed_to_the_same_bytes(
     assert sum(killed) >= 100
 
 
-def test_shard_done_says_where_it_is(source: Path, tmp_path: Path) -> None:
+def test_shard_done_gives_its_path(source: Path, tmp_path: Path) -> None:
     plan = su.plan_checkpoint(source, SOLAR)
     done: list[FinishedShard] = []
     for each in written(plan, FolderSource(source), tmp_path / "out"):

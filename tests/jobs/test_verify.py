@@ -46,7 +46,7 @@ def change_json(path: Path, change: Callable[[Any], object]) -> None:
 
 
 @pytest.mark.parametrize("init", ["copy", "identity", "split", "scale=0.3", "scale=0,1", "scale=0.5,1,0.25"])
-def test_right_output_is_proved_with_and_without_its_source(init: str, tmp_path: Path) -> None:
+def test_correct_output_is_verified_with_and_without_its_source(init: str, tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "s", shards=2)
     plan = su.upscale_checkpoint(source, tmp_path / "out", SOLAR, init=init, entry_scales=None)
     for report in (verify_checkpoint(tmp_path / "out", source), verify_checkpoint(tmp_path / "out")):
@@ -56,7 +56,7 @@ def test_right_output_is_proved_with_and_without_its_source(init: str, tmp_path:
     assert text == f"out: OK: 12 layers, 111 tensors ({len(plan.shards)} shards, 255.6 kB) verified against s\n"
 
 
-def test_every_tensor_byte_is_compared_and_heard_of(made: tuple[Path, Path]) -> None:
+def test_every_tensor_byte_is_compared_and_reported_to_on_bytes(made: tuple[Path, Path]) -> None:
     source, output = made
     heard: list[int] = []
     report = verify_checkpoint(output, source, on_bytes=heard.append)
@@ -70,7 +70,7 @@ def test_streamed_source_and_entry_scales_are_verified(tmp_path: Path) -> None:
     verify_checkpoint(tmp_path / "out")
 
 
-def test_renamed_source_folder_is_fine_and_told(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_renamed_source_folder_is_a_note_not_an_error(made: tuple[Path, Path], tmp_path: Path) -> None:
     source, output = made
     renamed = Path(shutil.copytree(source, tmp_path / "renamed"))
     report = verify_checkpoint(output, renamed)
@@ -125,9 +125,7 @@ def test_any_flipped_bit_is_found_with_the_source(data: st.DataObject, made: tup
 
 @fuzzed(200)
 @given(data=st.data())
-def test_any_flipped_bit_that_the_output_can_tell_is_found_without(
-    data: st.DataObject, made: tuple[Path, Path]
-) -> None:
+def test_any_flipped_bit_detectable_without_the_source_is_found(data: st.DataObject, made: tuple[Path, Path]) -> None:
     _, output = made
     path = data.draw(
         st.sampled_from(
@@ -164,7 +162,7 @@ def test_flipped_bit_in_a_repeated_layer_is_found_without_the_source(number: int
         verify_checkpoint(output)
 
 
-def test_differing_tensor_is_named(output: Path, made: tuple[Path, Path]) -> None:
+def test_tensor_that_differs_is_named(output: Path, made: tuple[Path, Path]) -> None:
     path = max(output.glob("*.safetensors"))
     flip(path, 8 * path.stat().st_size - 1)
     last = max(
@@ -179,7 +177,7 @@ def _stop(entry: tuple[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "LICENSE"])
-def test_file_that_came_along_and_was_changed_is_named_without_the_source(name: str, output: Path) -> None:
+def test_changed_copied_file_is_named_without_the_source(name: str, output: Path) -> None:
     (output / name).write_text('{"chat_template": "another"}')
     with pytest.raises(CheckpointError, match=rf"differs: {name}: is not the one that was written$"):
         verify_checkpoint(output)
@@ -215,7 +213,7 @@ def test_missing_file_is_named(name: str, with_source: bool, output: Path, made:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "extra.safetensors", "adapter_config.json"])
 @pytest.mark.parametrize("with_source", [True, False])
-def test_files_that_would_be_loaded_too_are_a_fault(
+def test_extra_files_that_would_be_loaded_are_an_error(
     name: str, with_source: bool, output: Path, made: tuple[Path, Path]
 ) -> None:
     if name.endswith(".safetensors"):
@@ -226,7 +224,7 @@ def test_files_that_would_be_loaded_too_are_a_fault(
         verify_checkpoint(output, made[0] if with_source else None)
 
 
-def test_shards_that_changed_places_are_found(output: Path, made: tuple[Path, Path]) -> None:
+def test_swapped_shards_are_found(output: Path, made: tuple[Path, Path]) -> None:
     one, two = sorted(output.glob("*.safetensors"))[:2]
     first = one.read_bytes()
     one.write_bytes(two.read_bytes())
@@ -236,7 +234,7 @@ def test_shards_that_changed_places_are_found(output: Path, made: tuple[Path, Pa
             verify_checkpoint(output, with_source)
 
 
-def test_tensors_that_lie_but_match_their_own_index_are_found(output: Path, made: tuple[Path, Path]) -> None:
+def test_misplaced_tensors_that_match_their_own_index_are_found(output: Path, made: tuple[Path, Path]) -> None:
     """An output that was made again from other layers, with index and config to match."""
     su.upscale_checkpoint(made[0], output.parent / "other", ["0:6", "1:7"], init="scale=1,0.5", max_shard_size=20_000)
     shutil.copy(output / "solar_upscale.json", output.parent / "other" / "solar_upscale.json")
@@ -288,7 +286,9 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 @pytest.mark.parametrize("with_source", [True, False])
-def test_hostile_provenance_is_one_line(case: str, with_source: bool, output: Path, made: tuple[Path, Path]) -> None:
+def test_hostile_provenance_gives_a_one_line_error(
+    case: str, with_source: bool, output: Path, made: tuple[Path, Path]
+) -> None:
     change_json(output / "solar_upscale.json", HOSTILE[case])
     if case in ("shards of a byte", "source shards are a number") and not with_source:
         verify_checkpoint(output)  # only the source tells
@@ -298,7 +298,7 @@ def test_hostile_provenance_is_one_line(case: str, with_source: bool, output: Pa
     assert str(caught.value).isprintable()
 
 
-def test_provenance_written_in_another_way_is_found(output: Path, made: tuple[Path, Path]) -> None:
+def test_reformatted_provenance_is_found(output: Path, made: tuple[Path, Path]) -> None:
     value = json.loads((output / "solar_upscale.json").read_text())
     (output / "solar_upscale.json").write_text(json.dumps(value))
     with pytest.raises(CheckpointError, match=r"solar_upscale\.json: is not written as the plan writes it"):
@@ -306,13 +306,13 @@ def test_provenance_written_in_another_way_is_found(output: Path, made: tuple[Pa
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}', "[" * 100_000, "\x00"])
-def test_provenance_that_is_none_is_one_line(text: str, output: Path) -> None:
+def test_invalid_provenance_gives_a_one_line_error(text: str, output: Path) -> None:
     (output / "solar_upscale.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"solar_upscale\.json"):
         verify_checkpoint(output)
 
 
-def test_folder_that_is_no_output_is_one_line(tmp_path: Path) -> None:
+def test_folder_that_is_not_an_output_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a folder"):
         verify_checkpoint(tmp_path / "no")
     with pytest.raises(CheckpointError, match=r"no solar_upscale\.json; expected a folder that solar-upscale wrote"):

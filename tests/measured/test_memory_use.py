@@ -47,7 +47,7 @@ def test_peak_memory_does_not_grow_with_the_tensors(init: str, way: str, roomy: 
 
 
 @pytest.mark.parametrize("dtype", ["F16", "F32"])
-def test_a_factor_takes_the_same_memory_in_each_dtype(dtype: str, roomy: Path) -> None:
+def test_peak_memory_of_a_factor_does_not_grow_in_any_dtype(dtype: str, roomy: Path) -> None:
     peaks = []
     for nbytes in (SMALL, LARGE):
         source = sparse_checkpoint(roomy / f"s{nbytes}", nbytes, dtype)

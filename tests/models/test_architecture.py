@@ -40,18 +40,18 @@ FAMILIES = "solar_upscale.architecture.families"
         "bert.encoder.layer",
     ],
 )
-def test_a_stack_is_found_whatever_its_module_is_called(prefix):
+def test_stack_is_found_whatever_its_module_is_called(prefix):
     stacks = find_stacks(layers(6, prefix=prefix), {"model_type": "llama", "num_hidden_layers": 6})
     assert stacks == (Stack(prefix, (prefix,), 6),)
 
 
-def test_experts_codebooks_and_inner_layers_are_no_stacks():
+def test_experts_codebooks_and_inner_layers_are_not_stacks():
     tensors = names(4, parts=(*SPARSE, "layer.0.SelfAttention.q.weight", "layer.1.DenseReluDense.wo.weight"))
     tensors += [f"lm_heads.{i}.weight" for i in range(4)] + [f"model.decoder.embed_tokens.{i}.weight" for i in range(4)]
     assert [stack.name for stack in find_stacks(tensors, {"num_hidden_layers": 4})] == ["model.layers"]
 
 
-def test_the_text_decoder_comes_before_towers_however_deep_they_are():
+def test_text_decoder_is_preferred_to_towers_of_any_depth():
     config = {
         "model_type": "llava",
         "text_config": {"model_type": "llama", "num_hidden_layers": 4},
@@ -70,7 +70,7 @@ def test_the_text_decoder_comes_before_towers_however_deep_they_are():
 @pytest.mark.parametrize(
     "inner", ["decoder.bert.encoder.layer", "decoder.model.decoder.layers", "decoder.transformer.h"]
 )
-def test_a_model_that_decodes_for_another_is_counted_in_its_own_section(inner):
+def test_model_that_decodes_for_another_is_counted_in_its_own_section(inner):
     section = {"model_type": "bert", "num_hidden_layers": 4}
     config = {"model_type": "encoder-decoder", "encoder": dict(section), "decoder": dict(section)}
     tensors = layers(4, prefix="encoder.encoder.layer") + layers(4, prefix=inner)
@@ -83,7 +83,7 @@ def test_a_model_that_decodes_for_another_is_counted_in_its_own_section(inner):
 
 
 @pytest.mark.parametrize("chosen", ["text_encoder.encoder.layer", "text_decoder.bert.encoder.layer"])
-def test_a_count_that_two_lists_share_is_not_changed_for_one_of_them(chosen):
+def test_count_that_two_lists_share_is_not_changed_for_one_of_them(chosen):
     config = {"model_type": "blip", "text_config": {"model_type": "blip_text_model", "num_hidden_layers": 4}}
     tensors = layers(4, prefix="text_encoder.encoder.layer") + layers(4, prefix="text_decoder.bert.encoder.layer")
     stack = choose_stack(find_stacks(tensors, config), chosen)
@@ -92,13 +92,13 @@ def test_a_count_that_two_lists_share_is_not_changed_for_one_of_them(chosen):
     change_depth(config, tensors, stack, LayerPattern((0, 2, 1, 3), 4))
 
 
-def test_a_tower_without_a_text_decoder_is_not_chosen_by_default():
+def test_tower_without_a_text_decoder_is_not_chosen_by_default():
     stacks = find_stacks(layers(4, prefix="vision_model.encoder.layers"), {"num_hidden_layers": 4})
     with pytest.raises(UnsupportedError, match=r"--stack: vision_model\.encoder\.layers \(vision, 4 layers\)"):
         choose_stack(stacks, None)
 
 
-def test_an_unknown_stack_name_lists_the_stacks():
+def test_unknown_stack_name_lists_the_stacks():
     config = {"model_type": "bart", "decoder_layers": 4, "encoder_layers": 3}
     stacks = find_stacks(layers(4, prefix="model.decoder.layers") + layers(3, prefix="model.encoder.layers"), config)
     assert choose_stack(stacks, "encoder").num_layers == 3
@@ -145,7 +145,7 @@ def test_every_layer_keeps_its_kind_in_any_order(sources, model_type):
         assert new == tuple(old[s] for s in sources)
 
 
-def test_the_generated_tables_do_not_contradict_the_records():
+def test_generated_tables_do_not_contradict_the_records():
     written = registry.hand_written()
     assert not written.keys() & generated.COUNTED
     assert {name for name, record in written.items() if record.composite} & generated.COUNTED == set()
@@ -154,7 +154,7 @@ def test_the_generated_tables_do_not_contradict_the_records():
         assert name in {record.name for record in import_module(f"{FAMILIES}.{family}").TYPES}
 
 
-def test_the_type_of_every_text_section_is_known():
+def test_type_of_every_text_section_is_known():
     types = registry.all_types()
     assert all(types[text].composite is False for text in generated.TEXT_TYPES.values() if text)
 

@@ -32,7 +32,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "encoder", "decoder", "stack", "inputs"), CASES)
-def test_the_logits_are_those_of_the_model_with_its_layers_reordered(tmp_path, kind, encoder, decoder, stack, inputs):
+def test_logits_are_those_of_the_model_with_its_layers_reordered(tmp_path, kind, encoder, decoder, stack, inputs):
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(
         encoder=encoder, decoder={**decoder, "is_decoder": True, "add_cross_attention": True},

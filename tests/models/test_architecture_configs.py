@@ -36,7 +36,7 @@ def test_old_style_gemma_3_writes_its_period_out_as_a_list():
     assert change.config["text_config"]["sliding_window_pattern"] == 6
 
 
-def test_a_shift_by_the_period_needs_no_list():
+def test_shift_by_the_period_needs_no_list():
     text = {"model_type": "gemma3_text", "num_hidden_layers": 12}
     change = changed(text, names(12), [*range(12), *range(6, 12)])
     assert "layer_types" not in change.config
@@ -82,7 +82,7 @@ def test_dropping_next_token_layers_says_none_in_the_config():
     assert change.config["num_nextn_predict_layers"] == 0
 
 
-def test_a_dense_layer_behind_sparse_ones_is_refused_with_what_would_work():
+def test_dense_layer_behind_sparse_ones_is_refused_with_what_would_work():
     config, tensors = deepseek_v3()
     with pytest.raises(UnsupportedError) as caught:
         changed(config, tensors, [*range(6), *range(2, 8)])
@@ -116,7 +116,7 @@ def test_llama_4_in_published_shape_is_written_out():
     assert "layer_types" not in new, "the code derives it from no_rope_layers"
 
 
-def test_a_list_of_indices_as_long_as_the_stack_is_not_taken_for_one_entry_a_layer():
+def test_list_of_indices_as_long_as_the_stack_is_not_taken_for_one_entry_a_layer():
     config = {
         "model_type": "llama4_text",
         "num_hidden_layers": 8,
@@ -205,7 +205,7 @@ def test_t5_writes_the_decoder_count_that_the_encoder_count_stood_for():
     assert (decoder.config["num_layers"], decoder.config["num_decoder_layers"]) == (4, 5)
 
 
-def test_an_encoder_saved_without_its_decoder_is_counted_by_its_own_field():
+def test_encoder_saved_without_its_decoder_is_counted_by_its_own_field():
     parts = ("layer.0.SelfAttention.q.weight", "layer.1.DenseReluDense.wo.weight", "layer.0.layer_norm.weight")
     config = {"model_type": "t5", "architectures": ["T5EncoderModel"], "num_layers": 4, "num_decoder_layers": 4}
     change = changed(config, layers(4, parts, "encoder.block"), [0, 1, 2, 3, 3])
@@ -218,14 +218,14 @@ def test_an_encoder_saved_without_its_decoder_is_counted_by_its_own_field():
     assert [c.path for c in change.changes] == ["encoder.num_hidden_layers", "encoder.layer_types"]
 
 
-def test_a_window_that_is_switched_on_but_has_no_width_slides_nowhere():
+def test_window_that_is_switched_on_but_has_no_width_slides_nowhere():
     config = {"model_type": "qwen2", "num_hidden_layers": 8, "use_sliding_window": True, "max_window_layers": 4}
     assert "layer_types" in changed(config, names(8), solar(8)).config
     assert "layer_types" not in changed(config | {"sliding_window": None}, names(8), solar(8)).config
 
 
 @pytest.mark.parametrize("model_type", ["internvl_chat", "kimi_vl"])
-def test_a_wrapper_with_code_of_its_own_around_a_known_text_model_is_known(model_type):
+def test_wrapper_with_code_of_its_own_around_a_known_text_model_is_known(model_type):
     section = {"internvl_chat": "llm_config", "kimi_vl": "text_config"}[model_type]
     config = {"model_type": model_type, section: {"model_type": "qwen2", "num_hidden_layers": 8}}
     change = changed(config, layers(8, prefix="language_model.model.layers"), solar(8))
@@ -241,12 +241,12 @@ def test_kimi_k2_counts_its_dense_layers_as_deepseek_does():
 
 
 @pytest.mark.parametrize("model_type", ["nemotron_h", "zamba2", "lfm2_moe"])
-def test_a_list_of_kinds_that_nothing_stands_for_is_missed(model_type):
+def test_missing_list_of_kinds_without_a_substitute_is_refused(model_type):
     with pytest.raises(UnsupportedError, match=r"no layers?_(types|block_type): layers of this type differ.*add it"):
         changed({"model_type": model_type, "num_hidden_layers": 8}, names(8), solar(8))
 
 
-def test_a_count_left_to_the_class_default_is_written():
+def test_count_left_to_the_class_default_is_written():
     config = {"model_type": "llava", "text_config": {"model_type": "llama"}}
     change = changed(config, layers(32, prefix="language_model.model.layers"), solar(32))
     assert change.config["text_config"] == {"model_type": "llama", "num_hidden_layers": 48}

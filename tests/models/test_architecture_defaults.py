@@ -92,7 +92,7 @@ def test_lists_that_config_leaves_out_are_those_that_transformers_derives(model_
 
 
 @pytest.mark.parametrize(("model_type", "role"), WITH_ATTRIBUTES)
-def test_a_field_left_out_says_the_same_as_the_default_written_out(model_type: str, role: str) -> None:
+def test_field_left_out_says_the_same_as_the_default_written_out(model_type: str, role: str) -> None:
     cls = CONFIG_MAPPING[model_type]
     for depth in DEPTHS:
         short = {"model_type": model_type, count_names(model_type, role)[0]: depth}
@@ -122,14 +122,14 @@ def is_number(cls: Any, name: str) -> bool:
 
 
 @pytest.mark.parametrize(("model_type", "name"), UNDERIVED.items())
-def test_a_list_that_nothing_stands_for_is_missed(model_type: str, name: str) -> None:
+def test_missing_list_without_a_substitute_is_refused(model_type: str, name: str) -> None:
     attribute = next(attribute for attribute in TYPES[model_type].attributes if attribute.name == name)
     config = {"model_type": model_type, "num_hidden_layers": 12}
     assert attribute.read(View(config, config, 12), 12) is None
 
 
 @pytest.mark.parametrize("root", sorted(generated.TEXT_TYPES))
-def test_a_section_without_a_type_is_taken_for_what_transformers_takes_it_for(root: str) -> None:
+def test_section_without_a_type_gets_the_type_transformers_assumes(root: str) -> None:
     loaded = accepted(CONFIG_MAPPING[root], {})
     for path in TEXT_SECTIONS:
         section = loaded

@@ -23,28 +23,28 @@ def test_alignment_heads_follow_their_layers():
     assert heads_after([[1, 5], [2, 0], [3, 2]]) == [[1, 5], [2, 5], [3, 2]]
 
 
-def test_alignment_heads_go_where_none_of_their_layers_is_left():
+def test_alignment_heads_are_removed_with_their_last_layer():
     assert heads_after([[2, 0]]) is None
 
 
-def test_alignment_heads_are_the_decoders_and_stay_when_the_encoder_changes():
+def test_alignment_heads_belong_to_the_decoder_and_survive_encoder_changes():
     encoder = Stack("model.encoder.layers", ("model.encoder.layers",), 4, role="encoder")
     assert heads_after([[2, 0]], stack=encoder) == [[2, 0]]
 
 
 @pytest.mark.parametrize("heads", [[[4, 0]], [[-1, 0]], [[True, 0]], [1, 2], "all", [[1]], [["1", 0]]])
-def test_alignment_heads_of_layers_that_are_not_there_are_refused(heads):
+def test_alignment_heads_of_missing_layers_are_refused(heads):
     with pytest.raises(UnsupportedError, match="alignment_heads: expected pairs of a decoder layer"):
         heads_after(heads)
 
 
-def test_a_generation_config_without_them_is_not_even_read():
+def test_generation_config_without_alignment_heads_is_not_read():
     assert rewrite_files({"generation_config.json": b"no JSON"}, (), DECODER, {}) == ({}, [])
     with pytest.raises(CheckpointError, match="generation_config"):
         rewrite_files({"generation_config.json": b'"alignment_heads"'}, (), DECODER, {"model.decoder.layers": (0,)})
 
 
-def test_a_whisper_tells_the_time_of_words_by_the_same_heads(tmp_path):
+def test_whisper_word_timestamps_use_the_same_heads(tmp_path):
     transformers = pytest.importorskip("transformers")
     sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 4, "encoder_attention_heads": 2}
     sizes |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "vocab_size": 64}

@@ -26,7 +26,7 @@ def changed(config: dict[str, Any], sources: list[int]) -> DepthChange:
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name not in REFUSED])
-def test_a_published_config_can_be_deepened(name: str) -> None:
+def test_published_config_can_be_deepened(name: str) -> None:
     config = PUBLISHED[name]
     change = changed(config, solar(config))
     assert depth(dict(change.config)) == len(solar(config))
@@ -34,7 +34,7 @@ def test_a_published_config_can_be_deepened(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_published_config_that_cannot_say_it_is_refused(name: str) -> None:
+def test_published_config_that_cannot_express_the_change_is_refused(name: str) -> None:
     with pytest.raises(UnsupportedError, match="in order"):
         changed(PUBLISHED[name], solar(PUBLISHED[name]))
 

@@ -25,29 +25,29 @@ def test_skipped_modules_follow_their_layers():
     ]
 
 
-def test_a_dropped_layer_leaves_the_skip_list():
+def test_dropped_layer_leaves_the_skip_list():
     assert quantised("ignore", ["model.layers.5.mlp.down_proj", "lm_head"]) == ["lm_head"]
 
 
-def test_skipped_modules_named_without_their_first_components_follow():
+def test_skipped_modules_with_shortened_names_follow_their_layers():
     assert quantised("ignore", ["layers.11.mlp"]) == ["layers.5.mlp"]
 
 
-def test_a_glob_over_all_layers_stays():
+def test_glob_over_all_layers_stays():
     assert quantised("modules_to_not_convert", ["model.layers.*.self_attn", "model.layers.*.mlp.router"]) == [
         "model.layers.*.self_attn",
         "model.layers.*.mlp.router",
     ]
 
 
-def test_a_regular_expression_over_all_layers_stays():
+def test_regular_expression_over_all_layers_stays():
     assert quantised("ignore", ["re:.*lm_head", r"re:model\.layers\.\d+\.mlp.*"]) == [
         "re:.*lm_head",
         r"re:model\.layers\.\d+\.mlp.*",
     ]
 
 
-def test_a_regular_expression_with_numbers_becomes_the_names_it_matched():
+def test_regular_expression_with_numbers_becomes_the_names_it_matched():
     assert quantised("ignore", [r"re:model\.layers\.(10|11)\.mlp.*"]) == [
         "model.layers.3.mlp.down_proj",
         "model.layers.4.mlp.down_proj",
@@ -69,12 +69,12 @@ def test_settings_by_module_name_follow_their_layers():
     assert list(settings) == ["model.layers.3.mlp.down_proj", "model.layers.4.mlp.down_proj", "lm_head"]
 
 
-def test_a_quantisation_field_that_names_layers_otherwise_is_refused():
+def test_quantisation_field_that_names_layers_otherwise_is_refused():
     with pytest.raises(UnsupportedError, match="odd_map"):
         quantised("odd_map", {"model.layers.3.mlp": 4})
 
 
-def test_a_broken_regular_expression_is_refused():
+def test_broken_regular_expression_is_refused():
     with pytest.raises(UnsupportedError, match="is no regular expression"):
         quantised("ignore", ["re:model.layers.(3"])
 
@@ -88,12 +88,12 @@ def test_long_names_take_little_time(entry):
 
 
 @pytest.mark.parametrize("entry", [[], {}, None, True, 3, 1.5])
-def test_what_is_no_name_is_refused(entry):
+def test_entry_that_is_not_a_name_is_refused(entry):
     with pytest.raises(UnsupportedError, match="ignore: expected names of modules, got"):
         quantised("ignore", ["lm_head", entry])
 
 
-def test_a_long_layer_number_is_one_that_is_not_there():
+def test_oversized_layer_number_matches_no_layer():
     assert quantised("ignore", ["model.layers." + "1" * 900, "lm_head"]) == ["lm_head"]
 
 
@@ -124,7 +124,7 @@ def test_quantize_config_json_is_rewritten_where_it_names_layers():
         ("weight", "SCB", "weight_format"),
     ],
 )
-def test_a_layer_left_unquantised_is_still_alike(suffixes):
+def test_unquantised_layer_still_counts_as_uniform(suffixes):
     quantised_layers = [
         f"model.layers.{i}.{m}.{s}" for i in range(7) for m in ("self_attn.q_proj", "mlp.up_proj") for s in suffixes
     ]

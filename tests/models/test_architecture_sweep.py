@@ -182,14 +182,14 @@ def quietly(pairs: list[Pair], labels: tuple[str, ...] | None) -> list[Outcome]:
 
 
 @pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_a_representative_of_each_rule_is_right_or_truly_refused(name: str) -> None:
+def test_representative_of_each_rule_is_correct_or_rightly_refused(name: str) -> None:
     pair = next(pair for pair in tiny_models.pairs() if str(pair) == name)
     outcomes = quietly([pair], ("shift", "reverse"))
     assert {outcome.verdict for outcome in outcomes} <= {RIGHT, REFUSED}, outcomes
 
 
 @pytest.mark.sweep
-def test_every_model_type_is_right_or_truly_refused() -> None:
+def test_every_model_type_is_correct_or_rightly_refused() -> None:
     outcomes = quietly(tiny_models.pairs(), None)
     print("\n".join(table(outcomes)))
     assert not [outcome for outcome in outcomes if outcome.verdict == WRONG]
@@ -257,7 +257,7 @@ PUBLISHED: dict[str, Callable[[dict[str, Any]], None]] = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_shape_is_right_or_truly_refused(name: str, tmp_path: Path) -> None:
+def test_published_config_is_correct_or_rightly_refused(name: str, tmp_path: Path) -> None:
     pair = next(pair for pair in tiny_models.pairs() if str(pair) == name)
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)

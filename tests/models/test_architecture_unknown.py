@@ -18,20 +18,20 @@ def invented(**fields):
     }
 
 
-def test_an_unknown_model_type_is_refused_with_what_was_found():
+def test_unknown_model_type_is_refused_with_what_was_found():
     with pytest.raises(
         UnsupportedError, match=r"frobnicator.*8 layers, counted by num_hidden_layers 8.*--assume-uniform"
     ):
         changed(invented(), names(8), solar(8))
 
 
-def test_an_unknown_model_around_a_known_text_model_is_named():
+def test_unknown_model_around_a_known_text_model_is_named():
     config = {"model_type": "frobvision", "text_config": {"model_type": "llama", "num_hidden_layers": 8}}
     with pytest.raises(UnsupportedError, match=r"the model around it \(frobvision\) is not in the tables"):
         changed(config, layers(8, prefix="language_model.model.layers"), solar(8))
 
 
-def test_an_unknown_type_with_other_names_for_its_counts_is_not_asked_for_a_llama_count():
+def test_unknown_type_with_other_names_for_its_counts_is_not_asked_for_a_llama_count():
     config = {"model_type": "frobnicator", "decoder_num_hidden_layers": 8}
     with pytest.raises(UnsupportedError, match="no rule explains: decoder_num_hidden_layers: is 8"):
         changed(config, names(8), solar(8))
@@ -72,29 +72,29 @@ def test_assume_uniform_refuses_layers_of_different_shapes():
 )
 @pytest.mark.parametrize("assume_uniform", [False, True])
 @pytest.mark.parametrize("model_type", ["frobnicator", "llama"])
-def test_a_field_that_speaks_of_layers_without_a_rule_is_refused_by_name(field, value, assume_uniform, model_type):
+def test_per_layer_field_without_a_rule_is_refused_by_name(field, value, assume_uniform, model_type):
     with pytest.raises(UnsupportedError, match=field):
         changed(invented(**{field: value, "model_type": model_type}), names(8), solar(8), assume_uniform=assume_uniform)
 
 
-def test_assume_uniform_wants_one_count():
+def test_assume_uniform_needs_exactly_one_count():
     with pytest.raises(UnsupportedError, match=r"expected 1, got 2 \(num_hidden_layers, n_layer\)"):
         changed(invented(n_layer=8), names(8), solar(8), assume_uniform=True)
 
 
-def test_a_count_that_disagrees_with_the_tensors_is_refused():
+def test_count_that_disagrees_with_the_tensors_is_refused():
     with pytest.raises(UnsupportedError, match=r"the tensors have 8 layers, config.json says .*9"):
         changed({"model_type": "llama", "num_hidden_layers": 9}, names(8), solar(8))
 
 
-def test_a_list_shorter_than_the_stack_is_refused():
+def test_list_shorter_than_the_stack_is_refused():
     with pytest.raises(UnsupportedError, match="layer_types: one entry a layer is needed; expected 8, got 7"):
         changed(
             {"model_type": "qwen3", "num_hidden_layers": 8, "layer_types": ["full_attention"] * 7}, names(8), solar(8)
         )
 
 
-def test_layers_of_a_known_type_that_differ_without_a_reason_are_refused():
+def test_layers_of_a_known_type_that_differ_without_a_rule_are_refused():
     with pytest.raises(UnsupportedError, match=r"layers 0 and 2 have different tensors.*self_attn\.k_norm"):
         changed(
             {"model_type": "llama", "num_hidden_layers": 8},
@@ -103,7 +103,7 @@ def test_layers_of_a_known_type_that_differ_without_a_reason_are_refused():
         )
 
 
-def test_a_pattern_for_another_depth_is_refused():
+def test_pattern_for_another_depth_is_refused():
     with pytest.raises(PatternError, match="for 9 layers, the stack has 8"):
         change_depth(
             {"model_type": "llama", "num_hidden_layers": 8},
@@ -118,7 +118,7 @@ def tower_names():
     return [*names(8), *blocks]
 
 
-def test_a_tower_is_counted_in_its_own_section():
+def test_tower_is_counted_in_its_own_section():
     config = {"model_type": "qwen2_vl", "text_config": {"num_hidden_layers": 8}, "vision_config": {"depth": 3}}
     stack = choose_stack(find_stacks(tower_names(), config), "visual.blocks")
     assert stack.config_path == ("vision_config",)
@@ -127,7 +127,7 @@ def test_a_tower_is_counted_in_its_own_section():
 
 
 @pytest.mark.parametrize("more", [{}, {"num_hidden_layers": 3}])
-def test_a_tower_without_a_section_that_counts_it_is_refused_even_if_assumed_uniform(more):
+def test_tower_without_a_section_that_counts_it_is_refused_even_if_assumed_uniform(more):
     config = {"model_type": "qwen2_vl", "text_config": {"num_hidden_layers": 8}, "vision_config": {"blocks": 3}, **more}
     stack = choose_stack(find_stacks(tower_names(), config), "visual.blocks")
     with pytest.raises(UnsupportedError, match=r"no section counts the 3 layers|holds fields that speak of layers"):

@@ -116,7 +116,7 @@ def times(factor: float) -> Any:
 
 
 @pytest.mark.parametrize("init", list(STARTS))
-def test_a_factor_is_on_all_that_a_block_adds(family: tuple[str, Any, Any], tmp_path: Any, init: str) -> None:
+def test_factor_scales_everything_a_block_adds(family: tuple[str, Any, Any], tmp_path: Any, init: str) -> None:
     name, model, source = family
     assert main([str(source), str(tmp_path / "out"), "--layers", *WORDS, "--init", init, "-q"]) == 0
     got = logits(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out"))
@@ -132,7 +132,7 @@ def test_a_factor_is_on_all_that_a_block_adds(family: tuple[str, Any, Any], tmp_
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=["fp16", "bf16", "fp32"])
-def test_the_model_in_memory_gets_the_bits_of_the_checkpoint(
+def test_model_in_memory_has_the_bits_of_the_checkpoint(
     family: tuple[str, Any, Any], tmp_path: Any, dtype: Any
 ) -> None:
     copy.deepcopy(family[1]).to(dtype).save_pretrained(tmp_path / "source")

@@ -128,7 +128,7 @@ def test_checkpoint_and_memory_give_the_same_logits(source, tmp_path, pattern):
     assert written.config.to_diff_dict().get("layer_types") == in_memory.config.to_diff_dict().get("layer_types")
 
 
-def test_the_order_of_layers_shows_in_the_logits(source):
+def test_layer_order_changes_the_logits(source):
     """Without this the comparisons above would prove nothing."""
     straight = logits(source_model(source))
     for sources in ([0, 1, 3, 2, 4, 5], [0, 1, 2, 3, 4, 4], [0, 1, 2, 3, 5]):
@@ -189,7 +189,7 @@ def test_factors_give_the_same_bits_in_file_and_memory(stored, tmp_path, init):
     assert not torch.equal(logits(written), logits(su.upscale_model(source_model(folder, dtype), words)))
 
 
-def test_an_entry_of_a_recipe_has_its_own_factor_in_file_and_memory(source, tmp_path):
+def test_entry_of_a_recipe_has_its_own_factor_in_file_and_memory(source, tmp_path):
     scales = [None, 0.25, None]
     words = ["0:4", "2:5", "5"]
     plan = su.upscale_checkpoint(source, tmp_path / "out", words, entry_scales=scales)

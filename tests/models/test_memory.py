@@ -88,7 +88,7 @@ def solar_example(**changed):
     return AutoModelForCausalLM.from_config(model_config).eval()
 
 
-def test_solar_example_of_fusionbench_gives_48_layers_and_says_what_is_missing():
+def test_solar_example_of_fusionbench_gives_48_layers_and_names_what_is_missing():
     model = solar_example()
     originals = list(model.model.layers)
     algorithm = DepthUpscalingAlgorithm(layer_indices=SOLAR)
@@ -113,7 +113,7 @@ def test_solar_example_through_upscale_model_executes_and_keeps_48_layers(tmp_pa
     assert torch.equal(logits(again), before)
 
 
-def test_the_algorithm_takes_a_whole_model():
+def test_algorithm_takes_a_whole_model():
     model = solar_example(num_hidden_layers=8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -144,7 +144,7 @@ def test_yaml_of_fusionbench_through_omegaconf():
 
 
 @pytest.mark.parametrize("kind", [nn.ModuleList, list, tuple, lambda layers: nn.Sequential(*layers)])
-def test_the_container_keeps_its_type_and_the_source_is_left_alone(kind):
+def test_container_keeps_its_type_and_the_source_is_unchanged(kind):
     layers = kind([nn.Linear(3, 3) for _ in range(4)])
     weights = [layer.weight.clone() for layer in layers]
     upscaled = upscale_layers(layers, ["0:3", "1:4"])
@@ -187,7 +187,7 @@ def test_what_the_blocks_share_stays_shared_and_the_config_is_not_copied():
     assert len({id(block[0]) for block in made}) == 3
 
 
-def test_an_offset_between_a_blocks_number_and_its_place_is_kept():
+def test_offset_between_a_blocks_number_and_its_place_is_kept():
     class Block(nn.Module):
         def __init__(self, number):
             super().__init__()
@@ -203,7 +203,7 @@ def test_an_offset_between_a_blocks_number_and_its_place_is_kept():
     assert [block.layer_number for block in blocks] == [1, 2, 3, 4]
 
 
-def test_a_bad_pattern_names_what_is_wrong():
+def test_bad_pattern_names_what_is_wrong():
     with pytest.raises(PatternError, match="source layers 4 and 5 do not exist"):
         upscale_layers([nn.Linear(1, 1)] * 4, ["range(0,6)"])
     with pytest.raises(PatternError, match="6 layers"):
@@ -213,7 +213,7 @@ def test_a_bad_pattern_names_what_is_wrong():
 # ---------------------------------------------------------------- whole models
 
 
-def test_the_change_is_in_place_and_first_uses_are_the_same_objects():
+def test_change_is_in_place_and_first_uses_are_the_same_objects():
     model = tiny()
     blocks, container = list(model.model.layers), model.model.layers
     assert upscale_model(model, ["0:5", "2:6"]) is model
@@ -236,14 +236,14 @@ def test_layers_keep_their_kind_and_the_config_says_so():
     assert model.config.layer_types == [kinds[source] for source in sources]
 
 
-def test_names_that_only_the_models_own_code_knows_are_made_right():
+def test_attributes_only_remote_code_knows_are_corrected():
     model = tiny("gpt_neo", layers=4, hidden_size=16, num_heads=2, attention_types=[[["global", "local"], 2]])
     upscale_model(model, ["0:4", "2:4"])
     assert model.transformer.h[5].attn.attention_layers == ["global", "local"] * 3
     assert count_runs(model, model.transformer.h) == 6
 
 
-def test_a_block_that_numbers_its_parts_by_a_rule_of_its_own_is_numbered_by_that_rule():
+def test_block_that_numbers_its_parts_by_a_rule_of_its_own_is_numbered_by_that_rule():
     class Doubled(MistralForCausalLM):
         """As LongCat-Flash: two caches a layer."""
 
@@ -258,7 +258,7 @@ def test_a_block_that_numbers_its_parts_by_a_rule_of_its_own_is_numbered_by_that
     assert model.model.layers[8].self_attn.cache_places == [16, 17]
 
 
-def test_a_class_with_a_constructor_of_its_own_still_knows_the_places():
+def test_class_with_a_custom_constructor_gets_the_right_layer_indices():
     class Own(MistralForCausalLM):
         def __init__(self, config, more):
             super().__init__(config)
@@ -290,7 +290,7 @@ def test_each_stack_of_an_encoder_decoder_model(stack, tmp_path):
         )
 
 
-def test_configs_that_parts_of_a_model_keep_for_themselves_follow():
+def test_configs_held_by_submodules_are_updated():
     torch.manual_seed(0)
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_heads": 2, "vocab_size": 96}
     model = transformers.T5ForConditionalGeneration(
@@ -311,7 +311,7 @@ def test_tied_embeddings_stay_tied():
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-def test_a_cache_is_made_for_the_depth_that_the_decoder_got():
+def test_cache_is_made_for_the_depth_that_the_decoder_got():
     torch.manual_seed(0)
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_heads": 2, "vocab_size": 96}
     config = transformers.T5Config(num_layers=6, num_decoder_layers=4, decoder_start_token_id=0, **sizes)
@@ -329,7 +329,7 @@ def test_training_with_gradient_checkpointing_reaches_every_layer():
     assert all(parameter.grad.abs().sum() > 0 for layer in model.model.layers for parameter in layer.parameters())
 
 
-def test_hooks_and_frozen_parameters_go_with_the_copies():
+def test_hooks_and_frozen_parameters_are_copied():
     model = tiny()
     seen = []
     model.model.layers[3].register_forward_hook(lambda *_: seen.append(1))
@@ -341,7 +341,7 @@ def test_hooks_and_frozen_parameters_go_with_the_copies():
     assert frozen == [place in (3, 6) for place in range(9)]
 
 
-def test_what_someone_set_by_hand_is_left():
+def test_manually_set_attributes_are_kept():
     model = tiny()
     model.train()
     model.model.layers[2].self_attn.attention_dropout = 0.25
@@ -350,7 +350,7 @@ def test_what_someone_set_by_hand_is_left():
     assert all(layer.training for layer in model.model.layers)
 
 
-def test_a_device_map_follows():
+def test_device_map_is_updated():
     model = tiny()
     outside = {"model.embed_tokens": 0, "lm_head": 1}
     model.hf_device_map = outside | {f"model.layers.{i}": i // 3 for i in range(6)}
@@ -360,7 +360,7 @@ def test_a_device_map_follows():
     }
 
 
-def test_a_model_on_the_meta_device_takes_a_pattern_and_no_factor():
+def test_model_on_the_meta_device_takes_a_pattern_and_no_factor():
     with torch.device("meta"):
         model = MistralForCausalLM(MistralConfig(**TINY, num_hidden_layers=6))
     with pytest.raises(UnsupportedError, match="not in memory"):
@@ -369,7 +369,7 @@ def test_a_model_on_the_meta_device_takes_a_pattern_and_no_factor():
     assert len(model.model.layers) == model.config.num_hidden_layers == 9
 
 
-def test_offloaded_layers_are_refused_and_the_model_is_left_alone():
+def test_offloaded_layers_are_refused_and_the_model_is_unchanged():
     model = tiny()
     model.model.layers[4].to("meta")
     with pytest.raises(UnsupportedError, match=r"model\.layers\.4\..* not in memory"):
@@ -377,7 +377,7 @@ def test_offloaded_layers_are_refused_and_the_model_is_left_alone():
     assert len(model.model.layers) == model.config.num_hidden_layers == 6
 
 
-def test_a_factor_on_a_parameter_of_two_layers_is_refused():
+def test_factor_on_a_parameter_of_two_layers_is_refused():
     model = tiny()
     model.model.layers[3].mlp.down_proj.weight = model.model.layers[2].mlp.down_proj.weight
     with pytest.raises(UnsupportedError, match=r"2\.mlp\.down_proj.*, it is the same as model\.layers\.3\.mlp"):
@@ -388,7 +388,7 @@ def test_a_factor_on_a_parameter_of_two_layers_is_refused():
         upscale_model(model, ["0:3", "2:6"], init="split")
 
 
-def test_a_block_that_stands_in_two_places_is_refused_and_the_model_is_left_alone():
+def test_block_used_twice_is_refused_and_the_model_is_unchanged():
     model = tiny()
     model.model.layers[3] = model.model.layers[2]
     with pytest.raises(UnsupportedError, match=r"model\.layers: layers 2 and 3 are one and the same module"):
@@ -396,7 +396,7 @@ def test_a_block_that_stands_in_two_places_is_refused_and_the_model_is_left_alon
     assert len(model.model.layers) == model.config.num_hidden_layers == 6
 
 
-def test_a_factor_that_makes_an_infinity_is_refused_and_the_model_is_left_alone():
+def test_factor_that_overflows_is_refused_and_the_model_is_unchanged():
     model = tiny().half()
     with pytest.raises(UnsupportedError, match=r"layers\.3\.\S+: factor 3e\+07 takes a number beyond .* F16"):
         upscale_model(model, ["0:4", "3:6"], init="scale=1,3e7")
@@ -404,7 +404,7 @@ def test_a_factor_that_makes_an_infinity_is_refused_and_the_model_is_left_alone(
     assert all(each.isfinite().all() for each in model.parameters())
 
 
-def test_a_refusal_leaves_the_model_as_it_was():
+def test_refusal_leaves_the_model_as_it_was():
     model = tiny("gpt2", n_embd=16, n_head=2, n_layer=4, scale_attn_by_inverse_layer_idx=True)
     before = copy.deepcopy(model.config.to_dict())
     blocks = list(model.transformer.h)
@@ -414,7 +414,7 @@ def test_a_refusal_leaves_the_model_as_it_was():
     assert list(model.transformer.h) == blocks
 
 
-def test_a_class_that_builds_something_else_for_the_new_depth_is_refused():
+def test_class_that_builds_something_else_for_the_new_depth_is_refused():
     class Growing(MistralForCausalLM):
         def __init__(self, config):
             super().__init__(config)
@@ -426,7 +426,7 @@ def test_a_class_that_builds_something_else_for_the_new_depth_is_refused():
     assert len(model.model.layers) == model.config.num_hidden_layers == 6
 
 
-def test_a_rwkv_that_has_run_is_refused_since_its_weights_went_with_their_places():
+def test_rwkv_rescaled_by_a_forward_pass_is_refused():
     model = transformers.RwkvForCausalLM(
         transformers.RwkvConfig(vocab_size=96, hidden_size=16, num_hidden_layers=6, rescale_every=2)
     ).eval()
@@ -436,7 +436,7 @@ def test_a_rwkv_that_has_run_is_refused_since_its_weights_went_with_their_places
         upscale_model(model, ["0:5", "2:6"])
 
 
-def test_a_kind_of_layer_that_is_dropped_leaves_nothing_behind_in_the_file(tmp_path):
+def test_dropped_layer_kind_leaves_nothing_in_the_saved_file(tmp_path):
     model = tiny("gemma3_text", head_dim=8, sliding_window=4, layer_types=["sliding_attention", "full_attention"] * 3)
     names = set(model.state_dict())
     upscale_model(model, [1, 3, 5])
@@ -446,7 +446,7 @@ def test_a_kind_of_layer_that_is_dropped_leaves_nothing_behind_in_the_file(tmp_p
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
-def test_things_that_are_no_transformers_model_are_refused():
+def test_objects_that_are_not_transformers_models_are_refused():
     with pytest.raises(UnsupportedError, match=r"Linear: has no config; .*upscale_layers"):
         upscale_model(nn.Linear(2, 2), [0])
     model = tiny()
@@ -455,7 +455,7 @@ def test_things_that_are_no_transformers_model_are_refused():
         upscale_model(model, ["0:5", "2:6"])
 
 
-def test_a_static_cache_of_the_old_depth_is_forgotten():
+def test_static_cache_of_the_old_depth_is_discarded():
     model = tiny()
     options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     model.generate(IDS, cache_implementation="static", disable_compile=True, **options)
@@ -472,7 +472,7 @@ def test_upscaling_twice_is_upscaling_by_the_composition():
     assert once.config.to_dict() == together.config.to_dict()
 
 
-def test_random_numbers_of_the_user_are_not_drawn():
+def test_random_state_of_the_user_is_untouched():
     model = tiny()
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -482,7 +482,7 @@ def test_random_numbers_of_the_user_are_not_drawn():
 
 
 @pytest.mark.parametrize("init", ["identity", "split", "scale=1,0.25"])
-def test_factors_lie_on_what_the_block_adds(init):
+def test_factors_scale_what_the_block_adds(init):
     model = upscale_model(tiny(), ["0:4", "2:6"], init=init)
     plain = upscale_model(tiny(), ["0:4", "2:6"])
     factors = {"identity": (1, 0), "split": (0.5, 0.5), "scale=1,0.25": (1, 0.25)}[init]
@@ -495,6 +495,6 @@ def test_factors_lie_on_what_the_block_adds(init):
             assert torch.equal(parameter, expected), name
 
 
-def test_the_exports_are_one_and_the_same():
+def test_exports_are_the_same_objects():
     assert su.upscale_model is upscale_model
     assert su.memory.__all__ == ["DepthUpscalingAlgorithm", "upscale_layers", "upscale_model"]

@@ -59,7 +59,7 @@ def built(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["no multiple of a period", "a multiple"])
-def test_a_published_shape_is_right_or_truly_refused(built, which, tmp_path):
+def test_published_shape_is_correct_or_rightly_refused(built, which, tmp_path):
     name, built = built
     shift = SHIFTS[name][which]
     stack = choose_stack(find_stacks(built.tensors, built.config), None)
@@ -104,7 +104,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("built", list(LOST), indirect=True)
-def test_a_hybrid_left_without_attention_is_warned_of_and_one_that_keeps_some_is_not(built):
+def test_only_a_hybrid_left_without_attention_is_warned_about(built):
     name, built = built
     lost, attention, front = LOST[name]
     said = [w for w in su.plan_checkpoint(built.folder, lost).warnings if "leaves no attention layer" in w]
@@ -131,7 +131,7 @@ def test_transformers_cannot_generate_from_a_hybrid_without_attention(built, tmp
         ("neomme", [0, 1, 2], "full_attention"),
     ],
 )
-def test_a_type_whose_config_demands_a_kind_is_refused_without_it(model_type, left, kind):
+def test_type_that_requires_a_layer_kind_is_refused_without_it(model_type, left, kind):
     other = "sliding_attention" if model_type == "neomme" else "linear_attention"
     kinds = ([other] * 3 + ["full_attention"]) * 2
     config = {"model_type": model_type, "num_hidden_layers": 8, "layer_types": kinds}

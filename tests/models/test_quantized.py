@@ -91,7 +91,7 @@ def test_fp8_next_token_layer_keeps_its_scales_behind_the_last(deepseek, tmp_pat
         assert torch.equal(after[name.replace(".6.", ".7.", 1)].view(torch.uint8), before[name].view(torch.uint8))
 
 
-def test_a_factor_on_fp8_is_refused_in_one_line(deepseek, tmp_path, capsys):
+def test_factor_on_fp8_is_refused_in_one_line(deepseek, tmp_path, capsys):
     code = main([str(deepseek), str(tmp_path / "out"), "--layers", "0:6", "3:6", "--init", "split", "-q"])
     error = capsys.readouterr().err
     assert code == 1
@@ -100,7 +100,7 @@ def test_a_factor_on_fp8_is_refused_in_one_line(deepseek, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_identity_start_of_fp8_layers_is_one(deepseek, tmp_path):
+def test_identity_start_of_fp8_layers_is_exact(deepseek, tmp_path):
     su.upscale_checkpoint(deepseek, tmp_path / "out", [0, 1, 2, 3, 3, 4, 5, 5], init="identity")
     before, _ = tiny.load(deepseek)
     after, _ = tiny.load(tmp_path / "out")
@@ -143,7 +143,7 @@ def test_mxfp4_blocks_and_their_scales_follow_their_layers(gpt_oss, tmp_path):
     assert after["layer_types"] == [before["layer_types"][source] for source in SOURCES]
 
 
-def test_an_identity_start_of_mxfp4_layers_is_one(gpt_oss, tmp_path):
+def test_identity_start_of_mxfp4_layers_is_exact(gpt_oss, tmp_path):
     pytest.importorskip("accelerate", reason="transformers loads MXFP4 with accelerate alone")
     su.upscale_checkpoint(gpt_oss, tmp_path / "out", [0, 1, 1, 2, 3, 4, 4, 5], init="identity")
     before, _ = tiny.load(gpt_oss, attn_implementation="eager")
@@ -151,7 +151,7 @@ def test_an_identity_start_of_mxfp4_layers_is_one(gpt_oss, tmp_path):
     assert torch.equal(tiny.logits(after), tiny.logits(before))
 
 
-def test_a_factor_on_mxfp4_is_refused(gpt_oss, tmp_path):
+def test_factor_on_mxfp4_is_refused(gpt_oss, tmp_path):
     with pytest.raises(UnsupportedError, match=r"_blocks: factor 0\.5 cannot be put on this layer, only 0 can"):
         su.upscale_checkpoint(gpt_oss, tmp_path / "out", ["0:6", "3:6"], init="split")
 
@@ -207,7 +207,7 @@ def test_eight_bit_weights_and_their_scales_follow_their_layers(eight_bits, tmp_
 
 @pytest.mark.parametrize("init", ["split", "identity"])
 @pytest.mark.parametrize("kind", ["four_bits", "eight_bits"])
-def test_a_start_that_bitsandbytes_cannot_say_is_refused_in_one_line(kind, init, request, tmp_path, capsys):
+def test_start_that_bitsandbytes_cannot_represent_is_refused_in_one_line(kind, init, request, tmp_path, capsys):
     source = request.getfixturevalue(kind)
     code = main([str(source), str(tmp_path / "out"), "--layers", "0:6", "1", "--init", init, "-q"])
     error = capsys.readouterr().err

@@ -230,7 +230,7 @@ def test_every_module_unpacks_to_the_numbers_of_its_source_layer(job):
     )
 
 
-def test_the_skip_list_leaves_plain_what_it_left_plain_in_the_source(job):
+def test_skip_list_skips_the_same_modules_as_in_the_source(job):
     kind, source, target = job
     skips = KINDS[kind][3]
     for file in ("config.json", "quantize_config.json"):
@@ -258,7 +258,7 @@ def test_rules_of_gptq_hold_for_the_modules_that_serving_engines_make_of_several
 
 
 @pytest.mark.parametrize("init", ["split", "identity", "scale=0.5"])
-def test_a_start_that_needs_arithmetic_on_packed_numbers_is_refused(job, init, tmp_path):
+def test_start_that_needs_arithmetic_on_packed_numbers_is_refused(job, init, tmp_path):
     kind, source, _ = job
     if kind == "float-quantized" and init == "identity":
         su.upscale_checkpoint(source, tmp_path / "out", [*range(12), 5], init=init)
@@ -292,18 +292,18 @@ def test_layers_of_another_tower_keep_their_numbers():
     assert rewritten({"ignore": towers})["ignore"] == towers
 
 
-def test_a_prefix_with_its_components_in_another_order_is_the_same_layer():
+def test_prefix_with_its_components_in_another_order_is_the_same_layer():
     assert rewritten({"ignored_layers": ["language_model.model.layers.11.mlp"]})["ignored_layers"] == [
         "language_model.model.layers.3.mlp"
     ]
 
 
-def test_a_name_that_fits_layers_of_two_towers_becomes_full_names():
+def test_name_that_fits_layers_of_two_towers_becomes_full_names():
     said = rewritten({"modules_to_not_convert": ["layers.11.mlp.up_proj"]})["modules_to_not_convert"]
     assert said == ["model.language_model.layers.3.mlp.up_proj", "model.vision_tower.encoder.layers.11.mlp.up_proj"]
 
 
-def test_globs_of_modelopt_are_globs():
+def test_modelopt_globs_match_as_globs():
     section = {"quantization": {"exclude_modules": ["lm_head", "model.language_model.layers.1*", "*.self_attn*"]}}
     said = rewritten(section)["quantization"]["exclude_modules"]
     layers = {int(found[1]) for name in said if (found := re.match(r"model\.language_model\.layers\.(\d+)\.", name))}
@@ -312,19 +312,19 @@ def test_globs_of_modelopt_are_globs():
     assert said[-1] == "*.self_attn*"
 
 
-def test_an_expression_without_a_mark_is_asked_as_transformers_asks_it():
+def test_unmarked_expression_matches_as_in_transformers():
     section = {"modules_to_not_convert": [r"model.language_model.layers.(10|11).mlp"]}
     said = set(rewritten(section)["modules_to_not_convert"])
     wanted = {j for j, source in enumerate(SOURCES) if source in (10, 11)}
     assert said == {f"model.language_model.layers.{j}.mlp.{m}" for j in wanted for m in ("up_proj", "down_proj")}
 
 
-def test_an_expression_for_numbers_of_one_digit_does_not_follow_the_number_of_digits():
+def test_expression_for_numbers_of_one_digit_does_not_follow_the_number_of_digits():
     said = rewritten({"ignore": [r"re:model\.language_model\.layers\.\d\.mlp\.up_proj"]})["ignore"]
     assert set(said) == {f"model.language_model.layers.{j}.mlp.up_proj" for j, s in enumerate(SOURCES) if s < 10}
 
 
-def test_lists_in_nested_settings_follow():
+def test_lists_in_nested_settings_are_rewritten():
     section = {"sparsity_config": {"ignore": ["model.language_model.layers.11.mlp.up_proj"], "format": "dense"}}
     assert rewritten(section)["sparsity_config"] == {
         "ignore": ["model.language_model.layers.3.mlp.up_proj"],

@@ -68,7 +68,7 @@ def tensors_of(folder):
     return together
 
 
-def test_every_tensor_of_the_solar_model_is_its_sources_bit_for_bit(source, solar):
+def test_every_tensor_of_the_solar_model_equals_its_source_bit_for_bit(source, solar):
     stored, written = tensors_of(source), tensors_of(solar)
     expected = {name: tensor for name, tensor in stored.items() if not name.startswith("model.layers.")}
     for place, layer in enumerate([*range(24), *range(6, 30)]):
@@ -85,7 +85,7 @@ def test_every_tensor_of_the_solar_model_is_its_sources_bit_for_bit(source, sola
     assert main(["verify", str(solar), "--source", str(source)]) == 0
 
 
-def test_the_solar_model_still_reads_english(solar, ids, before):
+def test_solar_model_still_reads_english(solar, ids, before):
     """Measured 1.71 here, 1.87 on another text; a wrong order of layers gives hundreds."""
     assert 10 < before < 40
     model = load(solar)
@@ -93,7 +93,7 @@ def test_the_solar_model_still_reads_english(solar, ids, before):
     assert 1.4 < perplexity(model, ids) / before < 2.4
 
 
-def test_identity_is_the_source(source, original, tmp_path, ids):
+def test_identity_computes_the_same_logits_as_the_source(source, original, tmp_path, ids):
     text = ids[:, :256]
     model = load(upscaled(source, tmp_path / "out", IN_PLACE, "identity"))
     assert len(model.model.layers) == 45
@@ -106,7 +106,7 @@ def test_identity_is_the_source(source, original, tmp_path, ids):
     ("layers", "gentle"),
     [pytest.param(IN_PLACE, "split", id="in place"), pytest.param(WINDOW, "scale=1,0.25", id="window")],
 )
-def test_the_gentle_start_costs_less_than_the_copy(source, tmp_path, ids, before, layers, gentle):
+def test_gentle_start_costs_less_than_the_copy(source, tmp_path, ids, before, layers, gentle):
     copied = perplexity(load(upscaled(source, tmp_path / "copy", layers)), ids) / before
     started = perplexity(load(upscaled(source, tmp_path / "gentle", layers, gentle)), ids) / before
     assert 1.0 < started < 1.2 < copied < 4
@@ -116,7 +116,7 @@ def test_the_gentle_start_costs_less_than_the_copy(source, tmp_path, ids, before
 @pytest.mark.sweep
 @pytest.mark.parametrize("init", ["copy", "split", "scale=1,0.25", "identity"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_the_checkpoint_and_the_model_in_memory_are_one(source, tmp_path, ids, init, dtype):
+def test_checkpoint_and_model_in_memory_agree(source, tmp_path, ids, init, dtype):
     written = transformers.AutoModelForCausalLM.from_pretrained(
         upscaled(source, tmp_path / "out", IN_PLACE, init), dtype=dtype
     )
@@ -129,7 +129,7 @@ def test_the_checkpoint_and_the_model_in_memory_are_one(source, tmp_path, ids, i
 
 
 @pytest.mark.sweep
-def test_the_whole_text_agrees_with_its_first_part(source, solar, before):
+def test_whole_text_agrees_with_its_first_part(source, solar, before):
     text = text_tokens()[:, :2048]
     assert 1.4 < perplexity(load(solar), text) / perplexity(load(source), text) < 2.4
 

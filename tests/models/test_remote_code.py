@@ -124,7 +124,7 @@ def refusal(capsys, *words):
     return error
 
 
-def test_an_unknown_model_type_is_refused_with_what_was_found(quill, tmp_path, capsys):
+def test_unknown_model_type_is_refused_with_what_was_found(quill, tmp_path, capsys):
     error = refusal(capsys, quill, tmp_path / "out", *WORDS)
     assert "quill" in error
     assert "5 layers, counted by num_hidden_layers 5" in error
@@ -132,7 +132,7 @@ def test_an_unknown_model_type_is_refused_with_what_was_found(quill, tmp_path, c
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_model_type_assumed_uniform_computes_what_surgery_computes(quill, tmp_path, capsys):
+def test_unknown_model_type_assumed_uniform_computes_what_surgery_computes(quill, tmp_path, capsys):
     out = tmp_path / "out"
     assert main([str(quill), str(out), *WORDS, "--assume-uniform"]) == 0
     capsys.readouterr()
@@ -162,9 +162,7 @@ def test_an_unknown_model_type_assumed_uniform_computes_what_surgery_computes(qu
         ("overrides", {"0": {"width": 8}, "3": {"width": 8}}),
     ],
 )
-def test_an_unknown_field_that_speaks_of_layers_is_refused_by_name_either_way(
-    field, value, more, quill, tmp_path, capsys
-):
+def test_unknown_per_layer_field_is_refused_by_name_either_way(field, value, more, quill, tmp_path, capsys):
     add_field(quill, **{field: value})
     error = refusal(capsys, quill, tmp_path / "out", *WORDS, *more)
     assert field in error

@@ -356,7 +356,7 @@ def test_zero_is_an_identity_and_a_factor_is_that_factor(label: str, tmp_path: P
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("label", ["MaskedLM bert", "CausalLM opt post-norm", "CausalLM deepseek_v4"])
-def test_a_refusal_is_true(label: str, tmp_path: Path) -> None:
+def test_refused_block_really_cannot_be_an_identity(label: str, tmp_path: Path) -> None:
     told = prove(label, tmp_path)
     assert told
     assert all(line.startswith("refused") for line in told)
@@ -371,7 +371,7 @@ PROVED_AS = {
 
 @pytest.mark.sweep
 @pytest.mark.filterwarnings("ignore")
-def test_every_architecture_is_proved_or_truly_refused(tmp_path: Path) -> None:
+def test_every_architecture_is_proved_or_correctly_refused(tmp_path: Path) -> None:
     told: dict[str, list[str]] = {}
     problems: list[str] = []
     for number, label in enumerate(residual_models.cases()):

@@ -48,7 +48,7 @@ def test_returned_parameters_are_those_of_the_layers():
     assert returned == {id(each) for each in model.parameters() if each.requires_grad}
 
 
-def test_a_zeroed_repeat_learns():
+def test_zeroed_repeat_learns():
     model = tiny_llama()
     for each in (model.model.layers[3].self_attn.o_proj, model.model.layers[3].mlp.down_proj):
         torch.nn.init.zeros_(each.weight)
@@ -57,12 +57,12 @@ def test_a_zeroed_repeat_learns():
     assert model.model.layers[3].self_attn.o_proj.weight.abs().sum() > 0
 
 
-def test_a_layer_that_does_not_exist_is_named():
+def test_layer_that_does_not_exist_is_named():
     with pytest.raises(PatternError, match=r"layer 6 does not exist; model\.layers has 6 layers \(0 to 5\)"):
         freeze_originals(tiny_llama(), [2, 6])
 
 
-def test_a_pattern_in_place_of_layer_numbers_is_refused():
+def test_pattern_in_place_of_layer_numbers_is_refused():
     with pytest.raises(PatternError, match=r"expected numbers of layers.*got \['0:6', '2:8'\]"):
         freeze_originals(torch.nn.ModuleList([torch.nn.Linear(2, 2)]), ["0:6", "2:8"])
 
@@ -72,13 +72,13 @@ def test_no_layer_at_all_is_refused():
         freeze_originals(tiny_llama(), [])
 
 
-def test_the_list_is_found_beside_others_by_the_configured_depth():
+def test_list_is_found_beside_others_by_the_configured_depth():
     model = tiny_llama()
     model.extra = torch.nn.ModuleList([torch.nn.Linear(2, 2) for _ in range(3)])
     assert freeze_originals(model, [1])[0] is next(model.model.layers[1].parameters())
 
 
-def test_two_lists_of_one_length_must_be_told_apart():
+def test_two_lists_of_equal_length_are_ambiguous():
     model = tiny_llama()
     model.extra = torch.nn.ModuleList([torch.nn.Linear(2, 2) for _ in range(6)])
     with pytest.raises(UnsupportedError, match=r"found model\.layers \(6\), extra \(6\); name one with stack="):
@@ -94,7 +94,7 @@ def test_experts_lists_inside_layers_do_not_confuse():
 
 
 @pytest.mark.parametrize("stack", [None, "encoder.block"])
-def test_the_decoder_is_meant_where_there_is_an_encoder(stack):
+def test_decoder_is_the_default_beside_an_encoder(stack):
     config = transformers.T5Config(
         vocab_size=32, d_model=16, d_kv=8, d_ff=24, num_layers=4, num_decoder_layers=6, num_heads=2
     )
@@ -105,7 +105,7 @@ def test_the_decoder_is_meant_where_there_is_an_encoder(stack):
     }
 
 
-def test_what_a_repeat_shares_with_an_original_stays_frozen():
+def test_parameters_shared_with_an_original_stay_frozen():
     model = tiny_llama()
     model.model.layers[3].mlp = model.model.layers[2].mlp
     before = {name: each.detach().clone() for name, each in model.named_parameters(remove_duplicate=False)}
@@ -114,7 +114,7 @@ def test_what_a_repeat_shares_with_an_original_stays_frozen():
         assert torch.equal(after, before[name]) == (layer_of(name) != 3 or ".mlp." in name), name
 
 
-def test_layers_without_anything_of_their_own_are_refused_and_the_model_is_left_alone():
+def test_layers_without_parameters_of_their_own_are_refused_and_the_model_is_unchanged():
     model = tiny_llama()
     model.model.layers[3] = model.model.layers[2]
     with pytest.raises(UnsupportedError, match="are all shared with the rest of the model"):
@@ -122,7 +122,7 @@ def test_layers_without_anything_of_their_own_are_refused_and_the_model_is_left_
     assert all(each.requires_grad for each in model.parameters())
 
 
-def test_packed_weights_are_refused_and_the_model_is_left_alone():
+def test_packed_weights_are_refused_and_the_model_is_unchanged():
     model = tiny_llama()
     packed = torch.nn.Parameter(torch.zeros(4, dtype=torch.uint8), requires_grad=False)
     model.model.layers[2].mlp.down_proj.weight = packed

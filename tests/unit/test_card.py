@@ -83,7 +83,7 @@ def test_card_is_valid_to_the_hub_library(tmp_path):
     assert "\n# Mistral-7B-v0.1 with 48 layers\n" in card.text
 
 
-def test_a_folder_source_has_no_base_model():
+def test_folder_source_has_no_base_model():
     data = front(card_of(solar_plan(source="mistral", revision=None), source_readme=README))
     assert "base_model" not in data
     assert "base_model_relation" not in data
@@ -100,7 +100,7 @@ def test_body_says_what_was_done():
     assert "2401.02415" not in text
 
 
-def test_identity_is_not_called_worse_and_cites_llama_pro():
+def test_identity_card_promises_no_loss_and_cites_llama_pro():
     text = card_of(llama_pro_plan(), source_readme=None).decode()
     assert "this model answers as the source does" in text
     assert "wants continued pretraining" not in text
@@ -116,7 +116,7 @@ def test_identity_that_drops_a_layer_claims_nothing():
 
 
 @pytest.mark.parametrize(("role", "words"), [("decoder", ""), ("encoder", ', stack="model.layers"')])
-def test_the_call_that_trains_the_new_layers_names_an_encoder(role, words):
+def test_freeze_originals_example_names_the_encoder(role, words):
     stack = Stack("model.layers", ("model.layers",), 4, role=role)
     card = card_of(make_plan((0, 1, 1, 2, 3), 4, stack=stack), source_readme=None).decode()
     assert f"`solar_upscale.freeze_originals(model, layers{words})`, given those numbers, freezes all else" in card
@@ -191,7 +191,7 @@ def test_loading_code_runs_as_python():
     assert text.replace('"me/\\"; import os"', '"path/to/this/folder"') == card.decode()
 
 
-def test_remote_code_is_told():
+def test_remote_code_is_mentioned():
     plan = make_plan((0,), 1, config={"auto_map": {"AutoConfig": "c.C", "AutoModelForCausalLM": "m.M"}})
     text = card_of(plan, source_readme=None).decode()
     assert 'AutoModelForCausalLM.from_pretrained(name, dtype="auto", trust_remote_code=True)' in text
@@ -218,7 +218,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("readme", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_card_gives_a_sound_one(readme, tmp_path):
+def test_hostile_source_card_gives_a_valid_card(readme, tmp_path):
     start = time.process_time()
     card = card_of(solar_plan(), source_readme=readme)
     assert time.process_time() - start < 2
@@ -229,7 +229,7 @@ def test_hostile_card_gives_a_sound_one(readme, tmp_path):
     assert b"\x1b" not in card
 
 
-def test_what_could_not_be_inherited_is_told():
+def test_fields_that_could_not_be_inherited_are_reported():
     text = card_of(solar_plan(), source_readme=HOSTILE["aliases"]).decode()
     assert "## About the source's card\n\n* The source's model card uses YAML aliases; nothing is inherited" in text
 
@@ -245,7 +245,7 @@ def test_what_could_not_be_inherited_is_told():
         (b"pipeline_tag: [a, b]", "pipeline_tag"),
     ],
 )
-def test_a_field_that_is_odd_is_named(line, field):
+def test_malformed_field_is_named(line, field):
     text = card_of(solar_plan(), source_readme=b"---\n" + line + b"\n---\n").decode()
     assert f"* The source's model card has a {field} that could not be taken over as it is." in text
     assert "javascript" not in text

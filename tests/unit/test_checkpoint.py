@@ -44,14 +44,14 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(case: str, tmp_
 
 
 @pytest.mark.parametrize("depth", ["8", 8.0, 8.5, None, [8], {"8": 8}, float("inf")], ids=str)
-def test_depth_of_another_type_is_refused(depth: Any, tmp_path: Path) -> None:
+def test_depth_of_the_wrong_type_is_refused(depth: Any, tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "s", config={"num_hidden_layers": depth})
     with pytest.raises(UpscaleError, match="num_hidden_layers"):
         su.plan_checkpoint(source, ["0:6", "2:8"])
 
 
 @pytest.mark.parametrize("value", [5, "full_attention", [5] * 8, [["full_attention"]] * 8, {"a": 1}], ids=str)
-def test_layer_types_of_another_type_are_refused(value: Any, tmp_path: Path) -> None:
+def test_layer_types_of_the_wrong_type_are_refused(value: Any, tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "s", config={"model_type": "qwen2", "layer_types": value})
     with pytest.raises(UpscaleError, match="layer_types"):
         su.plan_checkpoint(source, ["0:6", "2:8"])
@@ -71,7 +71,7 @@ def test_missing_shard_is_named_in_error(tmp_path: Path) -> None:
         open_checkpoint(FolderSource(source))
 
 
-def test_folder_that_is_none_is_named(tmp_path: Path) -> None:
+def test_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "no", Path("./no/such")):
         with pytest.raises(CheckpointError, match="no such folder"):
             su.plan_checkpoint(path, ["0:6"])
@@ -100,7 +100,7 @@ def test_hub_cache_snapshot_is_read_through_its_links(tmp_path: Path) -> None:
         open_checkpoint(FolderSource(snapshot))
 
 
-def test_links_within_the_folder_are_fine(tmp_path: Path) -> None:
+def test_links_within_the_folder_are_followed(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "s")
     (source / "weights").mkdir()
     (source / "model.safetensors").rename(source / "weights" / "w.bin")
@@ -119,7 +119,7 @@ def test_single_file_wins_over_an_index_as_in_transformers(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("shards", [1, 2])
-def test_torch_source_gives_its_exact_tensors(tmp_path: Path, shards: int) -> None:
+def test_torch_source_yields_its_exact_tensors(tmp_path: Path, shards: int) -> None:
     import torch
 
     source = write_checkpoint(tmp_path / "s", shards=shards)
@@ -150,7 +150,7 @@ def test_config_keeps_its_fields_and_their_order(tmp_path: Path) -> None:
     assert after == {**before, "num_hidden_layers": 12}
 
 
-def test_what_comes_along_and_what_stays(tmp_path: Path) -> None:
+def test_copied_and_skipped_files_are_listed(tmp_path: Path) -> None:
     copied = {
         "tokenizer.json": "{}", "tokenizer.model": "x", "chat_template.jinja": "{{x}}", "generation_config.json": "{}",
         "modeling_x.py": "pass", "LICENSE": "l", "NOTICE.txt": "n", "additional_chat_templates/tool.jinja": "t",
@@ -172,7 +172,7 @@ def test_what_comes_along_and_what_stays(tmp_path: Path) -> None:
     assert not (set(skipped) | set(never)) - {"README.md", "solar_upscale.json"} & set(written)
 
 
-def test_names_that_are_not_text_stay_behind(tmp_path: Path) -> None:
+def test_files_with_undecodable_names_are_skipped(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "s\tn\x1b")
     try:
         (source / os.fsdecode(b"bad\xff.json")).write_text("{}")
@@ -214,7 +214,7 @@ JSON = st.recursive(
 
 @fuzzed(100)
 @given(st.dictionaries(st.text(), JSON))
-def test_json_that_can_be_written_is_read_back(value: dict[str, Any]) -> None:
+def test_json_round_trips(value: dict[str, Any]) -> None:
     text = json.dumps(value).encode()
     try:
         assert parse_json(text, "x") == json.loads(text)
@@ -254,7 +254,7 @@ def test_any_config_is_planned_or_refused(changed: dict[str, Any]) -> None:
         assert plan.after.layers == 12
 
 
-def test_a_model_card_of_any_size_is_no_reason_to_stop(tmp_path):
+def test_model_card_of_any_size_is_accepted(tmp_path):
     folder = write_checkpoint(tmp_path / "source", shards=2)
     (folder / "README.md").write_bytes(b"---\nlicense: mit\n---\n" + b"x" * 5_000_000)
     checkpoint = open_checkpoint(FolderSource(folder))
@@ -264,7 +264,7 @@ def test_a_model_card_of_any_size_is_no_reason_to_stop(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors.index.fp16.json", "pytorch_model.bin.index.fp16.json"])
-def test_the_index_of_a_variant_stays_behind(tmp_path, name):
+def test_index_of_a_variant_is_skipped(tmp_path, name):
     folder = write_checkpoint(tmp_path / "source", shards=2)
     (folder / name).write_text("{}")
     checkpoint = open_checkpoint(FolderSource(folder))

@@ -35,7 +35,7 @@ def laid_out(*tensors: tuple[str, str, tuple[int, ...]]) -> list[TensorInfo]:
 # Building.
 
 
-def test_built_bytes_are_exactly_these() -> None:
+def test_build_header_writes_exactly_these_bytes() -> None:
     header = build_header(laid_out(("a", "BF16", (2, 3)), ("ü", "U8", ())))
     text = (
         b'{"__metadata__":{"format":"pt"},"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},'
@@ -44,18 +44,18 @@ def test_built_bytes_are_exactly_these() -> None:
     assert header == b"\x90\0\0\0\0\0\0\0" + text + b" "
 
 
-def test_built_bytes_equal_what_the_library_writes() -> None:
+def test_build_header_writes_the_same_bytes_as_safetensors() -> None:
     arrays = {"w": np.zeros((2, 2), np.float32), "b": np.zeros(3, np.uint8)}
     expected = safetensors.numpy.save(arrays, {"format": "pt"})
     assert build_header(laid_out(("w", "F32", (2, 2)), ("b", "U8", (3,)))) + bytes(19) == expected
 
 
-def test_no_metadata_is_written_when_none_is_given() -> None:
+def test_metadata_is_omitted_when_none_is_given() -> None:
     assert build_header([], metadata=None) == file_of(b"{}      ")
 
 
 @pytest.mark.parametrize("residue", [0, 8, 104, 112, 2048, 4088])
-def test_residue_places_the_data_start_with_less_than_a_block_of_spaces(residue: int) -> None:
+def test_residue_aligns_data_start_with_less_than_a_block_of_padding(residue: int) -> None:
     tensors = laid_out(("a", "I16", (5,)))
     header = build_header(tensors, residue=residue)
     plain = build_header(tensors, metadata={"format": "pt"})
@@ -75,7 +75,7 @@ def test_residue_places_the_data_start_with_less_than_a_block_of_spaces(residue:
         pytest.param([TensorInfo("__metadata__", "U8", (0,), (0, 0))], id="reserved"),
     ],
 )
-def test_a_layout_that_the_format_cannot_say_is_not_built(tensors: list[TensorInfo]) -> None:
+def test_layout_that_the_format_cannot_express_is_rejected(tensors: list[TensorInfo]) -> None:
     with pytest.raises(AssertionError):
         build_header(tensors)
 
@@ -90,7 +90,7 @@ layouts = st.lists(st.tuples(names, dtypes, shapes), max_size=6, unique_by=lambd
 @given(
     layouts, st.none() | st.dictionaries(names, names, max_size=3), st.none() | st.integers(0, 511).map(lambda n: 8 * n)
 )
-def test_what_is_built_reads_back_here_and_in_the_library(
+def test_built_header_is_read_back_by_us_and_by_safetensors(
     tensors: list[TensorInfo], metadata: dict[str, str] | None, residue: int | None
 ) -> None:
     header = build_header(tensors, metadata=metadata, residue=residue)
@@ -119,7 +119,7 @@ def test_what_is_built_reads_back_here_and_in_the_library(
 # Reading what others write.
 
 
-def test_a_file_of_the_library_is_read(tmp_path) -> None:
+def test_file_written_by_safetensors_is_read(tmp_path) -> None:
     path = tmp_path / "m.safetensors"
     arrays = {
         "x": np.arange(6, dtype=np.float16).reshape(2, 3),
@@ -140,7 +140,7 @@ def test_a_file_of_the_library_is_read(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPE_BITS)
-def test_every_dtype_has_the_size_that_the_library_gives_it(dtype: str) -> None:
+def test_dtype_sizes_match_safetensors(dtype: str) -> None:
     nbytes = DTYPE_BITS[dtype]  # of 8 elements
     file = file_of({"a": entry(dtype, [8], [0, nbytes])}, bytes(nbytes))
     assert safetensors.deserialize(file)[0][1]["dtype"] == dtype
@@ -161,7 +161,7 @@ def test_every_dtype_has_the_size_that_the_library_gives_it(dtype: str) -> None:
         pytest.param(b'{"a" :\n{"dtype":"U8","shape":[],"data_offsets":[0,1]}}', 1, id="no multiple of 8"),
     ],
 )
-def test_what_is_legal_is_read(header: bytes | dict[str, object], nbytes: int) -> None:
+def test_valid_but_unusual_headers_are_read(header: bytes | dict[str, object], nbytes: int) -> None:
     file = file_of(header, bytes(nbytes))
     theirs = safetensors.deserialize(file)
     shard = shard_of(file)
@@ -169,7 +169,7 @@ def test_what_is_legal_is_read(header: bytes | dict[str, object], nbytes: int) -
     assert [t.data_offsets[0] for t in shard.tensors] == sorted(t.data_offsets[0] for t in shard.tensors)
 
 
-def test_a_short_file_is_read_once_and_a_long_header_twice() -> None:
+def test_short_file_takes_one_read_and_long_header_two() -> None:
     def reads(file: bytes) -> Iterator[tuple[int, int]]:
         calls = []
 
@@ -196,7 +196,7 @@ STRICTER_THAN_THE_LIBRARY = {"leading space", "duplicate", "entry as list"}
 
 
 @pytest.mark.parametrize("case", REFUSED_HEADERS)
-def test_what_breaks_the_format_is_refused_in_one_line(case: str) -> None:
+def test_malformed_header_is_refused_in_one_line(case: str) -> None:
     file, message = REFUSED_HEADERS[case]
     with pytest.raises(CheckpointError) as caught:
         shard_of(file)
@@ -210,7 +210,7 @@ def test_what_breaks_the_format_is_refused_in_one_line(case: str) -> None:
             safetensors.deserialize(file)
 
 
-def test_a_header_beyond_the_limit_is_refused_unread() -> None:
+def test_header_beyond_the_limit_is_refused_without_reading_it() -> None:
     def read(start: int, stop: int) -> bytes:
         assert stop <= 65536
         return (26 * 2**20).to_bytes(8, "little") + b"{" * (stop - 8)
@@ -228,13 +228,13 @@ def test_more_tensors_than_the_limit_are_refused() -> None:
         shard_of(file_of(b"{" + plain.encode() + b"}"))
 
 
-def test_values_that_would_fill_the_memory_are_refused_before_they_are_parsed() -> None:
+def test_header_that_would_exhaust_memory_is_refused_before_parsing() -> None:
     for filler in (b"[],", b"{},", b'"ab",'):
         with pytest.raises(CheckpointError, match="250000 tensors"):
             shard_of(file_of(b'{"a":{"x":[' + filler * (24 * 2**20 // len(filler)) + b"0]}}"))
 
 
-def test_a_read_that_gives_too_little_is_refused() -> None:
+def test_short_read_is_refused() -> None:
     file = build_header(laid_out(*((f"model.layers.{i}.weight", "U8", (1,)) for i in range(2000)))) + bytes(2000)
     with pytest.raises(CheckpointError, match="the header cannot be read"):
         read_shard("m", len(file), lambda start, stop: file[start : min(stop, 70_000)])
@@ -257,7 +257,7 @@ BASES = [
 
 @fuzzed(1500)
 @given(st.sampled_from(BASES), header_mutations, st.booleans())
-def test_a_mutated_header_is_read_as_the_library_reads_it_or_refused(
+def test_mutated_header_is_read_as_safetensors_reads_it_or_refused(
     base: bytes, changes: list[tuple[str, int, bytes]], keep_length: bool
 ) -> None:
     file = mutate_header(base, changes, keep_length)
@@ -286,7 +286,7 @@ def test_a_mutated_header_is_read_as_the_library_reads_it_or_refused(
 
 @fuzzed(100)
 @given(st.binary(max_size=200))
-def test_noise_is_refused_by_both_or_by_neither(noise: bytes) -> None:
+def test_random_bytes_accepted_by_us_are_accepted_by_safetensors(noise: bytes) -> None:
     for file in (noise, file_of(noise)):
         try:
             shard_of(file)

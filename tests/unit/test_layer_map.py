@@ -54,7 +54,7 @@ def test_layers_repeated_in_place_are_one_run():
 
 
 @given(patterns())
-def test_runs_give_the_pattern_back(pattern):
+def test_runs_reconstruct_the_pattern(pattern):
     rebuilt = [s for run in runs(pattern.sources) for s in range(run.source, run.source_stop) for _ in range(run.times)]
     assert tuple(rebuilt) == pattern.sources
     assert runs(pattern.sources)[0].target == 0
@@ -62,7 +62,7 @@ def test_runs_give_the_pattern_back(pattern):
 
 
 @given(patterns(), st.integers(40, 200), st.sampled_from(["utf-8", "cp1252", "ascii", None]), st.booleans())
-def test_no_line_is_wider_than_asked_and_lines_are_few(pattern, width, encoding, scaled):
+def test_map_fits_the_width_and_few_lines(pattern, width, encoding, scaled):
     factors = [1 / (1 + n % 3) for n in range(len(pattern))] if scaled else []
     lines = terminal_map(pattern, factors=factors, width=width, encoding=encoding).splitlines()
     assert max(map(len, lines)) <= width
@@ -78,7 +78,7 @@ def test_colour_adds_only_escape_codes(pattern, width):
 
 
 @given(patterns())
-def test_bar_cells_say_what_the_pattern_says_where_a_column_is_a_layer(pattern):
+def test_bar_cells_match_the_pattern_when_each_column_is_a_layer(pattern):
     text = terminal_map(pattern, width=500, encoding="ascii").splitlines()
     uses = next(line for line in text if line.strip().startswith("uses")).split()[1]
     each = max(1, min(4, 32 // pattern.num_source_layers))
@@ -94,13 +94,13 @@ def test_one_layer_model_is_drawn():
     assert "      0 <-      0  ████\n" in terminal_map(LayerPattern((0,), 1))
 
 
-def test_zeroed_repeats_are_told():
+def test_zeroed_repeats_are_labelled():
     factors = [0.0 if layer in LLAMA_PRO.repeats else 1.0 for layer in range(40)]
     assert "▒████........................  x0 at 4\n" in terminal_map(LLAMA_PRO, factors=factors)
     assert "4-8 ← 3-7 (×0)" in svg_map(LLAMA_PRO, factors=factors, title="t")
 
 
-def test_ten_thousand_layers_are_drawn_small_and_fast():
+def test_ten_thousand_layers_are_drawn_quickly_in_few_rows():
     scattered = LayerPattern(tuple(n * 7919 % 5000 for n in range(10_000)), 5000)
     start = time.process_time()
     assert len(terminal_map(scattered).splitlines()) <= 40
@@ -110,7 +110,7 @@ def test_ten_thousand_layers_are_drawn_small_and_fast():
 
 @settings(max_examples=30)
 @given(patterns(), st.text(max_size=120))
-def test_svg_is_well_formed_whatever_the_title_says(pattern, title):
+def test_svg_is_well_formed_for_any_title(pattern, title):
     root = ET.fromstring(svg_map(pattern, title=title).encode())  # noqa: S314 - our own output
     assert root.tag == f"{SVG}svg"
     assert float(root.get("height")) <= 640
@@ -121,7 +121,7 @@ def test_svg_is_well_formed_whatever_the_title_says(pattern, title):
         assert float(rect.get("y")) + float(rect.get("height")) <= float(root.get("height")) + 0.01
 
 
-def test_svg_refers_to_nothing_outside():
+def test_svg_has_no_external_references():
     text = svg_map(SOLAR, title='<script>alert("x")</script> & more')
     assert "<script" not in text
     assert text.count("http") == 1

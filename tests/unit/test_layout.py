@@ -129,7 +129,7 @@ def test_data_starts_at_the_residue_of_the_first_run() -> None:
     assert shard.header[8 + int.from_bytes(shard.header[:8], "little") :] == b""
 
 
-def test_run_that_agrees_is_appended_and_one_that_does_not_opens_a_shard() -> None:
+def test_aligned_run_is_appended_and_misaligned_run_opens_a_shard() -> None:
     agreeing = [target("a", 4096, BIG), target("b", 4096 * 10**6 + BIG, BIG)]
     other = [target("a", 4096, BIG), target("b", 4096 * 10**6 + BIG + 8, BIG)]
     limit = 4 * BIG
@@ -137,7 +137,7 @@ def test_run_that_agrees_is_appended_and_one_that_does_not_opens_a_shard() -> No
     assert names(mirror_layout([other], [limit])) == [["a"], ["b"]]
 
 
-def test_short_run_is_appended_though_it_does_not_agree() -> None:
+def test_short_run_is_appended_even_if_misaligned() -> None:
     targets = [target("a", 4096, BIG), target("b", 4096 * 10**6 + 8, 800)]
     assert names(mirror_layout([targets], [4 * BIG])) == [["a", "b"]]
 
@@ -152,7 +152,7 @@ def test_unaligned_source_is_copied_not_refused() -> None:
     assert all(len(shard.header) % 8 == 0 for shard in each.shards)
 
 
-def test_source_shard_of_which_nothing_is_kept_gives_no_pass() -> None:
+def test_fully_dropped_source_shard_has_no_pass() -> None:
     assert names(mirror_layout([[], [target("a", 0, 8)]], [8, 8])) == [["a"]]
 
 
@@ -172,7 +172,7 @@ def test_tensors_that_cannot_follow_one_another_do_not_make_a_shard_each() -> No
     check_layout(targets, passes, aligned=True)
 
 
-def test_shard_never_has_more_tensors_than_readers_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shard_never_exceeds_the_tensor_limit_of_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_SHARD_TENSORS <= MAX_TENSORS
     monkeypatch.setattr("solar_upscale.plan.layout.MAX_SHARD_TENSORS", 100)
     targets = [target(f"t{number}", number, 1) for number in range(105)]
@@ -206,7 +206,7 @@ def test_tensor_larger_than_the_size_has_a_shard_of_its_own() -> None:
     assert names(model_layout(targets, 100)) == [["a"], ["b"], ["c"]]
 
 
-def test_numbers_of_any_length_have_an_order() -> None:
+def test_natural_order_handles_numbers_of_any_length() -> None:
     targets = [target(f"t.{number}", at, 1) for at, number in enumerate(["10", "9", "9" * 5000, "1" + "0" * 5000])]
     assert [name[:4] for (name,) in names(model_layout(targets, 1))] == ["t.9", "t.10", "t.99", "t.10"]
 

@@ -120,7 +120,7 @@ class MoverContract:
             (len(SOURCE) - 1, 77, 1),
         ],
     )
-    def test_range_arrives_and_nothing_else(
+    def test_only_the_requested_range_is_copied(
         self, files: Files, source_start: int, target_start: int, nbytes: int
     ) -> None:
         before = b"\xee" * (target_start + nbytes + 50)
@@ -140,7 +140,7 @@ class MoverContract:
     # Each subclass runs this under faults of its own: differing executors are the point.
     @settings(max_examples=30, deadline=None, database=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(data=st.data())
-    def test_any_range_arrives(self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    def test_any_range_is_copied_exactly(self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
         source_start = data.draw(st.integers(0, 20_000))
         nbytes = data.draw(st.one_of(st.integers(0, 20_000), st.integers(0, len(SOURCE) - source_start)))
         agreeing = st.integers(0, 5).map(lambda blocks: source_start % BLOCK_NBYTES + blocks * BLOCK_NBYTES)
@@ -152,7 +152,7 @@ class MoverContract:
         assert files.target.read_bytes() == expected
 
     @pytest.mark.parametrize("target_start", [8, 9])
-    def test_source_that_got_shorter_is_an_error_with_figures(self, files: Files, target_start: int) -> None:
+    def test_source_that_shrank_is_an_error_with_sizes(self, files: Files, target_start: int) -> None:
         with pytest.raises(CheckpointError) as caught:
             Mover().move_range(
                 files.source_fd, 8, files.target_fd, target_start, len(SOURCE), on_bytes=len_of, source_name="a.bin"
@@ -162,7 +162,7 @@ class MoverContract:
         )
         assert f"it ends at {len(SOURCE)}" in str(caught.value)
 
-    def test_on_bytes_may_stop_the_move(self, files: Files) -> None:
+    def test_on_bytes_can_abort_the_move(self, files: Files) -> None:
         def stop(nbytes: int) -> None:
             raise KeyboardInterrupt
 
@@ -222,7 +222,7 @@ def small_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("calls", [0, 1, 3])
 class TestRefusals:
     @pytest.mark.parametrize("name", REFUSALS)
-    def test_refused_clone_goes_on_by_copying(
+    def test_refused_clone_falls_back_to_copying(
         self, files: Files, monkeypatch: pytest.MonkeyPatch, name: str, calls: int
     ) -> None:
         clones_by_copying(monkeypatch)
@@ -233,7 +233,7 @@ class TestRefusals:
         assert moved.cloned + moved.copied == sum(heard) == len(SOURCE) - 8
 
     @pytest.mark.parametrize("name", REFUSALS)
-    def test_refused_kernel_copy_goes_on_by_reading(
+    def test_refused_kernel_copy_falls_back_to_reading(
         self, files: Files, monkeypatch: pytest.MonkeyPatch, name: str, calls: int
     ) -> None:
         monkeypatch.setattr(os, "copy_file_range", fail_after(calls, getattr(errno, name), os.copy_file_range))
@@ -242,7 +242,7 @@ class TestRefusals:
         assert moved == Moved(copied=len(SOURCE) - 8)
         assert sum(heard) == len(SOURCE) - 8
 
-    def test_kernel_copy_that_says_zero_goes_on_by_reading(
+    def test_kernel_copy_that_returns_zero_falls_back_to_reading(
         self, files: Files, monkeypatch: pytest.MonkeyPatch, calls: int
     ) -> None:
         real = fail_after(calls, errno.ERANGE, os.copy_file_range)
@@ -259,7 +259,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", FAILURES)
     @pytest.mark.parametrize("call", ["ioctl", "copy_file_range", "pwrite"])
-    def test_failing_disk_is_not_hidden_by_another_method(
+    def test_failing_disk_is_not_hidden_by_a_fallback(
         self, files: Files, monkeypatch: pytest.MonkeyPatch, call: str, name: str, calls: int
     ) -> None:
         clones_by_copying(monkeypatch)
@@ -270,7 +270,7 @@ class TestRefusals:
         assert caught.value.errno == getattr(errno, name)
 
 
-def test_interrupted_clone_is_repeated(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_clone_is_retried(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     clones_by_copying(monkeypatch)
     clone, interrupts = fcntl.ioctl, [1, 1]
 
@@ -286,7 +286,7 @@ def test_interrupted_clone_is_repeated(files: Files, monkeypatch: pytest.MonkeyP
     assert not interrupts
 
 
-def test_refused_method_is_tried_once_for_a_pair_of_devices(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_method_is_tried_once_per_device_pair(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
     def refuse(name: str) -> Callable[..., int]:
@@ -304,7 +304,7 @@ def test_refused_method_is_tried_once_for_a_pair_of_devices(files: Files, monkey
     assert tried == ["clone", "copy"]
 
 
-def test_range_that_cannot_be_cloned_does_not_stop_the_next_from_it(
+def test_range_that_cannot_be_cloned_does_not_disable_cloning_of_the_next(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mover = Mover()
@@ -346,7 +346,7 @@ def test_write_all_survives_short_writes(files: Files, monkeypatch: pytest.Monke
     assert sum(heard) == len(SOURCE) + 4
 
 
-def test_write_that_takes_nothing_is_an_error_not_a_loop(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_that_returns_zero_is_an_error_not_a_loop(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pwrite", lambda *args: 0)
     with pytest.raises(OSError, match="took no bytes"):
         write_all(files.target_fd, 0, b"x", on_bytes=len_of)
@@ -365,7 +365,7 @@ class TestZeroRange:
 
     @settings(max_examples=40, deadline=None)
     @given(size=st.integers(0, 9000), start=st.integers(0, 9000), nbytes=st.integers(0, 9000))
-    def test_zeros_replace_what_was_there_and_nothing_else(
+    def test_zeroing_replaces_only_the_range(
         self, tmp_path_factory: pytest.TempPathFactory, size: int, start: int, nbytes: int
     ) -> None:
         path = tmp_path_factory.mktemp("zero") / "file"
@@ -440,7 +440,7 @@ class TestWriteBehind:
         assert files.target.read_bytes()[9:] == files.source.read_bytes()[8:]
 
     @pytest.mark.parametrize(("number", "told"), [(errno.EIO, True), (errno.ENOSPC, True), (errno.EINVAL, False)])
-    def test_failed_writing_out_is_told_because_fsync_will_not(
+    def test_failed_writeback_is_reported_because_fsync_will_not(
         self, files: Files, monkeypatch: pytest.MonkeyPatch, number: int, told: bool
     ) -> None:
         def sync_file_range(*args: object) -> int:
@@ -464,7 +464,7 @@ class TestCanClone:
         can_clone(files.source_fd, tmp_path)
         assert sorted(tmp_path.iterdir()) == before
 
-    def test_refusal_is_no_and_a_failing_disk_is_told(
+    def test_probe_answers_no_on_refusal_and_raises_on_a_failing_disk(
         self, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clones_by_copying(monkeypatch)
@@ -476,7 +476,7 @@ class TestCanClone:
             can_clone(files.source_fd, tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
 
-    def test_source_smaller_than_a_block_is_no(self, tmp_path: Path) -> None:
+    def test_probe_answers_no_for_a_source_smaller_than_a_block(self, tmp_path: Path) -> None:
         files = Files(tmp_path, source=b"tiny")
         assert not can_clone(files.source_fd, tmp_path)
         files.close()

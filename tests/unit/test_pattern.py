@@ -121,7 +121,7 @@ def test_fusion_bench_entries_give_fusion_bench_layers(layers, expected):
         (OmegaConf.create([0, "0:2", "range(30,32)"]), [0, 0, 1, 30, 31]),
     ],
 )
-def test_entries_in_our_own_words(layers, expected):
+def test_entries_in_our_own_syntax(layers, expected):
     assert resolve_layer_indices(layers, 32) == expected
 
 
@@ -220,11 +220,11 @@ def test_sources_are_plain_integers():
         (b"0:4", "--layers: expected a list of integers and texts"),
     ],
 )  # fmt: skip
-def test_refusal_names_the_entry_and_what_was_meant(layers, parts):
+def test_refusal_names_the_entry_and_suggests_a_fix(layers, parts):
     assert parts in refusal(layers)
 
 
-def test_all_entries_out_of_range_are_told_together():
+def test_all_entries_out_of_range_are_reported_together():
     assert refusal(["0:33", 4, "range(8,40)", 50], where="recipe.yaml: layers") == (
         'recipe.yaml: layers "0:33": source layer 32 does not exist; "range(8,40)": source layers 32 to 39 '
         "do not exist; 50: source layer 50 does not exist; the model has 32 layers (0 to 31); "
@@ -233,7 +233,7 @@ def test_all_entries_out_of_range_are_told_together():
     assert "and 95 more entries" in refusal([*range(32, 132)])
 
 
-def test_single_layer_model_is_told_as_such():
+def test_single_layer_model_is_described_in_the_singular():
     assert "source layer 1 does not exist; the model has 1 layer (0)" in refusal([1], 1)
 
 
@@ -409,7 +409,7 @@ BUILTINS = {name: getattr(builtins, name) for name in FUNCTIONS}
 
 @fuzzed(100)
 @given(st.one_of(sequences, sequences.map("[x % n for x in {}]".format)))
-def test_whatever_python_computes_is_what_is_computed(text):
+def test_expressions_evaluate_as_in_python(text):
     depth = 32
     names = {"__builtins__": BUILTINS, "n": depth, "num_layers": depth}
     try:
@@ -455,7 +455,7 @@ def test_any_value_is_a_pattern_or_a_pattern_error(layers):
 
 @fuzzed(300)
 @given(st.integers(-70, 70), st.integers(-70, 70), st.integers(1, 40), st.booleans())
-def test_what_is_offered_instead_is_itself_accepted(start, stop, depth, as_slice):
+def test_suggested_replacement_is_itself_accepted(start, stop, depth, as_slice):
     text = f"{start}:{stop}" if as_slice else f"range({start},{stop})"
     try:
         resolve_layer_indices(text, depth)
@@ -516,7 +516,7 @@ def test_solar_has_one_seam_and_two_runs():
     assert solar.keeps_source_order
 
 
-def test_shortest_words_use_steps_where_they_help():
+def test_shortest_spelling_uses_steps_where_they_help():
     assert parse_layers("::2", 32).entries == ("0:32:2",)
     assert parse_layers("::-1", 32).entries == ("31::-1",)
     assert parse_layers([3, 1], 4).entries == ("3", "1")

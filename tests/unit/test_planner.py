@@ -54,7 +54,7 @@ def test_each_output_tensor_is_made_of_the_bytes_of_the_layer_that_the_pattern_n
         assert (piece.start, piece.stop) == (start + first, start + last)
 
 
-def test_planning_reads_no_tensor_and_takes_a_blink() -> None:
+def test_planning_reads_no_tensor_data_and_is_quick() -> None:
     shapes = llama_shapes(32, 4096, 14336, 32000, 1024)
     source = headers_only(published_shards(shapes), {**MISTRAL, "num_hidden_layers": 32})
     started = time.process_time()
@@ -89,7 +89,7 @@ def test_every_source_tensor_is_accounted_for() -> None:
     assert set(plan.dropped.values()) == {"its layer is not in the pattern"}
 
 
-def test_plan_is_a_value_that_does_not_change() -> None:
+def test_plan_is_immutable() -> None:
     first, second = (su.plan_checkpoint(tiny(), SOLAR) for _ in range(2))
     assert first == second
     assert json.dumps(plan_json(first)) == json.dumps(plan_json(second))
@@ -124,7 +124,7 @@ def test_plan_as_json_is_a_summary_with_the_same_facts_by_default() -> None:
     }
 
 
-def test_index_is_that_of_transformers() -> None:
+def test_index_matches_transformers() -> None:
     plan = su.plan_checkpoint(tiny(), SOLAR, max_shard_size=50_000)
     index = json.loads(plan.model_files["model.safetensors.index.json"])
     assert index["metadata"] == {"total_parameters": plan.after.parameters, "total_size": plan.total_size}
@@ -157,7 +157,7 @@ def test_identity_zeroes_what_repeats_add_and_nothing_else() -> None:
     }
 
 
-def test_entry_scale_wins_over_the_start() -> None:
+def test_entry_scale_overrides_the_start() -> None:
     plan = su.plan_checkpoint(tiny(), SOLAR, init="identity", entry_scales=[None, 0.25])
     assert plan.factors == (1,) * 6 + (0.25,) * 6
     assert set(factors_in(plan).values()) == {Scale(0.25)}
@@ -170,7 +170,7 @@ def test_scales_must_be_as_many_as_entries() -> None:
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), 1e39, 1e-60, True, "0.5", [0.5]])
-def test_scale_that_no_dtype_holds_is_refused(scale: Any) -> None:
+def test_scale_outside_every_dtype_is_refused(scale: Any) -> None:
     with pytest.raises(PatternError, match=r"factor|expected a number"):
         su.plan_checkpoint(tiny(), SOLAR, entry_scales=[None, scale])
 
@@ -191,7 +191,7 @@ def test_dtype_of_a_recipe_must_be_that_of_every_tensor() -> None:
         su.plan_checkpoint(tiny(), SOLAR, dtype="BF16")
 
 
-def test_scale_filters_must_meet_what_the_layers_add() -> None:
+def test_scale_filters_must_cover_the_residual_writers() -> None:
     scales = {"entry_scales": [None, 0.5]}
     plan = su.plan_checkpoint(tiny(), SOLAR, **scales, scale_filters=["o_proj", "down_proj"])
     assert plan == su.plan_checkpoint(tiny(), SOLAR, **scales)
@@ -254,7 +254,7 @@ def test_wrong_start_is_one_line(init: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "no.such", "\x1b[2J", "layers.0"])
-def test_wrong_stack_names_those_that_are_there(name: str) -> None:
+def test_unknown_stack_error_lists_the_stacks(name: str) -> None:
     with pytest.raises(UnsupportedError, match=r"model\.layers \(decoder, 8 layers\)"):
         su.plan_checkpoint(tiny(), SOLAR, stack=name)
 
@@ -329,7 +329,7 @@ def test_absurd_depth_is_bounded() -> None:
         ("0.1GB", 10**8), ("1TB", 10**12), ("7B", 7),
     ],
 )  # fmt: skip
-def test_size_as_text(text: str | int, nbytes: int) -> None:
+def test_size_text_is_parsed(text: str | int, nbytes: int) -> None:
     assert parse_nbytes(text) == nbytes
 
 
@@ -337,7 +337,7 @@ def test_size_as_text(text: str | int, nbytes: int) -> None:
     "text",
     ["", "GB", "-5GB", "5XB", "5 5", "0", "0.1B", "1e9", "9" * 500, "9" * 18 + "TB", "٣GB", "nan", "\x1b", True, -1],
 )
-def test_text_that_is_no_size_is_refused(text: Any) -> None:
+def test_invalid_size_text_is_refused(text: Any) -> None:
     with pytest.raises(OutputError, match="max_shard_size"):
         parse_nbytes(text)
 
@@ -357,7 +357,7 @@ def test_output_in_the_source_or_around_it_is_refused(output: str, tmp_path: Pat
     assert tree(tmp_path) == before
 
 
-def test_path_is_a_folder_even_if_a_model_is_called_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_is_a_folder_even_if_a_model_has_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="no such folder"):
         su.plan_checkpoint(Path("user/name"), SOLAR)

@@ -42,26 +42,26 @@ def through_json(document):
 
 @fuzzed(100)
 @given(asked=requests, source=sources)
-def test_a_request_comes_back_from_its_document(asked, source):
+def test_request_comes_back_from_its_document(asked, source):
     plan = replace(solar_plan(), request=asked, source=source)
     assert read_provenance(through_json(provenance(plan, "0.1.0"))) == (asked, source)
 
 
-def test_digests_of_copied_files_stand_in_the_order_of_their_names():
+def test_digests_of_copied_files_are_sorted_by_name():
     copied = (SourceFile("tokenizer.json", 2, "x"), SourceFile("LICENSE", 2, "x"))
     digests = {"tokenizer.json": "b" * 64, "LICENSE": "a" * 64}
     document = document_of(replace(solar_plan(), copied_files=copied), "1", digests)
     assert list(document["sidecars"].items()) == [("LICENSE", "a" * 64), ("tokenizer.json", "b" * 64)]
 
 
-def test_rows_tell_source_copy_seam_and_factor():
+def test_rows_give_source_copy_seam_and_factor():
     rows = provenance(llama_pro_plan(), "0.1.0")["layers"]
     assert rows[3] == {"target": 3, "source": 3, "copy": 0, "seam": False}
     assert rows[4] == {"target": 4, "source": 3, "copy": 1, "seam": True, "factor": 0.0}
     assert rows[5] == {"target": 5, "source": 4, "copy": 0, "seam": False}
 
 
-def test_document_holds_nothing_of_when_and_where():
+def test_document_mentions_neither_time_nor_machine():
     text = json_bytes(provenance(solar_plan(), "0.1.0")).decode()
     assert "1700000000000000000" not in text
     assert not any(word in text for word in ("/home", "/Users", "time", "date"))
@@ -114,7 +114,7 @@ ODD_AT_TOP = [
 
 
 @pytest.mark.parametrize(("key", "value"), ODD_AT_TOP, ids=lambda value: repr(value)[:20])
-def test_odd_values_at_the_top_are_checkpoint_errors(key, value):
+def test_wrong_types_at_the_top_level_raise_checkpoint_error(key, value):
     document = through_json(provenance(solar_plan(), "1"))
     document[key] = value
     with pytest.raises(CheckpointError, match=rf"solar_upscale.json: {key}") as caught:
@@ -124,7 +124,7 @@ def test_odd_values_at_the_top_are_checkpoint_errors(key, value):
 
 
 @pytest.mark.parametrize("key", list(_CHECKS))
-def test_a_job_value_of_the_wrong_kind_is_named(key):
+def test_job_value_of_the_wrong_kind_is_named(key):
     refused = 0
     for value in [*ODD, [1], ["0:24", 5], [["0:24"]], [True, 1.0], {"a": 1}]:
         document = through_json(provenance(solar_plan(), "1"))
@@ -138,7 +138,7 @@ def test_a_job_value_of_the_wrong_kind_is_named(key):
     assert refused >= len(ODD) - 3
 
 
-def test_a_missing_or_unknown_key_is_named():
+def test_missing_or_unknown_key_is_named():
     document = through_json(provenance(solar_plan(), "1"))
     missing = copy.deepcopy(document)
     del missing["job"]["init"]
@@ -149,33 +149,33 @@ def test_a_missing_or_unknown_key_is_named():
         read_provenance(document)
 
 
-def test_a_newer_format_is_refused_with_the_advice_to_upgrade():
+def test_newer_format_is_refused_with_the_advice_to_upgrade():
     document = {**through_json(provenance(solar_plan(), "1")), "format": FORMAT + 1}
     with pytest.raises(CheckpointError, match=f"format: expected at most {FORMAT}, got {FORMAT + 1}; .* upgrade"):
         read_provenance(document)
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.0, "1", None])
-def test_a_format_that_no_version_wrote_is_refused(value):
+def test_format_that_no_version_wrote_is_refused(value):
     document = {**through_json(provenance(solar_plan(), "1")), "format": value}
     with pytest.raises(CheckpointError, match="format: expected a whole number from 1, got"):
         read_provenance(document)
 
 
 @pytest.mark.parametrize("document", [[], None, "x", 3])
-def test_a_document_that_is_no_object_is_refused(document):
+def test_document_that_is_not_an_object_is_refused(document):
     with pytest.raises(CheckpointError, match="expected a JSON object"):
         read_provenance(document)
 
 
-def test_one_scale_for_each_entry_is_asked():
+def test_number_of_entry_scales_must_match_entries():
     document = through_json(provenance(solar_plan(), "1"))
     document["job"]["entry_scales"] = [0.5]
     with pytest.raises(CheckpointError, match="expected one for each of the 2 entries, got 1"):
         read_provenance(document)
 
 
-def test_ten_thousand_layers_are_told_quickly():
+def test_ten_thousand_layers_are_recorded_quickly():
     plan = make_plan([layer for layer in range(5000) for _ in range(2)], 5000)
     start = time.process_time()
     json_bytes(provenance(plan, "1"))

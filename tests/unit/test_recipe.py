@@ -70,7 +70,7 @@ def parameter_count(shape: dict, num_layers: int) -> int:
     return num_layers * layer + outside + head
 
 
-def test_shipped_recipes_are_those_with_facts():
+def test_every_shipped_recipe_has_recorded_facts():
     assert sorted(SHIPPED) == sorted(FACTS)
     assert sum(fact["verified"] for fact in FACTS.values()) >= 17
 
@@ -87,7 +87,7 @@ def test_shipped_recipe_gives_the_published_depth_and_parameters(name):
 
 
 @pytest.mark.parametrize("name", FACTS)
-def test_shipped_recipe_says_what_was_published(name):
+def test_shipped_recipe_matches_the_published_model(name):
     one, fact = SHIPPED[name], FACTS[name]
     assert one.dialect == "solar-upscale"
     assert one.published is not None
@@ -101,7 +101,7 @@ def test_shipped_recipe_says_what_was_published(name):
 
 
 @pytest.mark.parametrize("name", FACTS)
-def test_shipped_recipe_zeroes_what_was_published_as_zero(name):
+def test_shipped_recipe_zeroes_what_the_published_model_zeroes(name):
     one, zeroed = SHIPPED[name], FACTS[name]["zero_positions"]
     layers = fusion_bench_layers(one.request.layers, FACTS[name]["shape"]["num_hidden_layers"])
     repeats = [position for position, layer in enumerate(layers) if layer in layers[:position]]
@@ -143,20 +143,20 @@ def test_shipped_recipe_is_found_by_name_and_path_alike():
     assert load_recipe("solar-10.7b").request.layers == ("range(0,24)", "range(8,32)")
 
 
-def test_unknown_recipe_name_is_answered_with_a_near_one():
+def test_unknown_recipe_name_suggests_the_closest():
     with pytest.raises(
         PatternError, match=r'solar-10\.7: neither a file nor a shipped recipe; did you mean "solar-10\.7b"'
     ):
         load_recipe("solar-10.7")
 
 
-def test_a_folder_is_not_a_recipe(tmp_path):
+def test_folder_is_not_a_recipe(tmp_path):
     with pytest.raises(PatternError, match="not a regular file"):
         load_recipe(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
-def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+def test_fifo_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     with pytest.raises(PatternError, match="not a regular file"):
         load_recipe(tmp_path / "pipe.yaml")
@@ -205,7 +205,7 @@ def test_entries_are_kept_as_written(tmp_path, text, layers):
     assert one.request.entry_scales == (None,) * len(layers)
 
 
-def test_the_yaml_library_alone_would_misread_an_unquoted_range():
+def test_yaml_library_alone_would_misread_an_unquoted_range():
     assert yaml.safe_load("8:32") == 512
 
 
@@ -244,7 +244,7 @@ def test_the_yaml_library_alone_would_misread_an_unquoted_range():
         ("{}", "job.yaml:1: the mapping is empty"),
     ],
 )
-def test_own_dialect_refuses_with_the_place(tmp_path, text, message):
+def test_own_dialect_errors_give_the_line(tmp_path, text, message):
     found = refusal(tmp_path, text)
     assert message in found
     assert found.startswith("job.yaml:")
@@ -289,7 +289,7 @@ def test_fusion_bench_examples_give_fusion_bench_layers(tmp_path, target, indice
         ("layer_indices: [{layers: 0}]\n", "layer_indices[0] is a mapping; expected"),
     ],
 )
-def test_fusion_bench_files_are_refused_with_the_place(tmp_path, text, message):
+def test_fusion_bench_errors_give_the_line(tmp_path, text, message):
     assert message in refusal(tmp_path, text)
 
 
@@ -376,7 +376,7 @@ def test_mergekit_revision_and_base_model_of_the_same_model(tmp_path):
     assert (one.source, one.revision) == ("a/b", "v2")
 
 
-def test_mergekit_models_form_is_every_layer(tmp_path):
+def test_mergekit_models_form_selects_every_layer(tmp_path):
     one = load(tmp_path, "merge_method: passthrough\nmodels: [{model: a/b}]\nbase_model: a/b\ntokenizer_source: null\n")
     assert fusion_bench_layers(one.request.layers, 5) == [0, 1, 2, 3, 4]
     assert one.source == "a/b"
@@ -484,7 +484,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         ("layers: [0]\n# " + "x" * (1 << 20), "job.yaml: larger than 1,048,576 bytes"),
     ],
 )
-def test_hostile_yaml_is_refused_with_the_place(tmp_path, text, message):
+def test_hostile_yaml_is_refused_with_its_line(tmp_path, text, message):
     assert message in refusal(tmp_path, text)
 
 
@@ -494,7 +494,7 @@ def test_text_that_is_not_utf_8_is_refused_with_the_line(tmp_path):
         load_recipe(tmp_path / "job.yaml")
 
 
-def test_a_message_never_steers_the_terminal(tmp_path):
+def test_messages_never_contain_control_characters(tmp_path):
     assert "\\x1b" in refusal(tmp_path, 'layers: [0]\n"\\e[2J": 1\n')
     assert "\\u202e" in refusal(tmp_path, "layers: [0]\nx\u202e: 1\n")
 
@@ -502,7 +502,7 @@ def test_a_message_never_steers_the_terminal(tmp_path):
 @pytest.mark.parametrize(
     "text", ["a " * 500_000, "a\n" * 500_000, "'a': 1\n" * 100_000, "[" * 10**6, '"' + "a\n\n" * 300_000]
 )
-def test_the_largest_files_are_refused_in_bounded_time(tmp_path, text):
+def test_largest_files_are_refused_in_bounded_time(tmp_path, text):
     started = time.process_time()
     refusal(tmp_path, text)
     assert time.process_time() - started < 20  # about 1 s on an idle machine

@@ -63,23 +63,23 @@ def test_biases_are_multiplied_with_their_projections() -> None:
     assert found["self_attn.o_proj.bias"] == found["mlp.down_proj.bias"] == ResidualRule()
 
 
-def test_a_layer_without_its_writer_is_refused_by_name() -> None:
+def test_layer_without_its_writer_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match=r"llama: layer model\.layers\.1: has none of self_attn\.o_proj"):
         writers(CONFIG, without(LLAMA, "self_attn.o_proj.weight"))
 
 
-def test_a_matrix_that_the_table_does_not_know_is_refused_by_name() -> None:
+def test_matrix_that_the_table_does_not_know_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match=r"model\.layers\.1\.adapter\.out\.weight: may write into the residual"):
         writers(CONFIG, LLAMA | {"adapter.out.weight": (8, 4)})
 
 
-def test_the_problems_of_every_layer_are_told_together() -> None:
+def test_problems_of_all_layers_are_reported_together() -> None:
     layer = without(LLAMA, "mlp.down_proj.weight")
     with pytest.raises(UnsupportedError, match=r"layers\.0: .*; layer model\.layers\.1: .*; layer model\.layers\.2: "):
         residual_writers(CONFIG, tensors(layer, layer, layer), Stack("main", ("model.layers",), 3), range(3))
 
 
-def test_an_unknown_architecture_is_refused_with_the_candidates() -> None:
+def test_unknown_architecture_is_refused_with_the_candidates() -> None:
     with pytest.raises(
         UnsupportedError, match=r"nova: .* candidates by shape: model\.layers\.\*\.mlp\.down_proj\.weight, "
     ) as error:
@@ -87,7 +87,7 @@ def test_an_unknown_architecture_is_refused_with_the_candidates() -> None:
     assert "gate_proj" not in str(error.value)
 
 
-def test_a_missing_model_type_is_unknown() -> None:
+def test_missing_model_type_is_unknown() -> None:
     with pytest.raises(UnsupportedError, match="is not known"):
         writers({"hidden_size": 8}, LLAMA)
 
@@ -109,7 +109,7 @@ def test_opt_depends_on_where_its_norms_are(before: bool | None, refused: bool) 
 
 
 @pytest.mark.parametrize(("model_type", "offset"), [("gemma2", 1.0), ("olmo2", 0.0)])
-def test_a_norm_after_the_projection_takes_the_factor(model_type: str, offset: float) -> None:
+def test_norm_after_the_projection_takes_the_factor(model_type: str, offset: float) -> None:
     layer = LLAMA | {"pre_feedforward_layernorm.weight": (8,), "post_feedforward_layernorm.weight": (8,)}
     assert writers({"model_type": model_type}, layer) == {
         "post_attention_layernorm.weight": ResidualRule(offset),
@@ -132,7 +132,7 @@ def test_fused_experts_as_modules_have_them_write_too() -> None:
     assert set(writers({"model_type": "mixtral"}, fused)) == {"self_attn.o_proj.weight", "mlp.experts.down_proj"}
 
 
-def test_an_expert_without_its_writer_is_refused_by_name() -> None:
+def test_expert_without_its_writer_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match=r"block_sparse_moe\.experts\.1\.w2: is missing"):
         writers({"model_type": "mixtral"}, without(MIXTRAL, "block_sparse_moe.experts.1.w2.weight"))
 
@@ -165,12 +165,12 @@ def test_mxfp4_blocks_can_be_zeroed_and_nothing_else() -> None:
     }
 
 
-def test_a_scalar_on_the_stream_becomes_one_in_an_identity() -> None:
+def test_scalar_on_the_stream_becomes_one_in_an_identity() -> None:
     layer = LLAMA | {"post_feedforward_layernorm.weight": (8,), "layer_scalar": (1,)}
     assert writers({"model_type": "gemma4_text"}, layer)["layer_scalar"] == ResidualRule(-1.0, only_zero=True)
 
 
-def test_a_layer_whose_keys_later_layers_reuse_is_refused() -> None:
+def test_layer_whose_keys_later_layers_reuse_is_refused() -> None:
     layer = LLAMA | {"post_feedforward_layernorm.weight": (8,)}
     config = {
         "model_type": "gemma4_text",
@@ -184,7 +184,7 @@ def test_a_layer_whose_keys_later_layers_reuse_is_refused() -> None:
     assert writers(config, layer, index=2)
 
 
-def test_a_layer_that_was_repeated_already_is_not_asked_whose_keys_it_replaces() -> None:
+def test_shared_keys_are_checked_once_for_a_layer_repeated_twice() -> None:
     layer = LLAMA | {"post_feedforward_layernorm.weight": (8,)}
     config = {
         "model_type": "gemma4_text",
@@ -196,13 +196,13 @@ def test_a_layer_that_was_repeated_already_is_not_asked_whose_keys_it_replaces()
     assert set(written_rules(config, tensors(layer, layer, layer), stack, [1])) == {1}
 
 
-def test_the_config_of_the_stack_says_what_its_blocks_are() -> None:
+def test_config_of_the_stack_determines_its_block_type() -> None:
     config = {"model_type": "llava", "text_config": {"model_type": "llama"}, "vision_config": {"model_type": "clip"}}
     stack = Stack("text", ("language_model.model.layers",), 3, ("text_config",))
     assert set(writers(config, LLAMA, stack=stack)) == {"self_attn.o_proj.weight", "mlp.down_proj.weight"}
 
 
-def test_a_layer_that_the_stack_does_not_hold_is_refused() -> None:
+def test_layer_outside_the_stack_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="layer 9: has no tensors"):
         residual_writers(CONFIG, tensors(LLAMA), Stack("main", ("model.layers",), 1), [9])
 
@@ -213,14 +213,14 @@ def test_no_architecture_is_both_known_and_refused_whatever_its_config() -> None
 
 
 @pytest.mark.parametrize("record", [r for r in hand_written().values() if r.block], ids=lambda record: record.name)
-def test_no_writer_or_inner_projection_is_taken_for_a_reader(record: ModelType) -> None:
+def test_no_writer_or_inner_projection_is_listed_as_a_reader(record: ModelType) -> None:
     assert record.block is not None
     entries = (*record.block.writers, *record.block.optional)
     last = {path.rpartition(".")[2] for entry in entries for path in entry.split("|")}
     assert not last & READERS.union(record.readers)
 
 
-def test_a_reader_of_one_type_is_none_of_another() -> None:
+def test_reader_of_one_type_is_none_of_another() -> None:
     layer = LLAMA | {"self_attn.q_a_proj.weight": (4, 8)}
     with pytest.raises(UnsupportedError, match=r"llama: .*self_attn\.q_a_proj\.weight: may write into the residual"):
         writers(CONFIG, layer)

@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_pieces_are_the_json_of_the_value(value: Any) -> None:
+def test_chunks_join_to_the_json_of_the_value(value: Any) -> None:
     assert json.loads("".join(json_pieces(value))) == value
 
 
@@ -29,13 +29,13 @@ def test_files_are_written_as_python_indents_json(value: Any) -> None:
 
 
 @given(st.lists(VALUES, max_size=4))
-def test_iterator_is_printed_as_a_list_an_item_a_line(items: list[Any]) -> None:
+def test_iterator_is_written_as_a_list_with_one_item_per_line(items: list[Any]) -> None:
     text = "".join(json_pieces({"items": iter(items)}))
     assert json.loads(text) == {"items": items}
     assert len(text.splitlines()) == (4 + len(items) if items else 3)
 
 
-def test_list_of_plain_values_stands_on_one_line() -> None:
+def test_list_of_scalars_is_written_on_one_line() -> None:
     value = {"layers": [0, 1], "none": [], "rows": [[0, "a"], [1, None]], "fields": {"depth": 2}, "empty": {}}
     assert "".join(json_pieces(value)) == (
         "{\n"

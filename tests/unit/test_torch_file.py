@@ -99,7 +99,7 @@ def zip_with(content: bytes, changes: dict[str, bytes | None], compression: int 
 
 
 @FORMATS
-def test_a_module_is_read_as_torch_reads_it(tmp_path: Path, zipped: bool) -> None:
+def test_module_is_read_as_torch_reads_it(tmp_path: Path, zipped: bool) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5))
     content = saved(module.state_dict(), zipped)  # with `_metadata`, and a scalar of int64
     shard = read(tmp_path, content)
@@ -123,7 +123,7 @@ def test_every_dtype_has_the_name_that_safetensors_gives_it(tmp_path: Path, dtyp
 
 
 @FORMATS
-def test_tied_weights_and_views_share_their_range(tmp_path: Path, zipped: bool) -> None:
+def test_tied_weights_and_views_share_a_byte_range(tmp_path: Path, zipped: bool) -> None:
     weight = torch.arange(12.0).reshape(4, 3)
     content = saved({"embed": weight, "head": weight, "rows": weight[1:3], "flat": weight.view(12)[4:5]}, zipped)
     shard = read(tmp_path, content)
@@ -154,7 +154,7 @@ def test_parameters_scalars_and_empty_tensors_are_read(tmp_path: Path, zipped: b
 
 
 @FORMATS
-def test_the_digest_tells_layouts_apart_and_not_data(tmp_path: Path, zipped: bool) -> None:
+def test_digest_depends_on_layout_and_not_on_data(tmp_path: Path, zipped: bool) -> None:
     content = saved({"a": torch.zeros(3, 2)}, zipped)
     shard = read(tmp_path, content)
     start, stop = shard.tensors[0].data_offsets
@@ -163,7 +163,7 @@ def test_the_digest_tells_layouts_apart_and_not_data(tmp_path: Path, zipped: boo
     assert read(tmp_path, saved({"a": torch.zeros(2, 3)}, zipped)).header_digest != shard.header_digest
 
 
-def test_a_moved_storage_changes_the_digest(tmp_path: Path) -> None:
+def test_moved_storage_changes_the_digest(tmp_path: Path) -> None:
     content = saved({"a": torch.zeros(3, 2)})
     moved = zip_with(content, {})
     assert read(tmp_path, moved).tensors[0].data_offsets != read(tmp_path, content).tensors[0].data_offsets
@@ -230,7 +230,7 @@ SQUARE = torch.arange(6.0).reshape(2, 3)
         pytest.param({"m": SQUARE.to("meta")}, 'asks for "torch._utils._rebuild_meta_tensor_no_storage"', id="meta"),
     ],
 )
-def test_what_is_no_flat_state_dict_of_contiguous_tensors_is_refused(
+def test_anything_but_a_flat_state_dict_of_contiguous_tensors_is_refused(
     tmp_path: Path, state: object, message: str, zipped: bool
 ) -> None:
     assert message in refusal(tmp_path, saved(state, zipped))
@@ -255,17 +255,17 @@ def test_another_pickle_protocol_is_refused_with_the_next_step(tmp_path: Path) -
         pytest.param(b"PK\x03\x04" + bytes(100), "is a truncated or broken zip archive", id="no zip"),
     ],
 )
-def test_what_torch_did_not_save_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_file_not_saved_by_torch_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     assert message in refusal(tmp_path, content)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"^pytorch_model\.bin: cannot be read: No such file"):
         read_torch_file(tmp_path / "absent", "pytorch_model.bin")
 
 
 @FORMATS
-def test_a_file_cut_anywhere_is_refused(tmp_path: Path, zipped: bool) -> None:
+def test_file_cut_anywhere_is_refused(tmp_path: Path, zipped: bool) -> None:
     content = saved({"a": torch.ones(4), "b": torch.ones(3)}, zipped)
     for nbytes in range(0, len(content), 7):
         refusal(tmp_path, content[:nbytes])
@@ -289,11 +289,11 @@ BIG_DIRECTORY = b"PK\x03\x04" + bytes(9 * 2**20) + struct.pack("<4s4H2LH", b"PK\
         pytest.param(BIG_DIRECTORY, "asks for 9437184 bytes", id="big directory"),
     ],
 )
-def test_a_broken_archive_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_broken_archive_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     assert message in refusal(tmp_path, content)
 
 
-def test_an_archive_without_a_byteorder_is_little_endian(tmp_path: Path) -> None:
+def test_archive_without_a_byteorder_is_little_endian(tmp_path: Path) -> None:
     content = zip_with(ARCHIVE, {"byteorder": None})
     check_against_torch(read(tmp_path, content), content)
 
@@ -307,7 +307,7 @@ def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "two entries of the same name" in refusal(tmp_path, buffer.getvalue())
 
 
-def test_a_legacy_file_of_a_big_endian_machine_is_refused(tmp_path: Path) -> None:
+def test_legacy_file_of_a_big_endian_machine_is_refused(tmp_path: Path) -> None:
     content = saved({"a": torch.ones(4)}, zipped=False)
     assert content.count(b"little_endianq\x02\x88") == 1
     swapped = content.replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89")
@@ -376,7 +376,7 @@ def test_no_pickle_code_runs(tmp_path: Path, extension: None, attack: str, zippe
         assert not marker.exists()
 
 
-def test_the_global_that_a_pickle_asks_for_is_named(tmp_path: Path) -> None:
+def test_global_requested_by_a_pickle_is_named(tmp_path: Path) -> None:
     hostile = b"\x80\x02cposix\nsystem\n" + text("true") + b"\x85R."
     assert refusal(tmp_path, zip_with(ARCHIVE, {"data.pkl": hostile})) == (
         'pytorch_model.bin: the pickle asks for "posix.system"; only tensors are read'
@@ -415,7 +415,7 @@ def test_the_global_that_a_pickle_asks_for_is_named(tmp_path: Path) -> None:
         pytest.param(b"]r\xff\xff\xff\xff", "holds a list, not a state dict", id="far memo"),
     ],
 )
-def test_a_hostile_pickle_is_refused(tmp_path: Path, pickled: bytes, message: str) -> None:
+def test_hostile_pickle_is_refused(tmp_path: Path, pickled: bytes, message: str) -> None:
     content = zip_with(ARCHIVE, {"data.pkl": b"\x80\x02" + pickled + b"."})
     assert message in refusal(tmp_path, content)
 
@@ -463,7 +463,7 @@ def state_of(
         ),
     ],
 )
-def test_a_tensor_that_does_not_fit_its_storage_is_refused(tmp_path: Path, pickled: bytes, message: str) -> None:
+def test_tensor_that_does_not_fit_its_storage_is_refused(tmp_path: Path, pickled: bytes, message: str) -> None:
     assert read(tmp_path, zip_with(ARCHIVE, {"data.pkl": state_of(storage())})).tensors[0].shape == (4,)
     assert message in refusal(tmp_path, zip_with(ARCHIVE, {"data.pkl": pickled}))
 
@@ -489,7 +489,7 @@ BASES = {
     st.booleans(),
 )
 @example(True, [("set", 1850, b"\x81")], False)
-def test_a_mutated_file_is_read_or_refused(
+def test_mutated_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, zipped: bool, changes: list[tuple[str, int, bytes]], in_pickle: bool
 ) -> None:
     content = BASES[zipped]

@@ -78,7 +78,7 @@ def test_names_match_as_the_loaded_model_spells_them():
         assert chosen == belonging_to("transformer.h", [3, 11], loaded)
 
 
-def test_an_encoder_with_the_same_list_name_stays_frozen():
+def test_encoder_with_the_same_list_name_stays_frozen():
     stack = Stack("model.decoder.layers", ("model.decoder.layers",), 6)
     names = [*names_of("model.decoder.layers", 8), *names_of("model.encoder.layers", 6)]
     settings = trainer_settings(stack, [3, 5], 8, names)
@@ -87,7 +87,7 @@ def test_an_encoder_with_the_same_list_name_stays_frozen():
     assert settings["peft"]["layers_pattern"] == "decoder.layers"
 
 
-def test_a_vision_tower_stays_frozen_in_both_spellings_of_llava():
+def test_vision_tower_stays_frozen_in_both_spellings_of_llava():
     stack = Stack("language_model.model.layers", ("language_model.model.layers",), 6)
     stored = [*names_of("language_model.model.layers", 8), *names_of("vision_tower.vision_model.encoder.layers", 8)]
     loaded = [
@@ -101,7 +101,7 @@ def test_a_vision_tower_stays_frozen_in_both_spellings_of_llava():
         assert chosen == belonging_to("model.language_model.layers", [3, 5], loaded)
 
 
-def test_a_list_whose_path_ends_in_ours_stays_frozen():
+def test_list_whose_path_ends_in_ours_stays_frozen():
     stack = Stack("encoder.layers", ("encoder.layers",), 6)
     names = [*names_of("encoder.layers", 8), *names_of("vision.encoder.layers", 8)]
     settings = trainer_settings(stack, [3], 8, names)
@@ -109,7 +109,7 @@ def test_a_list_whose_path_ends_in_ours_stays_frozen():
         assert chosen == belonging_to("encoder.layers", [3], names)
 
 
-def test_llama_factory_is_told_how_to_train_a_llama_pro():
+def test_llama_factory_settings_train_llama_pro_blocks():
     names = [*HEAD, *names_of("model.layers", 40)]
     settings = trainer_settings(LLAMA, repeats(LLAMA_PRO), 40, names)
     assert settings["llama-factory"] == {
@@ -119,12 +119,12 @@ def test_llama_factory_is_told_how_to_train_a_llama_pro():
     }
 
 
-def test_llama_factory_is_told_to_train_the_last_layers():
+def test_llama_factory_settings_train_the_last_layers():
     settings = trainer_settings(LLAMA, [32, 33, 34], 35, names_of("model.layers", 35))
     assert settings["llama-factory"] == {"finetuning_type": "freeze", "freeze_trainable_layers": 3}
 
 
-def test_what_llama_factory_cannot_say_is_said():
+def test_what_llama_factory_cannot_express_is_reported():
     settings = trainer_settings(LLAMA, repeats(SOLAR), 48, names_of("model.layers", 48))
     assert settings["llama-factory"] is None
     assert any("the last 16 layers, or the last of each of 16 equal groups" in note for note in settings["notes"])
@@ -137,7 +137,7 @@ def test_experts_that_llama_factory_would_train_too_are_named():
     assert any("model.layers.0.mlp.experts.4.down_proj.weight would train too" in note for note in settings["notes"])
 
 
-def test_a_decoder_beside_an_encoder_is_not_what_llama_factory_counts():
+def test_decoder_beside_an_encoder_is_not_what_llama_factory_counts():
     stack = Stack("decoder.block", ("decoder.block",), 6)
     names = [*names_of("decoder.block", 8), *names_of("encoder.block", 6)]
     settings = trainer_settings(stack, [6, 7], 8, names)
@@ -158,7 +158,7 @@ def test_llama_factory_settings_train_the_layers_or_are_absent(case):
         assert set(trained) == layers
 
 
-def test_without_repeats_there_is_nothing_to_train_apart():
+def test_without_repeats_there_are_no_trainer_settings():
     settings = trainer_settings(LLAMA, (), 28, names_of("model.layers", 28))
     assert settings["axolotl"] is settings["ms-swift"] is settings["peft"] is settings["llama-factory"] is None
 

@@ -86,7 +86,7 @@ def test_wide_floats_are_scaled_to_the_bits_of_torch(dtype: str, factor: float, 
 
 @pytest.mark.parametrize("chunk", [3, 1 << 16])
 @pytest.mark.parametrize(("dtype", "factor"), [("BF16", -2.0), ("F16", 3.0), ("F32", 1e30), ("F64", 1.5)])
-def test_a_factor_that_makes_an_infinity_is_refused(dtype: str, factor: float, chunk: int) -> None:
+def test_factor_that_makes_an_infinity_is_refused(dtype: str, factor: float, chunk: int) -> None:
     largest = torch.finfo(TORCH_DTYPES[dtype]).max
     values = torch.tensor([1.0, float("inf"), float("nan"), largest], dtype=TORCH_DTYPES[dtype])
     with pytest.raises(UnsupportedError, match=rf"takes a number beyond the largest that {dtype} can hold"):
@@ -97,7 +97,7 @@ def test_a_factor_that_makes_an_infinity_is_refused(dtype: str, factor: float, c
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32", "F64"])
-def test_a_power_of_two_is_undone_exactly(dtype: str) -> None:
+def test_power_of_two_is_undone_exactly(dtype: str) -> None:
     data = raw(torch.randn(1000, generator=torch.Generator().manual_seed(1)).to(TORCH_DTYPES[dtype]))
     assert run(Scale(4.0), dtype, run(Scale(0.25), dtype, data)) == data
 
@@ -108,7 +108,7 @@ def test_halving_below_the_smallest_normal_number_rounds_to_even() -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 400), max_size=12), dtype=st.sampled_from(sorted(TORCH_DTYPES)))
-def test_where_the_chunks_are_cut_does_not_matter(cuts: list[int], dtype: str) -> None:
+def test_chunk_boundaries_do_not_matter(cuts: list[int], dtype: str) -> None:
     data = raw(torch.randn(50, generator=torch.Generator().manual_seed(2)).to(TORCH_DTYPES[dtype]))
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     chunks = [data[start:stop] for start, stop in itertools.pairwise(edges)]
@@ -117,13 +117,13 @@ def test_where_the_chunks_are_cut_does_not_matter(cuts: list[int], dtype: str) -
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "I32", "U8", "F4", "C64"])
-def test_a_dtype_that_cannot_be_multiplied_is_refused_by_name(dtype: str) -> None:
+def test_dtype_that_cannot_be_multiplied_is_refused_by_name(dtype: str) -> None:
     with pytest.raises(UnsupportedError, match=rf"layers\.3\.o_proj\.weight: {dtype} cannot be multiplied"):
         check_scalable(dtype, "layers.3.o_proj.weight")
 
 
 @pytest.mark.parametrize("dtype", ["F8_E8M0", "I32", "U8"])
-def test_a_dtype_whose_zero_bytes_need_not_be_zero_is_refused_by_name(dtype: str) -> None:
+def test_dtype_whose_zero_bytes_need_not_be_zero_is_refused_by_name(dtype: str) -> None:
     with pytest.raises(UnsupportedError, match=rf"a\.weight: {dtype} may be packed"):
         check_zeroable(dtype, "a.weight")
 
@@ -144,7 +144,7 @@ def test_zeros_are_made_without_reading() -> None:
     assert b"".join(transform_chunks(Zero(), "BF16", 10_000_000, read)) == bytes(10_000_000)
 
 
-def test_no_transform_hands_the_chunks_through() -> None:
+def test_without_a_transform_chunks_pass_through() -> None:
     assert run(None, "U8", b"packed bytes", chunk=5) == b"packed bytes"
 
 
@@ -156,7 +156,7 @@ def test_no_transform_hands_the_chunks_through() -> None:
     chunk=st.integers(1, 40),
     limit=st.sampled_from([4, 40, 4096]),
 )
-def test_gathered_slices_are_those_that_numpy_takes(
+def test_gathered_slices_match_numpy_take(
     rows: int, slices: int, nbytes: int, order: list[int], chunk: int, limit: int
 ) -> None:
     sources = tuple(index % slices for index in order)
@@ -194,42 +194,42 @@ def test_memory_does_not_grow_with_the_tensor(change: Transform) -> None:
         ("scale=-2,0", Init("scale", (-2.0, 0.0)), "scale=-2,0"),
     ],
 )
-def test_each_spelling_is_read_and_written_back(text: str, init: Init, spelling: str) -> None:
+def test_each_spelling_round_trips(text: str, init: Init, spelling: str) -> None:
     assert parse_init(text) == init
     assert init.spelling == spelling
     assert parse_init(spelling) == init
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=5))
-def test_any_factors_survive_their_spelling(factors: list[float]) -> None:
+def test_any_factors_round_trip_through_text(factors: list[float]) -> None:
     init = Init("scale", tuple(factors))
     assert parse_init(init.spelling) == init
 
 
 @pytest.mark.parametrize("text", ["", "zero", "copy=1", "scale", "scale:0.5", "identity,split", "COPY"])
-def test_a_start_that_does_not_exist_is_refused_with_those_that_do(text: str) -> None:
+def test_unknown_start_error_lists_the_choices(text: str) -> None:
     with pytest.raises(PatternError, match=r"unknown --init .*; choose copy, identity, split or scale=F1,F2"):
         parse_init(text)
 
 
 @pytest.mark.parametrize("factor", [10**400, 10**39, float("nan"), 1e39, 1e-60])
-def test_a_number_that_float32_does_not_hold_is_refused(factor: float) -> None:
+def test_number_outside_float32_is_refused(factor: float) -> None:
     with pytest.raises(PatternError, match=r"entry 1: factor \S+.* cannot be used; expected a finite number"):
         check_factor(factor, "entry 1")
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e39", "1e-60", "1_0", "0x1", "", "1.5.2", "٣", "half"])
-def test_a_factor_that_is_not_a_finite_float32_is_refused(number: str) -> None:
+def test_factor_that_is_not_a_finite_float32_is_refused(number: str) -> None:
     with pytest.raises(PatternError, match="--init"):
         parse_init(f"scale=1,{number}")
 
 
-def test_a_start_of_a_million_factors_is_refused_at_once() -> None:
+def test_start_of_a_million_factors_is_refused_at_once() -> None:
     with pytest.raises(PatternError, match="has 2000007 characters; expected at most 10000"):
         parse_init("scale=1" + ",1" * 1_000_000)
 
 
-def test_each_kind_gives_the_factor_that_design_says() -> None:
+def test_each_start_gives_its_documented_factors() -> None:
     assert [Init("copy").factor(j, 3) for j in range(3)] == [1, 1, 1]
     assert [Init("identity").factor(j, 3) for j in range(3)] == [1, 0, 0]
     assert [Init("split").factor(j, 4) for j in range(4)] == [0.25] * 4
@@ -240,7 +240,7 @@ def info(dtype: str) -> TensorInfo:
     return TensorInfo("layers.3.o_proj.weight", dtype, (2, 2), (0, 8))
 
 
-def test_a_factor_becomes_the_cheapest_transform_that_says_it() -> None:
+def test_factor_becomes_the_cheapest_equivalent_transform() -> None:
     assert transform_for(1.0, ResidualRule(), info("I32")) is None
     assert transform_for(0.0, ResidualRule(), info("BF16")) == Zero()
     assert transform_for(-0.0, ResidualRule(), info("F8_E4M3")) == Zero()
@@ -258,7 +258,7 @@ def test_a_factor_becomes_the_cheapest_transform_that_says_it() -> None:
         (0.5, ResidualRule(only_zero=True), "BF16", "only 0 can"),
     ],
 )
-def test_a_factor_that_a_tensor_cannot_take_is_refused_by_name(
+def test_factor_that_a_tensor_cannot_take_is_refused_by_name(
     factor: float, rule: ResidualRule, dtype: str, message: str
 ) -> None:
     with pytest.raises(UnsupportedError, match=rf"layers\.3\.o_proj\.weight: .*{message}"):
@@ -266,7 +266,7 @@ def test_a_factor_that_a_tensor_cannot_take_is_refused_by_name(
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
-def test_a_zero_factor_on_a_gain_stored_as_one_plus_w_gives_minus_one(dtype: str) -> None:
+def test_zero_factor_on_a_gain_stored_as_one_plus_w_gives_minus_one(dtype: str) -> None:
     gain = torch.randn(500, generator=torch.Generator().manual_seed(3)).to(TORCH_DTYPES[dtype])
     got = torch.frombuffer(bytearray(run(Scale(0.0, 1.0), dtype, raw(gain))), dtype=TORCH_DTYPES[dtype])
     assert torch.equal(got, torch.full((500,), -1.0, dtype=TORCH_DTYPES[dtype]))
