@@ -1,6 +1,7 @@
 """Links between the pages lead somewhere, and what docs/measured.md quotes stands where it says."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,11 @@ def test_targets_that_pages_name_are_in_the_makefile() -> None:
     for page in pages():
         named = set(re.findall(r"`make ([a-z-]+)", page.read_text("utf-8")))
         assert named <= targets, page.name
+
+
+def test_contributing_names_every_room_in_the_order_of_the_import_contract() -> None:
+    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## The rooms")[2].partition("\n## ")[0]
+    table = [re.findall(r"`(\w+)[/.]", row) for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)]
+    layers = [[room.strip() for room in layer.split("|")] for layer in contract["layers"] if layer != "__main__"]
+    assert [sorted(row) for row in table] == [sorted(layer) for layer in layers]

@@ -2,18 +2,22 @@
 
 import contextlib
 import errno
+import importlib
 import io
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from solar_upscale import cli
+from solar_upscale.architecture import families, registry
 from solar_upscale.errors import PatternError
 from solar_upscale.recipe import load_recipe
+from solar_upscale.start.init import STARTS
 from tests.support.checkpoints import write_checkpoint
 from tests.support.processes import ROOT
 
@@ -58,12 +62,18 @@ def run_examples(page: Path) -> str:
     """Run the page's examples in order and return the page with the output that they print.
 
     They run in the current folder, which should be empty. Python blocks share one namespace; a ``text`` block that
-    follows one shows its output, and one that follows a ``yaml`` block shows why that recipe is refused. A ``console``
-    block is run if it shows output: lines that start with ``$`` are commands, the others are theirs.
+    follows one shows its output, and one that follows a ``yaml`` block shows why that recipe is refused. A Python block
+    that starts with the path of a file of the package stands in for that file. A ``console`` block is run if it shows
+    output: lines that start with ``$`` are commands. What examples add to the package's tables is gone afterwards.
     """
     if "save_pretrained" not in page.read_text("utf-8"):
         write_checkpoint(Path("mistralai/Mistral-7B-v0.1"), layers=32)  # a folder comes before a Hub id
         write_checkpoint(Path("tiny-mistral"), layers=8, shards=3, hidden=64, inner=160, vocab=512)
+    with mock.patch.dict(STARTS), _fresh_records():
+        return _run_examples(page)
+
+
+def _run_examples(page: Path) -> str:
     text = page.read_text("utf-8")
     blocks = fenced_blocks(page)
     names: dict[str, Any] = {}
@@ -74,6 +84,9 @@ def run_examples(page: Path) -> str:
         if block.language == "yaml" and following is not None and following.language == "text":
             outputs.append((following, _refusal(block.text)))
         if block.language != "python":
+            continue
+        if path := re.match(r"# solar_upscale/(.*/)(\w+\.py)\n", block.text):
+            _add_to_package(f"solar_upscale/{path[1]}", path[2], block.text)
             continue
         # Line numbers of a traceback are those of the page.
         code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
@@ -87,6 +100,30 @@ def run_examples(page: Path) -> str:
     for block, output in reversed(outputs):
         text = text[: block.start] + output.rstrip() + "\n" + text[block.start + len(block.text) :]
     return text
+
+
+def _add_to_package(folder: str, filename: str, text: str) -> None:
+    """Let the package that ``folder`` is find one more file."""
+    Path(folder).mkdir(parents=True)
+    Path(folder, filename).write_text(text)
+    package = importlib.import_module(folder.rstrip("/").replace("/", "."))
+    package.__path__.append(str(Path(folder).absolute()))
+
+
+@contextlib.contextmanager
+def _fresh_records() -> Iterator[None]:
+    """Records of model types that are read anew, before and after."""
+    path = list(families.__path__)
+    caches = (registry.find_type, registry._family)
+    for each in caches:
+        each.cache_clear()
+    try:
+        yield
+    finally:
+        families.__path__[:] = path
+        for each in caches:
+            each.cache_clear()
+        sys.modules.pop(f"{families.__name__}.acme", None)
 
 
 def _refusal(recipe: str) -> str:
