@@ -8,7 +8,7 @@ from typing import Any
 
 from solar_upscale.errors import CheckpointError
 
-__all__ = ["json_bytes", "json_pieces", "parse_json"]
+__all__ = ["json_bytes", "json_pieces", "parse_json", "unique_keys"]
 
 # Bounds on what their JSON may hold: values cost far more memory than text, and nothing real is deep.
 MAX_JSON_CONTAINERS = 200_000
@@ -27,7 +27,7 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
     if text.count(b",") > MAX_JSON_VALUES:
         raise CheckpointError(f"{where}: holds more than {MAX_JSON_VALUES} values; that is the limit")
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique_keys)
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=unique_keys)
         if b"\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # an escape can spell half a character
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
@@ -98,11 +98,16 @@ def _rows(opening: str, rows: Iterable[Iterable[str]], closing: str, indent: str
     yield opening + closing if before == opening else f"\n{indent}{closing}"
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text.
+
+    Raises:
+        ValueError: it has a name twice, which readers understand differently.
+    """
     value = dict(pairs)
     if len(value) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"{twice[:80]!r} stands twice in one object")
+        raise ValueError(f'"{twice[:80]}" is there twice')
     return value
 
 

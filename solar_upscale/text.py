@@ -6,7 +6,7 @@ from typing import Any
 
 from solar_upscale.errors import printable
 
-__all__ = ["count_text", "counted", "nbytes_text", "rows_text", "value_text"]
+__all__ = ["count_text", "counted", "listed", "nbytes_text", "rows_text", "short_count", "shortened", "value_text"]
 
 # How many lines a list of files or fields may take before the rest is only counted.
 MAX_ROWS = 12
@@ -32,26 +32,42 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are: "a, b, c and 2 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """The text, cut with dots if it is longer than a message bears."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
 def nbytes_text(nbytes: int) -> str:
     """A size in decimal units, as disks and the Hub count: 14.48 GB."""
-    size = float(nbytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{nbytes} bytes" if unit == "bytes" else f"{size:.4g} {unit}"
-        size /= 1000
-    return f"{size:.4g} TB"
+    if nbytes < 1000:
+        return f"{nbytes} bytes"
+    return _scaled(nbytes, ("kB", "MB", "GB", "TB"))
+
+
+def short_count(count: int) -> str:
+    """A number of parameters as people say it: 10.73 B."""
+    return str(count) if count < 1000 else _scaled(count, ("K", "M", "B", "T"))
 
 
 def count_text(count: int) -> str:
     """A number of parameters as people say it, and exactly: 10.73 B (10,731,524,096)."""
-    if count < 1000:
-        return str(count)
-    size = float(count)
-    for unit in ("K", "M", "B"):
+    return str(count) if count < 1000 else f"{short_count(count)} ({count:,})"
+
+
+def _scaled(number: int, units: Sequence[str]) -> str:
+    """Four digits of a number from 1000 on, in the largest of ``units`` (a thousand apart) that it fills."""
+    size = number / 1000
+    for unit in units[:-1]:
+        if size < 999.95:  # what four digits round to less than 1000
+            return f"{size:.4g} {unit}"
         size /= 1000
-        if size < 1000:
-            return f"{size:.4g} {unit} ({count:,})"
-    return f"{size / 1000:.4g} T ({count:,})"
+    return f"{size:.4g} {units[-1]}"
 
 
 def value_text(value: Any) -> str:
@@ -61,4 +77,4 @@ def value_text(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     if len(text) <= 60:
         return text
-    return f"{text[:50]}... ({len(value)} entries)" if isinstance(value, list | dict) else f"{text[:57]}..."
+    return f"{text[:50]}... ({len(value)} entries)" if isinstance(value, list | dict) else shortened(text)

@@ -14,8 +14,8 @@ from solar_upscale.pattern import guess
 from solar_upscale.pattern.functions import evaluate
 from solar_upscale.pattern.interpreter import MAX_ITEMS, Budget, OneShot, Value
 from solar_upscale.pattern.layer_pattern import LayerPattern
-from solar_upscale.pattern.syntax import shortened
 from solar_upscale.request import Layers
+from solar_upscale.text import shortened
 
 __all__ = ["parse_layers", "resolve_entries", "resolve_layer_indices"]
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from solar_upscale.errors import PatternError
-from solar_upscale.pattern.syntax import MAX_NUMBER, shortened
+from solar_upscale.pattern.syntax import MAX_NUMBER
+from solar_upscale.text import shortened
 
 __all__ = ["MAX_ITEMS", "Budget", "Function", "Interpreter", "Number", "OneShot", "Value"]
 

@@ -9,8 +9,9 @@ import keyword
 import re
 
 from solar_upscale.errors import PatternError
+from solar_upscale.text import shortened
 
-__all__ = ["MAX_CHARS", "MAX_NUMBER", "parse_parts", "shortened"]
+__all__ = ["MAX_CHARS", "MAX_NUMBER", "parse_parts"]
 
 MAX_CHARS = 10_000
 MAX_NUMBER = 10**9
@@ -35,11 +36,6 @@ def parse_parts(text: str, where: str) -> list[ast.expr]:
         raise PatternError(f"{where}: is not an expression that Python can read") from None
     assert isinstance(tree, ast.Subscript)
     return tree.slice.elts if isinstance(tree.slice, ast.Tuple) else [tree.slice]
-
-
-def shortened(text: str, limit: int = 60) -> str:
-    """Return ``text``, cut with dots if it is longer than a message bears."""
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 _TOKEN = re.compile(

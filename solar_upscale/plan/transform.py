@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCALABLE_DTYPES",
-    "ZEROABLE_DTYPES",
     "Gather",
     "Scale",
     "Transform",

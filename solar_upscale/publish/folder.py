@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from solar_upscale.errors import CheckpointError, OutputError
-from solar_upscale.publish.publication import WEIGHT_SUFFIXES, Publication
+from solar_upscale.publish.publication import Publication
 from solar_upscale.request import Destination
 from solar_upscale.source.checkpoint import open_checkpoint
 from solar_upscale.source.folder import FolderSource
+from solar_upscale.source.weight_files import READABLE_SUFFIXES
 
 __all__ = ["push_folder"]
 
@@ -22,7 +23,7 @@ def push_folder(folder: Path, destination: Destination) -> str:
     publication = Publication(destination)
     source = FolderSource(folder)
     for name in sorted(source.files()):
-        if name.endswith(WEIGHT_SUFFIXES):
+        if name.endswith(READABLE_SUFFIXES):
             publication.send(source.local_path(name), name)
     return publication.finish(folder)
 

@@ -25,12 +25,14 @@ from solar_upscale.source.hub.client import (
     redact_userinfo,
     with_retries,
 )
+from solar_upscale.source.weight_files import READABLE_SUFFIXES
+from solar_upscale.text import listed
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
-__all__ = ["WEIGHT_SUFFIXES", "Publication"]
+__all__ = ["Publication"]
 
 _log = logging.getLogger("solar_upscale")
 
@@ -44,7 +46,6 @@ LARGEST_IN_COMMIT = 10 << 20
 _NOT_KNOWN = (404, 405, 501)
 """What a Hub that cannot be asked about rights may answer; the upload will show."""
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _OUR_WEIGHTS = re.compile(
     r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
     r"|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json"
@@ -188,7 +189,7 @@ class Publication:
             _log.warning(
                 "%s: holds %s, which no push of this program put there; the new model takes their place",
                 printable(self.repo_id),
-                printable(", ".join(weights[:3]) + (" and more" if len(weights) > 3 else "")),
+                printable(listed(weights)),
             )
 
     def _make_repository(self, *, private: bool) -> str:
@@ -360,5 +361,5 @@ def _check_complete(folder: Path, names: set[str]) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{index}: not an index of weights") from error
     missing = sorted(needed - names)
-    if missing or not any(name.endswith(WEIGHT_SUFFIXES) for name in names):
+    if missing or not any(name.endswith(READABLE_SUFFIXES) for name in names):
         raise OutputError(f"{folder}: not a finished checkpoint: {', '.join(missing[:3]) or 'weights'} missing")

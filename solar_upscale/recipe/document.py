@@ -17,7 +17,7 @@ import yaml
 
 from solar_upscale.errors import PatternError
 
-__all__ = ["Node", "Scalar", "read_document"]
+__all__ = ["Node", "read_document"]
 
 MAX_DEPTH = 16  # a mergekit file with filters is 8 deep
 MAX_EVENTS = 100_000  # 10,000 entries, the most that a pattern may have, with a factor each are 60,000

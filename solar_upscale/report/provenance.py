@@ -13,6 +13,7 @@ from solar_upscale.errors import CheckpointError
 from solar_upscale.plan.types import SourceIdentity, UpscalePlan
 from solar_upscale.report.trainers import trainer_settings
 from solar_upscale.request import UpscaleRequest
+from solar_upscale.text import shortened
 
 __all__ = ["FORMAT", "PROVENANCE_NAME", "provenance", "read_provenance", "without_sentences"]
 
@@ -181,4 +182,4 @@ def _shown(value: Any) -> str:
     if type(value) is int and abs(value) >= 2**63:
         return "an integer beyond 64 bits"
     text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(text, 80)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from solar_upscale.text import rows_text
+from solar_upscale.text import rows_text, short_count
 
 if TYPE_CHECKING:
     from solar_upscale.recipe import Recipe
@@ -34,10 +34,6 @@ def recipes_report(recipes: "Iterable[Recipe]") -> str:
         layers = f"{facts.source_layers} -> {facts.target_layers}" if facts else ""
         parameters = ""
         if facts and facts.source_parameters and facts.target_parameters:
-            parameters = f"{_billions(facts.source_parameters)} -> {_billions(facts.target_parameters)}"
+            parameters = f"{short_count(facts.source_parameters)} -> {short_count(facts.target_parameters)}"
         table.append((recipe.name, recipe.source or "", layers, parameters, recipe.request.init))
     return rows_text(table, indent="", most=None) + "\n"
-
-
-def _billions(count: int) -> str:
-    return f"{count / 1e9:.2f} B"

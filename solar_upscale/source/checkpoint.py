@@ -14,7 +14,9 @@ from typing import Any, NoReturn
 from solar_upscale.errors import CheckpointError, UnsupportedError, printable
 from solar_upscale.source.header import Shard, TensorInfo, read_shard
 from solar_upscale.source.protocol import Source, SourceFile
+from solar_upscale.source.weight_files import WEIGHT_SUFFIXES
 from solar_upscale.strict_json import parse_json
+from solar_upscale.text import listed
 
 __all__ = [
     "Checkpoint",
@@ -59,26 +61,8 @@ _COPIED_STEMS = ("COPYING", "LICENCE", "LICENSE", "NOTICE", "USE_POLICY", "ACCEP
 # The index of any weights, a variant's (model.safetensors.index.fp16.json) too.
 _INDEX = re.compile(r"\.index(\.[\w-]+)?\.json$")
 
-# Files that the output has its own of, and files that speak of other weights than those written.
+# Files that the output has its own of, and folders of weights in other formats than those written.
 _OWN_FILES = ("README.md", "config.json", "solar_upscale.json", "layer_map.svg")
-_OTHER_WEIGHTS = (
-    ".bin",
-    ".ckpt",
-    ".gguf",
-    ".ggml",
-    ".h5",
-    ".mlmodel",
-    ".msgpack",
-    ".npz",
-    ".onnx",
-    ".onnx_data",
-    ".ot",
-    ".pkl",
-    ".pt",
-    ".pth",
-    ".safetensors",
-    ".tflite",
-)
 _OTHER_FOLDERS = frozenset({"coreml", "flax", "gguf", "metal", "onnx", "openvino", "original", "runs", "tf"})
 
 
@@ -152,7 +136,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
     filenames, weight_map, warnings = _find_weights(source, files)
     missing = [name for name in filenames if name not in files]
     if missing:
-        raise CheckpointError(f"{source.name}: weight files are missing: {_listed(missing)}; download them again")
+        raise CheckpointError(f"{source.name}: weight files are missing: {listed(missing)}; download them again")
     shards = _open_shards(source, [files[name] for name in filenames])
     _check_weight_map(shards, weight_map)
     copied_files, skipped_files = _sort_files(files, set(filenames))
@@ -172,8 +156,8 @@ def _find_weights(
     """The weight files to read, the index's weight map if there is one, and warnings."""
     found = [name for name in _WEIGHTS if name in files]
     if not found:
-        others = [name for name in files if name.endswith(_OTHER_WEIGHTS)]
-        hint = f"; found {_listed(others)}" if others else ""
+        others = [name for name in files if name.endswith(WEIGHT_SUFFIXES)]
+        hint = f"; found {listed(others)}" if others else ""
         raise CheckpointError(f"{source.name}: no {_WEIGHTS[0]}, {_WEIGHTS[1]} or pytorch_model.bin{hint}")
     chosen = found[0]
     warnings: tuple[str, ...] = ()
@@ -255,7 +239,7 @@ def _check_weight_map(shards: tuple[Shard, ...], weight_map: Mapping[str, str] |
                 )
             found[tensor.name] = shard.filename
     if not found:
-        raise CheckpointError(f"{_listed([shard.filename for shard in shards])}: no tensors")
+        raise CheckpointError(f"{listed([shard.filename for shard in shards])}: no tensors")
     if weight_map is None:
         return
     wrong = [name for name, filename in weight_map.items() if found.get(name) != filename]
@@ -264,7 +248,7 @@ def _check_weight_map(shards: tuple[Shard, ...], weight_map: Mapping[str, str] |
     unlisted = [name for name in found if name not in weight_map]
     if unlisted:
         raise CheckpointError(
-            f"{found[unlisted[0]]}: holds {_listed(unlisted)}, which the index does not name; "
+            f"{found[unlisted[0]]}: holds {listed(unlisted)}, which the index does not name; "
             "download the index and the shards again"
         )
 
@@ -293,7 +277,7 @@ def _reason_to_skip(name: str) -> str | None:
     path = PurePosixPath(name)
     if not _stays_inside(name):
         return "a name that not every file system can hold"
-    if _INDEX.search(name) or path.name.endswith(_OTHER_WEIGHTS):
+    if _INDEX.search(name) or path.name.endswith(WEIGHT_SUFFIXES):
         return "weights that are not read"
     if len(path.parts) > 1 and (path.parts[0] in _OTHER_FOLDERS or path.parts[0].startswith("checkpoint-")):
         return "belongs to weights that are not read"
@@ -308,9 +292,3 @@ def _read_small(source: Source, file: SourceFile, limit: int) -> bytes:
     if file.nbytes > limit:
         raise CheckpointError(f"{file.name}: {file.nbytes} bytes; expected at most {limit}")
     return source.read(file.name, 0, file.nbytes)
-
-
-def _listed(names: list[str]) -> str:
-    """Up to three names, and how many more."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

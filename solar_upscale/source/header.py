@@ -6,7 +6,6 @@ What the Rust reader refuses is refused here too, and so is what two readers cou
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, prod
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from solar_upscale.digest import digest_bytes
 from solar_upscale.errors import CheckpointError
+from solar_upscale.strict_json import unique_keys
 
 __all__ = [
     "BLOCK_NBYTES",
@@ -196,7 +196,7 @@ def _parse_json(filename: str, header: bytes) -> dict[str, object]:
     try:
         entries = json.loads(
             header.decode(),
-            object_pairs_hook=_unique_keys,
+            object_pairs_hook=unique_keys,
             parse_int=_integer if b"-0" in header else None,
             parse_float=_finite_float,
             parse_constant=_refuse_constant,
@@ -208,14 +208,6 @@ def _parse_json(filename: str, header: bytes) -> dict[str, object]:
         raise CheckpointError(f"{filename}: the header is not valid JSON: {error}") from error
     assert isinstance(entries, dict)
     return entries
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f'"{twice}" is there twice')
-    return mapping
 
 
 def _integer(text: str) -> int | float:

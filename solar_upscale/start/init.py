@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from solar_upscale.errors import PatternError
 
-__all__ = ["COPY", "STARTS", "Init", "Start", "check_factor", "parse_init"]
+__all__ = ["STARTS", "Init", "Start", "check_factor", "parse_init"]
 
 _MAX_TEXT = 10_000  # characters of a start, as of an entry
 
@@ -46,9 +46,6 @@ class Init:
     def factor(self, occurrence: int, count: int) -> float:
         """The factor on what an occurrence (from 0) of ``count`` adds to the residual stream; 1.0 leaves it as is."""
         return STARTS[self.kind].factor(self.factors, occurrence, count)
-
-
-COPY = Init()
 
 
 def parse_init(text: str) -> Init:

@@ -441,7 +441,7 @@ def test_missing_disk_space_is_reported_before_the_first_byte(
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("U", "total used free")(10**6, 10**6, 1000))
     monkeypatch.setattr("solar_upscale.write.output.can_clone", lambda *_: False)
-    with pytest.raises(OutputError, match=r"not enough room on this disk; expected .* free, got 1.0 kB"):
+    with pytest.raises(OutputError, match=r"not enough room on this disk; expected .* free, got 1 kB"):
         su.upscale_checkpoint(source, tmp_path / "out", SOLAR)
     assert leftovers(tmp_path / "out") == []
 

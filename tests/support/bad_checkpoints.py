@@ -138,7 +138,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "config with half a character": (config_text(b'{"a": "\\ud800"}'), "not UTF-8"),
     "config is a list": (config_text(b"[1]"), "expected a JSON object"),
     "config is empty": (config_text(b""), "not JSON"),
-    "config names a field twice": (config_text(b'{"a": 1, "b": 2, "a": 1}'), "'a' stands twice"),
+    "config names a field twice": (config_text(b'{"a": 1, "b": 2, "a": 1}'), '"a" is there twice'),
     "config with a number of 5,000 digits": (
         config_text(b'{"num_hidden_layers": ' + b"9" * 5000 + b"}"),
         "config.json",
@@ -148,7 +148,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "config is wide": (config_text(b'{"a":[' + b"[]," * 1_000_000 + b"[]]}"), "lists and objects"),
     "config with many names": (
         config_text(b"{" + b",".join(b'"%d":1' % (number % 299_999) for number in range(300_000)) + b"}"),
-        "'0' stands twice",
+        '"0" is there twice',
     ),
     "config is large": (lambda f: os.truncate(f / "config.json", 10**10), "10000000000 bytes; expected at most"),
     "no model type": (lambda f: change_json(f / "config.json", lambda c: c.pop("model_type")), "model"),

@@ -92,7 +92,7 @@ def test_folder_source_has_no_base_model():
 def test_body_says_what_was_done():
     text = card_of(solar_plan(), source_readme=None).decode()
     assert "changed from 32 to 48 layers: 16 layers repeated. Nothing was trained." in text
-    assert "7.24 billion to 10.73 billion" in text
+    assert "7.242 B to 10.73 B" in text
     assert "| 24-47 | 8-31 | 16 | x1 |" in text
     assert "![Which source layer each layer comes from](layer_map.svg)" in text
     assert "wants continued pretraining" in text

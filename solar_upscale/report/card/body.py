@@ -16,7 +16,7 @@ from solar_upscale.report.layer_map.runs import runs
 from solar_upscale.report.layer_map.terminal import factor_text, range_text
 from solar_upscale.start.factors import is_identity
 from solar_upscale.start.init import STARTS, parse_init
-from solar_upscale.text import counted
+from solar_upscale.text import counted, short_count, shortened
 
 __all__ = ["MAP_NAME", "card_body"]
 
@@ -80,7 +80,7 @@ def _opening(plan: UpscalePlan) -> str:
     depth = f"{before.layers} to {after.layers}" if before.layers != after.layers else str(after.layers)
     return (
         f"This is {name}{at} with its depth {verb} {depth} layers: {how}. Nothing was trained. Parameters went from "
-        f"{_billions(before.parameters)} to {_billions(after.parameters)}. The layers are those of "
+        f"{short_count(before.parameters)} to {short_count(after.parameters)}. The layers are those of "
         f"{_code(plan.stack.name)}; all other tensors are the source's."
     )
 
@@ -169,13 +169,6 @@ def _listed(title: str, items: Iterable[str]) -> str:
     return f"## {title}\n\n" + "\n".join(shown) if shown else ""
 
 
-def _billions(parameters: int) -> str:
-    for size, unit in ((10**9, "billion"), (10**6, "million")):
-        if parameters >= size:
-            return f"{parameters / size:.2f} {unit}"
-    return f"{parameters:,}"
-
-
 def _value(value: Any) -> str:
     return "absent" if value is None else repr(value) if isinstance(value, str) else str(value)
 
@@ -183,7 +176,7 @@ def _value(value: Any) -> str:
 def _shown(text: str) -> str:
     """One printable line of bounded length that can stand between backticks and in a table."""
     text = printable(text).replace("`", "'").replace("|", "/")
-    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 3]}..."
+    return shortened(text, MAX_VALUE)
 
 
 def _code(text: str | None) -> str:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from solar_upscale.pattern import LayerPattern
 from solar_upscale.report.layer_map.runs import Run, as_ranges, runs
+from solar_upscale.text import counted
 
-__all__ = ["counted", "factor_text", "range_text", "terminal_map"]
+__all__ = ["factor_text", "range_text", "terminal_map"]
 
 MIN_WIDTH = 40
 MAX_ROWS = 24
@@ -96,11 +97,6 @@ def range_text(layers: range) -> str:
 def factor_text(factor: float) -> str:
     """A factor in at most four digits: "x0.25"."""
     return f"x{factor:.4g}"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 seam", "2 seams"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _rows(all_runs: tuple[Run, ...]) -> list[_Row]:

@@ -9,10 +9,9 @@ from solar_upscale._version import __version__
 from solar_upscale.errors import CheckpointError
 from solar_upscale.source.hub.client import LIBRARY, connection_errors, with_retries
 from solar_upscale.source.protocol import MAX_FILES, SourceFile
+from solar_upscale.source.weight_files import WEIGHT_SUFFIXES
 
-__all__ = ["WEIGHT_SUFFIXES", "list_files"]
-
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+__all__ = ["list_files"]
 
 _log = logging.getLogger("solar_upscale")
 

@@ -14,9 +14,9 @@ from solar_upscale.errors import CheckpointError, HubError
 from solar_upscale.source.folder import read_local
 from solar_upscale.source.header import MAX_HEADER_NBYTES
 from solar_upscale.source.hub.client import LIBRARY, hub_errors, map_concurrently, with_retries
-from solar_upscale.source.hub.listing import WEIGHT_SUFFIXES
 from solar_upscale.source.hub.ranges import NoRangesError, RangeReader
 from solar_upscale.source.protocol import SourceFile
+from solar_upscale.source.weight_files import WEIGHT_SUFFIXES
 
 __all__ = ["HubSource", "Mode"]
 

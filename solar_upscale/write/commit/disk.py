@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from solar_upscale.errors import OutputError
+from solar_upscale.text import nbytes_text
 
 __all__ = ["RESUME", "check_room", "container_of", "output_errors", "refuse_overlap"]
 
@@ -62,8 +63,8 @@ def check_room(folder: Path, nbytes: int) -> None:
         usage = shutil.disk_usage(folder)
     if usage.total > 0 and usage.free < nbytes:  # some network file systems say 0 of 0
         raise OutputError(
-            f"{folder}: not enough room on this disk; expected {_human(nbytes)} free, got {_human(usage.free)}; free "
-            f"{_human(nbytes - usage.free)} or choose another output folder"
+            f"{folder}: not enough room on this disk; expected {nbytes_text(nbytes)} free, got "
+            f"{nbytes_text(usage.free)}; free {nbytes_text(nbytes - usage.free)} or choose another output folder"
         )
 
 
@@ -78,14 +79,3 @@ def refuse_overlap(source: Path, output: Path) -> None:
         for path in (inner, *inner.parents):
             if path == outer or (path.exists() and outer.exists() and path.samefile(outer)):
                 raise OutputError(f"{output}: lies in the source or holds it ({source}); choose a folder apart from it")
-
-
-def _human(nbytes: int) -> str:
-    if nbytes < 1000:
-        return f"{nbytes} bytes"
-    value, unit = float(nbytes), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 999.95:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.1f} {unit}"
