@@ -4,7 +4,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from solar_upscale.errors import PatternError
 
@@ -13,8 +13,7 @@ __all__ = ["STARTS", "Init", "Start", "check_factor", "parse_init"]
 _MAX_TEXT = 10_000  # characters of a start, as of an entry
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """One way to start the occurrences of a repeated layer; adding one is adding an entry to STARTS.
 
     ``factor`` gives the factor on what an occurrence adds to the residual stream, from the parameters, the occurrence
@@ -30,8 +29,7 @@ class Start:
     parse: Callable[[str, str], tuple[float, ...]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Init:
+class Init(NamedTuple):
     """The start that was asked for: its name in STARTS and its parameters, empty for all but "scale"."""
 
     kind: str = "copy"
