@@ -51,7 +51,7 @@ def test_version_is_defined_once() -> None:
     assert project["tool"]["hatch"]["version"]["path"] == "solar_upscale/_version.py"
     typed = [path for path in (ROOT / "solar_upscale").rglob("*.py") if re.search(r"__version__ = ", path.read_text())]
     assert typed == [ROOT / "solar_upscale" / "_version.py"]
-    assert re.fullmatch(r"\d+\.\d+\.\d+", solar_upscale.__version__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", solar_upscale.__version__)
 
 
 def test_every_recipe_in_configs_loads_by_its_name() -> None:
