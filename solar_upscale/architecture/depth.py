@@ -57,7 +57,7 @@ def change_depth(
             f"{stack.name}: the pattern is for {pattern.num_source_layers} layers, the stack has {stack.num_layers}"
         )
     if not sources:
-        raise PatternError(f"{stack.name}: the pattern leaves no layers")
+        raise PatternError(f"{stack.name}: the pattern leaves no layers; name at least one")
     known = what_is_known(config, stack)
     refuse_odd_values(stack, known)
     refuse_unknown(config, tensors, stack, known, assume_uniform=assume_uniform)
@@ -97,7 +97,7 @@ def _refuse_shared_count(config: Mapping[str, Any], tensors: Iterable[str], stac
         if both and {stack.role, other.role} <= {"decoder", "encoder"}:
             raise UnsupportedError(
                 f"{stack.name}: {'.'.join((*stack.config_path, min(both)))} counts the layers of {other.name} too, so "
-                "the depth of one cannot change without the other's"
+                "the depth of one cannot change without the other's; choose a pattern that keeps the number of layers"
             )
 
 
@@ -137,7 +137,10 @@ def _set_counts(changes: _Changes, known: Known, stack: Stack, depth: int) -> No
     for name in known.proportional:
         value = known.view.get(name)
         if type(value) is not int or value * depth % stack.num_layers:
-            raise UnsupportedError(f"config.json: {name}: {value!r:.60} is no multiple of {stack.num_layers} layers")
+            raise UnsupportedError(
+                f"config.json: {name}: {value!r:.60} is no multiple of {stack.num_layers} "
+                "layers; correct it, or the count of layers"
+            )
         changes.set(name, value * depth // stack.num_layers, "in proportion to the number of layers")
     # T5's decoder count is the encoder's where it is absent: keep what it stood for.
     if stack.role == "encoder" and known.counts[:1] == ("num_layers",) and known.view.get("num_decoder_layers") is None:
@@ -232,7 +235,9 @@ def _number(
     for ending, interval_field in ((k, v) for record in known.records for k, v in record.strided):
         interval = known.view.get(interval_field, 1)
         if type(interval) is not int or interval < 1:
-            raise UnsupportedError(f"config.json: {interval_field}: expected a number of layers, got {interval!r:.60}")
+            raise UnsupportedError(
+                f"config.json: {interval_field}: expected a number of layers, got {interval!r:.60}; correct it"
+            )
         for prefix in indices:
             if f".{prefix}".endswith(f".{ending}"):
                 numbering[prefix] = tuple(sources[j] // interval for j in range(0, len(sources), interval))

@@ -61,7 +61,7 @@ def _follow_heads(generation: Mapping[str, Any], stack: Stack, sources: Sequence
     ):
         raise UnsupportedError(
             f"{_GENERATION}: {_HEADS}: expected pairs of a decoder layer (0 to {layers[-1]}) and a head, "
-            f"got {pairs!r:.80}"
+            f"got {pairs!r:.80}; correct them, or take the field out"
         )
     heads = [[target, head] for target, source in enumerate(sources) for layer, head in pairs if layer == source]
     rest = {key: value for key, value in generation.items() if key != _HEADS}

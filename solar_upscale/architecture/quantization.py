@@ -6,10 +6,10 @@ its source, and becomes the names of the modules that it matched where it does n
 """
 
 import re
-import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import comb, prod
 from typing import Any
@@ -37,13 +37,24 @@ _PLAIN = re.compile(r"[\w.-]+")
 # The modules that serving engines make of several; they ask GPTQ's rules by these names too.
 _FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
-Asks = Callable[[str], bool]
-
-# A config may bring any regular expression and any number of names. Published ones take milliseconds.
-_MAX_SECONDS = 3.0  # of CPU, for all questions together
+# A config may bring any regular expression and any number of names, so the work is bounded, in steps: the same job gets
+# the same answer on a slow machine. A step is one name tried, or a hundred ways through it, in about a microsecond.
+# Published configs take a few steps for each entry and module.
+_MAX_STEPS = 1_000_000  # for all entries together
+_MAX_STEPS_PER_MODULE = 1000  # more, for each module of the model
+_WAYS_PER_STEP = 100
+_TYPICAL_NAME = 40  # characters
 _MAX_PATHS = 2_000_000  # ways through one name, tried in some hundredths of a second
 _MAX_ENTRY = 1000  # characters
 _MAX_DIGITS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Whether an entry means a module, by its name, and how many steps one answer takes."""
+
+    asks: Callable[[str], bool]
+    steps: int = 1
 
 
 def rewrite_module_lists(
@@ -77,22 +88,23 @@ class _Names:
         self.moves = {name: self._targets(name) for name in sorted(set(modules))}
         numbered = (re.match(r"(.+?)\.\d+(?:\.|$)", name) for name in self.moves)
         self.numbered = self.prefixes.union(found[1] for found in numbered if found)
-        self._deadline = time.process_time() + _MAX_SECONDS
+        self._steps_left = _MAX_STEPS + _MAX_STEPS_PER_MODULE * len(self.moves)
 
     def places(self, prefix: str, number: str) -> list[int]:
         """The target layers that come from a source layer."""
         return self._places.get((prefix, int(number)), []) if len(number) <= _MAX_DIGITS else []
 
-    def check_time(self, entry: str) -> None:
+    def spend(self, steps: int, entry: str) -> None:
         """Stop where entries, each of them bounded, are too many.
 
         Raises:
-            UnsupportedError: all together have taken too long.
+            UnsupportedError: all together take more steps than there are for a model of this size.
         """
-        if time.process_time() > self._deadline:
+        self._steps_left -= steps
+        if self._steps_left < 0:
             raise UnsupportedError(
-                f"quantization_config: {entry!r:.80}: finding the layers that all entries name takes too long; "
-                "expected fewer entries, or plain names"
+                f"quantization_config: {entry!r:.80}: finding the layers that all entries name takes too many steps; "
+                "name modules plainly instead, or upscale the model before it is quantised"
             )
 
     def _targets(self, name: str) -> list[str]:
@@ -142,28 +154,41 @@ def _rewrite(section: Mapping[str, Any], names: _Names, *, globs: bool, substrin
         as_globs = key in _GLOBS or (globs and key != "targets")
         if key in _NAME_LISTS and isinstance(value, list | tuple):
             new[key] = _rewrite_list(key, value, names, globs=as_globs, substrings=substrings)
-        elif key in _NAME_LISTS and isinstance(value, int | float) and not isinstance(value, bool):
-            raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {value!r:.60}")
         elif key == "dynamic" and isinstance(value, Mapping):
             new[key] = _rewrite_rules(value, names)
         elif key in _NAME_DICTS and isinstance(value, Mapping):
-            rewritten = {
-                name: setting
-                for entry, setting in value.items()
-                for name in _rewrite_entry(entry, names, globs=as_globs, searched=key in _SEARCHED)
-            }
-            if any(_names_layers(setting, names.prefixes) for setting in value.values()):
-                raise UnsupportedError(f"quantization_config: {key}: names layers by number inside its settings")
-            new[key] = rewritten
+            new[key] = _rewrite_keys(key, value, names, globs=as_globs)
         elif isinstance(value, Mapping) and not any(_names_layers(name, names.prefixes) for name in value):
             new[key] = _rewrite(value, names, globs=globs, substrings=substrings)
-        elif _names_layers(value, names.prefixes):
-            raise UnsupportedError(
-                f"quantization_config: {key}: names layers by number in a way not known here: {value!r:.80}"
-            )
         else:
+            _refuse_other(key, value, names)
             new[key] = value
     return new
+
+
+def _rewrite_keys(key: str, settings: Mapping[str, Any], names: _Names, *, globs: bool) -> dict[str, Any]:
+    """A dict keyed by module names."""
+    if any(_names_layers(setting, names.prefixes) for setting in settings.values()):
+        raise UnsupportedError(
+            f"quantization_config: {key}: names layers by number inside its settings; upscale the model before it is "
+            "quantised"
+        )
+    return {
+        name: setting
+        for entry, setting in settings.items()
+        for name in _rewrite_entry(entry, names, globs=globs, searched=key in _SEARCHED)
+    }
+
+
+def _refuse_other(key: str, value: Any, names: _Names) -> None:
+    """Refuse what names layers in a form of its own, and what ought to be names and is not."""
+    if key in _NAME_LISTS and isinstance(value, int | float) and not isinstance(value, bool):
+        raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {value!r:.60}; correct it")
+    if _names_layers(value, names.prefixes):
+        raise UnsupportedError(
+            f"quantization_config: {key}: names layers by number in a way not known here: {value!r:.80}; upscale the "
+            "model before it is quantised"
+        )
 
 
 def _rewrite_list(
@@ -172,7 +197,9 @@ def _rewrite_list(
     rewritten: list[Any] = []
     for entry in entries:
         if not isinstance(entry, str):
-            raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {entry!r:.60}")
+            raise UnsupportedError(
+                f"quantization_config: {key}: expected names of modules, got {entry!r:.60}; correct it"
+            )
         rewritten += _rewrite_entry(entry, names, globs=globs, substrings=substrings)
     return list(dict.fromkeys(rewritten))
 
@@ -193,7 +220,9 @@ def _rewrite_entry(
     entry: str, names: _Names, *, globs: bool, searched: bool = False, substrings: bool = False
 ) -> list[str]:
     if len(entry) > _MAX_ENTRY:
-        raise UnsupportedError(f"quantization_config: {entry!r:.80}: has over {_MAX_ENTRY:,} characters")
+        raise UnsupportedError(
+            f"quantization_config: {entry!r:.80}: has over {_MAX_ENTRY:,} characters; split it into several entries"
+        )
     if entry.startswith("re:"):
         moved = _moved(_expression(entry.removeprefix("re:"), entry), entry, names)
         return [entry] if moved is None else moved
@@ -211,44 +240,47 @@ def _rewrite_entry(
     return [entry] if moved is None else moved
 
 
-def _asks(entry: str, *, plain: bool, globs: bool, searched: bool) -> Asks:
+def _asks(entry: str, *, plain: bool, globs: bool, searched: bool) -> _Question:
     """How the libraries match an entry that is no plain name: a part of a name, a glob, or an expression."""
     if plain:
-        return lambda name: entry in name
+        return _Question(lambda name: entry in name)
     if globs or entry.startswith("*"):
-        return lambda name: fnmatchcase(name, entry)
+        return _Question(lambda name: fnmatchcase(name, entry))
     if searched:
         return _expression(f".*(?:{entry})", entry)
     # As transformers does: from the start up to the end of a component, or literally at the end.
     matches = _expression(rf"(?:{entry})(?:(?<=\.)|(?=\.|$))", entry)
-    return lambda name: matches(name) or name.endswith(entry)
+    return _Question(lambda name: matches.asks(name) or name.endswith(entry), matches.steps)
 
 
-def _moved(asks: Asks, entry: str, names: _Names) -> list[str] | None:
+def _moved(question: _Question, entry: str, names: _Names) -> list[str] | None:
     """The target's names of the modules that an entry matches; None if it matches just those as it stands."""
     wrong = False
     moved: list[str] = []
     for name, targets in names.moves.items():
-        names.check_time(entry)
-        matched = asks(name)
-        wrong = wrong or any(asks(target) != matched for target in targets)
+        names.spend(question.steps * (1 + len(targets)), entry)
+        matched = question.asks(name)
+        wrong = wrong or any(question.asks(target) != matched for target in targets)
         if matched:
             moved += targets
     return list(dict.fromkeys(moved)) if wrong else None
 
 
-def _expression(pattern: str, entry: str) -> Asks:
+def _expression(pattern: str, entry: str) -> _Question:
     if len(entry) > _MAX_ENTRY or _paths(pattern, 80) > _MAX_PATHS:
         raise UnsupportedError(
             f"quantization_config: {entry!r:.80}: trying this expression could take too long; expected at most "
-            f"{_MAX_ENTRY:,} characters, and few repeats, none of them of a group"
+            f"{_MAX_ENTRY:,} characters, and few repeats, none of them of a group; name modules plainly instead"
         )
     try:
         with warnings.catch_warnings(action="ignore"):
             compiled = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise UnsupportedError(f"quantization_config: {entry!r:.80} is no regular expression: {error}") from error
-    return lambda name: compiled.match(name) is not None
+        raise UnsupportedError(
+            f"quantization_config: {entry!r:.80} is no regular expression: {error}; correct it"
+        ) from error
+    steps = 1 + _paths(pattern, _TYPICAL_NAME) // _WAYS_PER_STEP
+    return _Question(lambda name: compiled.match(name) is not None, steps)
 
 
 def _paths(pattern: str, length: int) -> int:

@@ -1,12 +1,14 @@
 """What is refused before anything is rewritten: what the tables do not know, contradictions, what is missing."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from solar_upscale.architecture.encodings import Listed
 from solar_upscale.architecture.findings import unexplained
 from solar_upscale.architecture.known import Known, explained_fields, record_attributes
-from solar_upscale.architecture.names import COUNT_NAMES
+from solar_upscale.architecture.names import COUNT_NAMES, MTP_FIELDS
+from solar_upscale.architecture.stacks import name_splitter
 from solar_upscale.architecture.tensors import check_layers_alike
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
@@ -23,24 +25,51 @@ Tensors = Mapping[str, TensorInfo] | Iterable[str]
 def refuse_unknown(
     config: Mapping[str, Any], tensors: Tensors, stack: Stack, known: Known, *, assume_uniform: bool
 ) -> None:
-    """Refuse what the tables refuse, what they do not know, and any field that speaks of layers without a rule."""
+    """Refuse what the records refuse, what they do not know, and any field that speaks of layers without a rule."""
     where = f"{stack.name} ({known.model_type or 'no model_type'})"
     for record in known.records:
         if record.refusal:
             raise UnsupportedError(f"{where}: the depth cannot be changed: {record.refusal}")
+    _refuse_padded_numbers(tensors, stack)
     _refuse_lost_tower(config, stack)
-    found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known), known.harmless)
+    _refuse_unexplained(config, stack, known, where)
+    _refuse_missing_kinds(stack, known, where)
+    _refuse_odd_lengths(tensors, stack, known, where)
+    if not known.is_known:
+        _refuse_unless_uniform(config, tensors, stack, known, where, assume_uniform=assume_uniform)
+
+
+def _refuse_padded_numbers(tensors: Iterable[str], stack: Stack) -> None:
+    """Refuse layers numbered 01, 02: to transformers they are other layers than 1 and 2, or none."""
+    padded = re.compile(rf"(?:{'|'.join(map(re.escape, stack.prefixes))})\.0[0-9]")
+    name = next((name for name in tensors if padded.match(name)), None)
+    if name is not None:
+        raise UnsupportedError(
+            f"{name}: its layer is numbered with a leading zero, as transformers numbers none; rename such tensors "
+            "(01 to 1), or delete them where a plain number says the same"
+        )
+
+
+def _refuse_unexplained(config: Mapping[str, Any], stack: Stack, known: Known, where: str) -> None:
+    """Refuse a count that the tensors contradict, and fields that speak of layers in ways that are not known."""
     if not known.counts and "layers_block_type" not in known.view.section and not known.proportional:
         section = known.view.section
         said = {name: section[name] for name in COUNT_NAMES if isinstance(section.get(name), int)}
         raise UnsupportedError(
-            f"{where}: the tensors have {stack.num_layers} layers, config.json says {said}; they must agree"
+            f"{where}: the tensors have {stack.num_layers} layers, config.json says {said}; they must agree: correct "
+            "the count, or fetch the weights again if layers are missing"
         )
+    found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known), known.harmless)
     if found:
         raise UnsupportedError(
             f"{where}: config.json holds fields that speak of layers and that no rule explains: {'; '.join(found)}; "
-            "they cannot be rewritten truthfully"
+            "they cannot be rewritten truthfully; take out of config.json what no code reads, and report the others "
+            "with the model's name"
         )
+
+
+def _refuse_missing_kinds(stack: Stack, known: Known, where: str) -> None:
+    """Refuse a type whose layers differ by a list that the config leaves out and nothing stands for."""
     for attribute in record_attributes(known.records, stack.role):
         absent = not any(known.view.get(name) is not None for name in attribute.fields)
         if attribute.name in _KINDS and absent and attribute.read(known.view, stack.num_layers) is None:
@@ -48,16 +77,37 @@ def refuse_unknown(
                 f"{where}: config.json: no {attribute.name}: layers of this type differ, and its list is not derived "
                 f"from anything else; add it, with one entry for each of the {stack.num_layers} layers"
             )
-    for attribute in known.attributes:
-        for encoding in attribute.encodings:
-            value = known.view.get(encoding.field) if isinstance(encoding, Listed) else None
-            if isinstance(value, list | tuple) and 0 < len(value) < stack.num_layers:
-                raise UnsupportedError(
-                    f"{where}: config.json: {encoding.fields[0]}: one entry a layer is needed; expected "
-                    f"{stack.num_layers}, got {len(value)}"
-                )
-    if not known.is_known:
-        _refuse_unless_uniform(config, tensors, stack, known, where, assume_uniform=assume_uniform)
+
+
+def _refuse_odd_lengths(tensors: Iterable[str], stack: Stack, known: Known, where: str) -> None:
+    """Refuse a per-layer list that is shorter than the stack, or longer without next-token layers to explain it."""
+    lists = {
+        encoding.field: value
+        for attribute in known.attributes
+        for encoding in attribute.encodings
+        if isinstance(encoding, Listed) and isinstance(value := known.view.get(encoding.field), list | tuple) and value
+    }
+    for name, value in lists.items():
+        if len(value) < stack.num_layers:
+            raise UnsupportedError(
+                f"{where}: config.json: {name}: one entry a layer is needed; expected "
+                f"{stack.num_layers}, got {len(value)}; add the missing ones"
+            )
+    longer = {name: len(value) for name, value in lists.items() if len(value) > stack.num_layers}
+    if longer and not _has_next_token_layers(tensors, stack, known):
+        name, length = next(iter(longer.items()))
+        raise UnsupportedError(
+            f"{where}: config.json: {name}: one entry a layer is needed, and there are no next-token layers to explain "
+            f"more; expected {stack.num_layers}, got {length}; take the surplus entries out"
+        )
+
+
+def _has_next_token_layers(tensors: Iterable[str], stack: Stack, known: Known) -> bool:
+    """Whether the config counts next-token layers, or the file holds tensors numbered after the last layer."""
+    if any(known.view.get(name) for name in MTP_FIELDS):
+        return True
+    split = name_splitter(stack.prefixes)
+    return any(place[1] >= stack.num_layers for name in tensors if (place := split(name)) is not None)
 
 
 def _refuse_unless_uniform(
@@ -80,7 +130,7 @@ def _refuse_unless_uniform(
     if len(written) != 1:
         raise UnsupportedError(
             f"{where}: --assume-uniform needs exactly one field that counts the layers; expected 1, got {len(written)}"
-            f" ({', '.join(written) or 'none'})"
+            f" ({', '.join(written) or 'none'}); take out of config.json the ones that no code reads"
         )
 
 
@@ -93,7 +143,7 @@ def _refuse_lost_tower(config: Mapping[str, Any], stack: Stack) -> None:
     if stack.role not in ("decoder", "encoder") and not stack.config_path and made_of_models:
         raise UnsupportedError(
             f"{stack.name} ({stack.role}): config.json: no section counts the {stack.num_layers} layers of this stack, "
-            "so its depth cannot be rewritten truthfully"
+            "so its depth cannot be rewritten truthfully; choose the text decoder, or add a section with its count"
         )
 
 
@@ -117,7 +167,7 @@ def refuse_odd_values(stack: Stack, known: Known) -> None:
         if name in section and type(section[name]) is not int:
             raise UnsupportedError(
                 f"config.json: {where}{name}: expected an integer, got {type(section[name]).__name__}; "
-                f"the tensors show {stack.num_layers} layers"
+                f"the tensors show {stack.num_layers} layers: write that number"
             )
         counted = any(type(section.get(other)) is int for other in COUNT_NAMES)  # T5's one count stands for both stacks
         if name not in section and not counted and not stack.config_path and known.is_known:
@@ -129,4 +179,7 @@ def refuse_odd_values(stack: Stack, known: Known) -> None:
         value = section.get(name)
         sound = isinstance(value, list | tuple) and all(isinstance(kind, str) for kind in value)
         if value is not None and not sound:
-            raise UnsupportedError(f"config.json: {where}{name}: expected a list with the kind of each layer as text")
+            raise UnsupportedError(
+                f"config.json: {where}{name}: expected a list with the kind of each layer as text; "
+                "correct it, or take it out where the model's code derives it"
+            )

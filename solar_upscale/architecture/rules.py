@@ -156,7 +156,7 @@ class Attribute:
             said = [f"{name} {value!r:.60}" for name in encoding.fields if (value := view.get(name)) is not None]
             raise CheckpointError(
                 f"config.json: {self.name} cannot be told from {', '.join(said) or 'the other fields'} ({error}); "
-                "expected values that the model's own code can compute with"
+                "expected values that the model's own code can compute with; correct them in config.json"
             ) from error
 
 

@@ -83,7 +83,10 @@ def choose_stack(stacks: tuple[Stack, ...], name: str | None) -> Stack:
     """
     listed = ", ".join(f"{stack.name} ({stack.role}, {stack.num_layers} layers)" for stack in stacks)
     if not stacks:
-        raise UnsupportedError("the tensors hold no list of layers numbered from 0; nothing can be repeated or dropped")
+        raise UnsupportedError(
+            "the tensors hold no list of layers numbered from 0, so nothing can be repeated or dropped; choose the "
+            "checkpoint of a whole model"
+        )
     if name is None:
         if stacks[0].role not in ("decoder", "encoder"):
             raise UnsupportedError(f"no text decoder among the stacks; choose one with --stack: {listed}")

@@ -53,7 +53,8 @@ def check_layers_alike(
             odd = sorted(signatures[layer] ^ signatures[like])
             raise UnsupportedError(
                 f"{stack.name} ({model_type}): layers {like} and {layer} have different tensors and no known field "
-                f"says why: {', '.join(odd[:3])}{' and more' if len(odd) > 3 else ''}"
+                f"says why: {', '.join(odd[:3])}{' and more' if len(odd) > 3 else ''}; fetch the weights again if "
+                "tensors are missing, else report the model's name"
             )
 
 

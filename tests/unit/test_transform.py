@@ -25,7 +25,8 @@ from solar_upscale.plan.transform import (
     transform_for,
 )
 from solar_upscale.source.header import TensorInfo
-from solar_upscale.start.init import Init, check_factor, parse_init
+from solar_upscale.start import init
+from solar_upscale.start.init import STARTS, Init, Start, check_factor, parse_init
 
 FACTORS = (0.0, 0.5, 0.25, 1 / 3, 0.1, -0.7, 2.0, 1.0, 3e38, 1e-30)
 TORCH_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
@@ -270,3 +271,20 @@ def test_zero_factor_on_a_gain_stored_as_one_plus_w_gives_minus_one(dtype: str) 
     gain = torch.randn(500, generator=torch.Generator().manual_seed(3)).to(TORCH_DTYPES[dtype])
     got = torch.frombuffer(bytearray(run(Scale(0.0, 1.0), dtype, raw(gain))), dtype=TORCH_DTYPES[dtype])
     assert torch.equal(got, torch.full((500,), -1.0, dtype=TORCH_DTYPES[dtype]))
+
+
+@pytest.mark.parametrize("kind", STARTS)
+def test_a_start_is_an_entry_that_help_and_card_describe(kind):
+    start = STARTS[kind]
+    assert start.spelling.partition("=")[0] == kind
+    assert start.brief
+    assert start.description.endswith(".")
+    assert parse_init(start.spelling.replace("F1,F2,...", "1,0.5")).kind == kind
+
+
+def test_adding_a_start_is_adding_an_entry(monkeypatch):
+    halve = Start("halve", "each repeat adds half of what the one before adds", "Halved.", lambda _, i, count: 0.5**i)
+    monkeypatch.setattr(init, "STARTS", {**STARTS, "halve": halve})
+    assert [parse_init("halve").factor(i, 3) for i in range(3)] == [1, 0.5, 0.25]
+    with pytest.raises(PatternError, match=r"choose copy, identity, split, scale=F1,F2,\.\.\. or halve"):
+        parse_init("third")

@@ -28,7 +28,8 @@ MEGATRON_BERT = ModelType("megatron-bert", block=PRE_NORM_BERT, readers=BERT_REA
 TYPES: tuple[ModelType, ...] = (
     ModelType(
         "albert",
-        refusal="one set of weights serves all its layers, so there is none to repeat, drop or move",
+        refusal="one set of weights serves all its layers, so there is none to repeat, drop or move; num_hidden_layers "
+        "alone says how often it runs",
         no_factor=NORM_AFTER,
     ),
     ModelType("bert", harmless=("pooler_num_fc_layers",), no_factor=NORM_AFTER),

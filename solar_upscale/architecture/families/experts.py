@@ -104,7 +104,8 @@ TYPES: tuple[ModelType, ...] = (
     ),
     ModelType(
         "inkling2_text",
-        refusal="attention-residual queries lie outside the layers under numbers of their own",
+        refusal="attention-residual queries lie outside the layers under numbers of their own; choose a model without "
+        "them, such as the first Inkling",
         no_factor=(NoFactor("its blocks attend over the outputs of earlier blocks"),),
     ),
     ModelType(

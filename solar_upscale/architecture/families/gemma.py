@@ -30,7 +30,10 @@ GEMMA4_BLOCK = Block(
 
 
 TYPES: tuple[ModelType, ...] = (
-    ModelType("diffusion_gemma_text", refusal="its layers serve an encoder and a decoder at once"),
+    ModelType(
+        "diffusion_gemma_text",
+        refusal="its layers serve an encoder and a decoder at once; choose a Gemma whose decoder has layers of its own",
+    ),
     ModelType("gemma", block=LLAMA_BLOCK),
     ModelType("gemma2", GEMMA2, block=Block(POST_NORM.writers, inner=INNER, offset=1.0)),
     ModelType(
