@@ -2,7 +2,7 @@
 
 A transform is a value in the plan; ``--init`` is what the user says and ``transform_for`` turns its factor into one.
 The functions are pure: bytes in, bytes out, in bounded memory. Which tensors get a factor is said by
-architecture/residual.py and decided in plan.py; how untouched bytes move is move.py.
+start/residual.py and decided in plan/planner.py; how untouched bytes move is write/move.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator

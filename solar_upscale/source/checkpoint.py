@@ -1,7 +1,7 @@
 """A checkpoint as a value: its shards' headers, its config, and the files that stand beside the weights.
 
 Only headers and small files are read here; tensor data stays where it is. What the config means for depth is
-architecture/, what becomes of it all is plan.py.
+architecture/, what becomes of it all is plan/.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Each method is one function that makes one bounded call; ``Mover`` chooses among them by trying, never by the name of a
 file system, and continues in the middle of a range where a method stopped. Which bytes go where is the plan's business,
-names and durability are commit.py's: nothing here opens a file by name (save a probe) or syncs one.
+names and durability are commit/'s: nothing here opens a file by name (save a probe) or syncs one.
 """
 
 import errno

@@ -490,11 +490,13 @@ def stop_before(number: int, job: Callable[[], object]) -> bool:
         return False
 
 
+@pytest.mark.parametrize("way", ["local", "streamed"])
 def test_stop_at_any_effect_leaves_nothing_that_looks_finished_and_is_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda fd: None)  # a kill forgets nothing, and waiting is long
-    source = write_checkpoint(tmp_path / "s", shards=2, layers=3, hidden=8, inner=8, vocab=8)
+    folder = write_checkpoint(tmp_path / "s", shards=2, layers=3, hidden=8, inner=8, vocab=8)
+    source = folder if way == "local" else MemorySource.of_folder(folder)
     job = lambda output: su.upscale_checkpoint(source, output, ["0:2", "1:3"], init="identity")  # noqa: E731
     job(tmp_path / "whole" / "out")
     expected = tree(tmp_path / "whole" / "out")
@@ -505,6 +507,10 @@ def test_stop_at_any_effect_leaves_nothing_that_looks_finished_and_is_resumed(
         stopped = stop_before(number, lambda: job(output))  # noqa: B023
         if output.exists():
             assert tree(output) == expected, f"looks finished at effect {number}"
+        for shard in output.parent.glob("*.incomplete/*/model-*.safetensors"):
+            digests = shard.with_name(f".{shard.name}.sha256.json")
+            is_finishing = (shard.parent / "solar_upscale.json").exists()
+            assert way == "local" or is_finishing or digests.exists(), f"no digests at effect {number}"
         job(output)
         assert tree(output) == expected
         assert leftovers(output) == ["out"], f"something is left at effect {number}"

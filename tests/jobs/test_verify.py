@@ -78,6 +78,42 @@ def test_renamed_source_folder_is_a_note_not_an_error(made: tuple[Path, Path], t
     assert {note.split()[0] for note in report.notes[1:]} == set(EDITABLE), "they show the source's name"
 
 
+def test_output_of_another_version_with_other_sentences_is_accepted_with_notes(
+    made: tuple[Path, Path], output: Path
+) -> None:
+    source, _ = made
+    path = output / "solar_upscale.json"
+    record = json.loads(path.read_text())
+    record |= {"version": "0.0.9", "warnings": ["as it was said then"]}
+    record["config_changes"][0]["reason"] = "in other words"
+    record["trainers"]["notes"] = {}
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    notes = verify_checkpoint(output, source).notes
+    assert "solar_upscale.json words some sentences as version 0.0.9 does" in notes
+    assert any(note.startswith("solar_upscale.json names version 0.0.9, here it is") for note in notes)
+    assert verify_checkpoint(output).notes == ()
+    record["config_changes"][0]["after"] = 13
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    with pytest.raises(CheckpointError, match=r"solar_upscale\.json: config_changes is not what the source gives"):
+        verify_checkpoint(output, source)
+
+
+def test_shard_that_the_safetensors_library_reads_otherwise_is_a_difference(
+    made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = made
+
+    def refuse(path: Path, filename: str, tensors: object) -> None:
+        raise CheckpointError(f"{filename}: the safetensors library cannot read it: no")
+
+    monkeypatch.setattr("solar_upscale.verify.output.check_with_safetensors", refuse)
+    for words in ((output, source), (output,)):
+        with pytest.raises(CheckpointError, match=r"differs: .*the safetensors library cannot read it"):
+            verify_checkpoint(*words)
+    monkeypatch.setattr("solar_upscale.verify.output.check_with_safetensors", lambda *_: "not checked")
+    assert "not checked" in verify_checkpoint(output, source).notes
+
+
 def test_edited_readme_is_a_note(output: Path, made: tuple[Path, Path]) -> None:
     (output / "README.md").write_text("# My model\n")
     (output / "layer_map.svg").unlink()
