@@ -2,9 +2,11 @@
 
 import signal
 
+import pytest
 from hypothesis import settings
 
-from tests.support.hub_fixtures import hub, xet_hub
+pytest.register_assert_rewrite("tests.support")
+from tests.support.hub_fixtures import hub, xet_hub  # noqa: E402 - after the line above, which it needs
 
 __all__ = ["hub", "xet_hub"]
 

@@ -632,7 +632,7 @@ def test_finished_file_is_recognised_by_size_and_first_bytes(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("ENOSPC", "the disk is full; free some room, then run the same command again: it resumes"),
         ("EDQUOT", "the disk quota is used up"),
@@ -643,7 +643,7 @@ def test_finished_file_is_recognised_by_size_and_first_bytes(tmp_path: Path) -> 
 )
 @pytest.mark.parametrize("call", ["pwrite", "fsync", "mkdir", "replace", "open", "rename"])
 def test_failing_disk_gives_a_one_line_error_and_the_run_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str, message: str
 ) -> None:
     leave_work(tmp_path, "A")
     real, number = getattr(os, call), getattr(errno, name)
@@ -657,7 +657,7 @@ def test_failing_disk_gives_a_one_line_error_and_the_run_resumes(
         patch.setattr(os, call, fail)
         with pytest.raises(OutputError) as caught:
             run(tmp_path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     written = run(tmp_path)

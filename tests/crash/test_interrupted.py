@@ -37,9 +37,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
     if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("mount"):
         pytest.skip("a file system can only be mounted on Linux, as root")
-    told = subprocess.run(mount, check=False, capture_output=True, text=True)
-    if told.returncode:
-        pytest.skip(f"mounting is not allowed here: {told.stderr.strip()}")
+    done = subprocess.run(mount, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -64,10 +64,10 @@ def test_full_disk_is_reported_before_the_first_byte(small_disk: Path, large: tu
     source, expected = large
     (small_disk / "ballast").write_bytes(bytes(30 * MIB))
     words = (str(source), str(small_disk / "out"), "--layers", *SOLAR)
-    told = cli(*words)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert told.stderr.count("\n") == 1
-    assert "not enough room on this disk; expected" in told.stderr
+    done = cli(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "not enough room on this disk; expected" in done.stderr
     assert os.listdir(small_disk) == ["ballast"]  # noqa: PTH208 - names only
     (small_disk / "ballast").unlink()
     assert cli(*words).returncode == 0
@@ -97,9 +97,9 @@ def test_disk_that_fills_up_gives_a_one_line_error_and_a_rerun_with_room_complet
     assert cli(str(source), str(output), "--layers", *SOLAR).returncode == 1, "there is still no room"
     assert leftovers(output) == ["out.incomplete"]
     ballast.unlink()
-    told = cli(str(source), str(output), "--layers", *SOLAR, "--json")
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["moved"]["kept"] > 15 * MIB, "what was finished is kept"
+    done = cli(str(source), str(output), "--layers", *SOLAR, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["moved"]["kept"] > 15 * MIB, "what was finished is kept"
     assert tree(output) == expected
     assert leftovers(output) == ["out"]
 
@@ -148,12 +148,12 @@ KILLED = """
 import os, signal, sys, solar_upscale as su
 source, output, stop = sys.argv[1], sys.argv[2], int(sys.argv[3])
 moved = 0
-def heard(nbytes):
+def count(nbytes):
     global moved
     moved += nbytes
     if moved >= stop:
         os.kill(os.getpid(), signal.SIGKILL)
-su.upscale_checkpoint(source, output, ["0:-10", "20:n"], on_bytes=heard)
+su.upscale_checkpoint(source, output, ["0:-10", "20:n"], on_bytes=count)
 """
 
 
@@ -170,9 +170,9 @@ def test_resume_after_nine_tenths_of_the_work_moves_one_tenth_of_the_bytes(tmp_p
     total = su.plan_checkpoint(source, ["0:30", "20:40"]).total_size
     output = tmp_path / "out"
     kill_after(total * 9 // 10, source, output)
-    told = cli(str(source), str(output), "--layers", "0:30", "20:40", "--json")
-    assert told.returncode == 0, told.stderr
-    moved = json.loads(told.stdout)["moved"]
+    done = cli(str(source), str(output), "--layers", "0:30", "20:40", "--json")
+    assert done.returncode == 0, done.stderr
+    moved = json.loads(done.stdout)["moved"]
     again = moved["copied"] + moved["cloned"] + moved["zeroed"]
     assert again + moved["kept"] == total
     assert 0.08 * total < again < 0.14 * total, f"{again / total:.1%}"
@@ -187,12 +187,12 @@ def test_source_changed_after_a_kill_restarts_the_job_with_a_warning(tmp_path: P
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
-    told = cli(str(source), str(output), "--layers", "0:-10", "20:n", "--json")
-    assert told.returncode == 0
-    assert told.stderr == (
+    done = cli(str(source), str(output), "--layers", "0:-10", "20:n", "--json")
+    assert done.returncode == 0
+    assert done.stderr == (
         f"solar-upscale: {output}: the source or this program has changed since the interrupted run; starting afresh\n"
     )
-    assert json.loads(told.stdout)["moved"]["kept"] == 0
+    assert json.loads(done.stdout)["moved"]["kept"] == 0
     fresh = tmp_path / "fresh" / "out"
     su.upscale_checkpoint(source, fresh, ["0:-10", "20:n"])
     assert tree(output) == tree(fresh)

@@ -1,6 +1,7 @@
 """The shape of the package: few rooms, imports that go downward, functions that take few parameters."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -76,3 +77,13 @@ def test_import_contract_names_every_room_once() -> None:
     assert len(named) == len(set(named))
     names = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert set(named) == names - {"__init__"}
+
+
+def test_no_test_module_imports_another() -> None:
+    imports = {
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom) and re.search(r"\btest_\w+ ?(import|$)", ast.unparse(node))
+    }
+    assert imports == set()

@@ -46,7 +46,7 @@ def world() -> Iterator[Path]:
 
 
 def run(*words: str, at: Path) -> tuple[int, str]:
-    """Exit code and stderr of the program, which took little time and memory and told of a failure in one line."""
+    """Exit code and stderr of the program, which took little time and memory and reported a failure in one line."""
     places = [str(at / word) if word in ("s", "out", "made", "any.yaml") else word for word in words]
     out, err = io.StringIO(), io.StringIO()
     started, memory = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -68,10 +68,10 @@ def right_or_refused(world: Path, name: str, content: bytes) -> None:
     try:
         before = tree(source)
         inspected, _ = run("inspect", "s", at=world)
-        planned, said = run("plan", "s", "--layers", *LAYERS, at=world)
-        written, told = run("s", "out", "--layers", *LAYERS, at=world)
+        planned, plan_errors = run("plan", "s", "--layers", *LAYERS, at=world)
+        written, errors = run("s", "out", "--layers", *LAYERS, at=world)
         assert tree(source) == before, "the source was touched"
-        assert (planned, said) == (written, told), "the plan said something else"
+        assert (planned, plan_errors) == (written, errors), "the plan reported something else"
         assert not inspected or written, "what cannot be read was written"
         event("refused" if written else "written")
         if written:
@@ -80,18 +80,18 @@ def right_or_refused(world: Path, name: str, content: bytes) -> None:
         assert run("verify", "out", "--source", "s", at=world) == (0, "")
         assert run("verify", "out", at=world) == (0, "")
         assert_layers_come_from(world / "out", source, SOURCES)
-        assert_only_told_changes(world / "out", source)
+        assert_only_recorded_changes(world / "out", source)
     finally:
         (source / name).write_bytes(sound)
         shutil.rmtree(world / "out", ignore_errors=True)
 
 
-def assert_only_told_changes(output: Path, source: Path) -> None:
+def assert_only_recorded_changes(output: Path, source: Path) -> None:
     """The config is the source's, key for key, but for the fields that the provenance names."""
     old, new = (json.loads((folder / "config.json").read_text()) for folder in (source, output))
     record = json.loads((output / "solar_upscale.json").read_text())
-    told = {change["path"].partition(".")[0].partition("[")[0] for change in record["config_changes"]}
-    assert {key for key in {**old, **new} if repr(old.get(key, "absent")) != repr(new.get(key, "absent"))} <= told
+    recorded = {change["path"].partition(".")[0].partition("[")[0] for change in record["config_changes"]}
+    assert {key for key in {**old, **new} if repr(old.get(key, "absent")) != repr(new.get(key, "absent"))} <= recorded
     assert new["num_hidden_layers"] == len(SOURCES)
 
 

@@ -174,10 +174,10 @@ def test_error_is_one_line_and_exit_1(case: str, home: Path, capsys: pytest.Capt
     assert ends(shlex.split(line)) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
-    (told,) = shown.err.splitlines()
-    assert told.startswith("solar-upscale: ")
-    assert re.search(message, told), told
-    assert told.isprintable()
+    (stderr,) = shown.err.splitlines()
+    assert stderr.startswith("solar-upscale: ")
+    assert re.search(message, stderr), stderr
+    assert stderr.isprintable()
     assert tree(home) == before
 
 
@@ -532,10 +532,10 @@ def test_signal_stops_at_once_and_a_rerun_resumes(sent: signal.Signals, code: in
         assert process.stderr.readline() == "writing\n"
         started = time.monotonic()
         process.send_signal(sent)
-        told = [line for line in process.stderr.read().splitlines() if line != "writing"]
+        stderr = [line for line in process.stderr.read().splitlines() if line != "writing"]
     assert process.returncode == code
     assert time.monotonic() - started < 5
-    assert told == ["solar-upscale: stopped; run the same command again to resume"]
+    assert stderr == ["solar-upscale: stopped; run the same command again to resume"]
     assert not (home / "out").exists()
     assert ends(words) == 0
     assert_layers_come_from(home / "out", home / "s", SOLAR_SOURCES)
@@ -552,8 +552,8 @@ def test_concurrent_run_is_refused_and_the_first_completes(home: Path, capsys: p
         assert process.stderr is not None
         assert process.stderr.readline() == "writing\n"
         assert ends(words) == 1
-        (told,) = capsys.readouterr().err.splitlines()
-        assert re.search(rf"process {process.pid} on .* is writing there; wait for it", told)
+        (stderr,) = capsys.readouterr().err.splitlines()
+        assert re.search(rf"process {process.pid} on .* is writing there; wait for it", stderr)
         assert ends([*words, "--overwrite"]) == 1
         process.communicate()
     assert process.returncode == 0

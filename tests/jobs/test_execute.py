@@ -134,12 +134,12 @@ def test_tensors_that_only_become_zero_are_not_read(way: str, tmp_path: Path, mo
     plan = su.plan_checkpoint(source, ["0:3", "3", "3", "4:8"], entry_scales=[None, 0, 0, None])
     read: list[tuple[str, int, int]] = []
 
-    def told(mover: Mover, fd: int, start: int, *args: Any, **options: Any) -> Any:
+    def recorded(mover: Mover, fd: int, start: int, *args: Any, **options: Any) -> Any:
         read.append((options["source_name"], start, start + args[2]))
         return moved(mover, fd, start, *args, **options)
 
     moved = Mover.move_range
-    monkeypatch.setattr(Mover, "move_range", told)
+    monkeypatch.setattr(Mover, "move_range", recorded)
     if isinstance(source, MemorySource):
         source.reads.clear()
         read = source.reads
@@ -295,11 +295,11 @@ class Failing(Executor):
 def test_threads_and_processes_give_the_same_bytes(source: Path, tmp_path: Path) -> None:
     su.upscale_checkpoint(source, tmp_path / "a" / "out", SOLAR, init="split")
     with ThreadPoolExecutor(2) as threads:
-        heard: list[int] = []
+        reported: list[int] = []
         plan = su.upscale_checkpoint(
-            source, tmp_path / "b" / "out", SOLAR, init="split", executor=threads, on_bytes=heard.append
+            source, tmp_path / "b" / "out", SOLAR, init="split", executor=threads, on_bytes=reported.append
         )
-    assert sum(heard) == plan.total_size
+    assert sum(reported) == plan.total_size
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
         su.upscale_checkpoint(source, tmp_path / "c" / "out", SOLAR, init="split", executor=processes)
     assert tree(tmp_path / "a") == tree(tmp_path / "b") == tree(tmp_path / "c")

@@ -80,12 +80,12 @@ def test_promise_right_or_refused(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys, solar_upscale as su
 left = int(sys.argv[3])
-def heard(nbytes):
+def count(nbytes):
     global left
     left -= nbytes
     if left <= 0:
         os.kill(os.getpid(), signal.SIGKILL)
-su.upscale_checkpoint(sys.argv[1], sys.argv[2], ["0:6", "2:8"], overwrite=True, on_bytes=heard)
+su.upscale_checkpoint(sys.argv[1], sys.argv[2], ["0:6", "2:8"], overwrite=True, on_bytes=count)
 """
 
 
@@ -176,17 +176,17 @@ def test_promise_honest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     source, output = write_checkpoint(tmp_path / "s", shards=2), tmp_path / "out"
     job = [str(source), str(output), "--layers", *SOLAR, "--init", "split"]
     assert main([*job, "--dry-run", "--json", "--tensors"]) == 0
-    shown = json.loads(capsys.readouterr().out)
+    planned = json.loads(capsys.readouterr().out)
     assert not output.exists()
     assert main([*job, "--json", "--tensors", "-q"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told | shown == told, "what was printed is what is done"
+    report = json.loads(capsys.readouterr().out)
+    assert report | planned == report, "what was printed is what is done"
 
-    names = {shard["filename"] for shard in shown["shards"]} | set(shown["sidecars"]) | set(shown["documents"])
+    names = {shard["filename"] for shard in planned["shards"]} | set(planned["sidecars"]) | set(planned["documents"])
     written = tree(output)
     assert set(written) == names
     before, after = read_tensors(source), read_tensors(output)
-    for shard in shown["shards"]:
+    for shard in planned["shards"]:
         assert len(written[shard["filename"]]) == shard["nbytes"]
         for row in shard["tensors"]:
             start, stop = (shard["data_start"] + offset for offset in row["data_offsets"])
@@ -196,4 +196,4 @@ def test_promise_honest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
             else:
                 assert row["transform"] == {"scale": 0.5, "offset": 0.0}
                 assert np.array_equal(after[row["name"]], before[row["source"]] * np.float16(0.5))
-    assert sum(told["moved"].values()) == shown["total_size"]
+    assert sum(report["moved"].values()) == planned["total_size"]

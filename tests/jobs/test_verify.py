@@ -19,7 +19,7 @@ from tests.support.fuzz import fuzzed
 from tests.support.sources import MemorySource
 
 SOLAR = ["0:6", "2:8"]
-# Where a person may write after the fact, which is told and is no fault.
+# Where a person may write after the fact, which is reported as a note, not an error.
 EDITABLE = ("README.md", "layer_map.svg")
 
 
@@ -58,9 +58,9 @@ def test_correct_output_is_verified_with_and_without_its_source(init: str, tmp_p
 
 def test_every_tensor_byte_is_compared_and_reported_to_on_bytes(made: tuple[Path, Path]) -> None:
     source, output = made
-    heard: list[int] = []
-    report = verify_checkpoint(output, source, on_bytes=heard.append)
-    assert sum(heard) == report.nbytes
+    reported: list[int] = []
+    report = verify_checkpoint(output, source, on_bytes=reported.append)
+    assert sum(reported) == report.nbytes
 
 
 def test_streamed_source_and_entry_scales_are_verified(tmp_path: Path) -> None:

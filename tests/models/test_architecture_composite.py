@@ -48,8 +48,8 @@ def test_logits_are_those_of_the_model_with_its_layers_reordered(tmp_path, kind,
     parent, _, name = stack.rpartition(".")
     modules = getattr(model.get_submodule(parent), name)
     setattr(model.get_submodule(parent), name, torch.nn.ModuleList([modules[i] for i in LAYERS]))
-    written, told = model_class.from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not any(told.values()), told
+    written, info = model_class.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()), info
     with torch.no_grad():
         how = {**inputs, "decoder_input_ids": torch.tensor([[1, 5, 9]]), "use_cache": False}
         assert torch.equal(written.eval()(**how).logits, model(**how).logits)

@@ -133,7 +133,7 @@ def test_unquantised_layer_still_counts_as_uniform(suffixes):
     assert change.config["num_hidden_layers"] == 12
 
 
-def test_the_work_of_all_entries_is_bounded_in_steps_whatever_the_machine() -> None:
+def test_work_of_all_entries_is_bounded_in_steps_whatever_the_machine() -> None:
     entries = [rf"re:.*{number}.*mlp.*" for number in range(400)]
     assert quantised("ignore", entries[:20])
     with pytest.raises(UnsupportedError, match="takes too many steps; name modules plainly"):

@@ -66,28 +66,28 @@ def test_without_a_record_the_invented_type_is_refused() -> None:
         changed(config(), names(8), solar(8))
 
 
-def test_a_plain_model_type_is_a_record_with_a_name(write: Write) -> None:
+def test_plain_model_type_is_a_record_with_a_name(write: Write) -> None:
     write(PLAIN)
     change = changed(config(), names(8), solar(8))
     assert change.config == config(num_hidden_layers=12)
     assert not change.assumed_uniform
 
 
-def test_a_per_layer_list_is_an_attribute_of_the_record(write: Write) -> None:
+def test_per_layer_list_is_an_attribute_of_the_record(write: Write) -> None:
     write(PER_LAYER)
     given = config(head_counts=[4, 4, 8, 8, 4, 4, 8, 8], register_blocks=4)
     change = changed(given, names(8), [0, 1, 2, 2, 7])
     assert change.config == {**given, "num_hidden_layers": 5, "head_counts": [4, 4, 8, 8, 8]}
 
 
-def test_a_field_that_one_type_calls_harmless_is_refused_in_another(write: Write) -> None:
+def test_field_that_one_type_calls_harmless_is_refused_in_another(write: Write) -> None:
     write(PER_LAYER)
     with pytest.raises(UnsupportedError, match="register_blocks: is 4"):
         changed({"model_type": "llama", "num_hidden_layers": 8, "register_blocks": 4}, names(8), solar(8))
 
 
 @pytest.mark.parametrize("model_type", ["frobnicator", "frobnicator3"])
-def test_a_residual_block_is_part_of_the_record(write: Write, model_type: str) -> None:
+def test_residual_block_is_part_of_the_record(write: Write, model_type: str) -> None:
     write(OWN_BLOCK)
     parts = ("mixer.forth", "mixer.back", "mlp.forth", "mlp.back")
     found = residual_writers(config(model_type=model_type), tensors(parts), Stack("main", ("model.layers",), 8), [3])
@@ -98,7 +98,7 @@ def test_a_residual_block_is_part_of_the_record(write: Write, model_type: str) -
         )
 
 
-def test_a_composite_around_it_is_a_record_too(write: Write) -> None:
+def test_composite_around_it_is_a_record_too(write: Write) -> None:
     text = PLAIN.replace("TYPES = (", 'TYPES = (ModelType("frobvision", composite=True, text_type="frobnicator"), ')
     write(text)
     given = {"model_type": "frobvision", "text_config": {"num_hidden_layers": 8}, "vision_config": {"depth": 3}}
@@ -106,7 +106,7 @@ def test_a_composite_around_it_is_a_record_too(write: Write) -> None:
     assert change.config == {**given, "text_config": {"num_hidden_layers": 12}}
 
 
-def test_a_record_wins_over_what_is_generated(write: Write) -> None:
+def test_record_wins_over_what_is_generated(write: Write) -> None:
     write(PLAIN.replace('"frobnicator"', '"canine", refusal="it is a dog; take a cat"'))
     known = find_type("canine")
     assert known is not None

@@ -135,13 +135,13 @@ def test_tower_without_a_section_that_counts_it_is_refused_even_if_assumed_unifo
 
 
 @pytest.mark.parametrize("more", [{}, {"num_nextn_predict_layers": 0}])
-def test_a_list_longer_than_the_stack_is_refused_without_next_token_layers(more):
+def test_list_longer_than_the_stack_is_refused_without_next_token_layers(more):
     config = {"model_type": "qwen3", "num_hidden_layers": 8, "layer_types": ["full_attention"] * 9, **more}
     with pytest.raises(UnsupportedError, match=r"layer_types: one entry a layer.*no next-token.*8, got 9; take"):
         changed(config, names(8), solar(8))
 
 
-def test_a_list_longer_than_the_stack_follows_where_next_token_layers_explain_it():
+def test_list_longer_than_the_stack_follows_where_next_token_layers_explain_it():
     config = {"model_type": "qwen3", "num_hidden_layers": 8, "layer_types": ["full_attention"] * 8 + ["extra"]}
     declared = changed({**config, "num_nextn_predict_layers": 1}, names(8), solar(8)).config
     stored = changed(config, [*names(8), *layers(1, parts=(*DENSE, "eh_proj.weight"), start=8)], solar(8)).config
@@ -149,7 +149,7 @@ def test_a_list_longer_than_the_stack_follows_where_next_token_layers_explain_it
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_a_layer_numbered_with_a_leading_zero_is_refused_by_name(beside):
+def test_layer_numbered_with_a_leading_zero_is_refused_by_name(beside):
     padded = [name.replace(".1.", ".01.") for name in names(8) if ".1." in name]
     plain = [name for name in names(8) if beside or ".1." not in name]
     with pytest.raises(UnsupportedError, match=r"model\.layers\.01\..*: its layer is numbered with a leading.*rename"):

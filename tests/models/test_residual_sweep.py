@@ -261,7 +261,7 @@ def prove(label: str, folder: Path) -> list[str]:
     model = residual_models.build_case(label)
     residual_models.randomise(model)
     config = model.config.to_dict()
-    told: list[str] = []
+    proofs: list[str] = []
     for prefix, layers in residual_models.stacks(model):
         if not moves(model, layers):
             continue  # a stack that text alone does not reach
@@ -269,7 +269,7 @@ def prove(label: str, folder: Path) -> list[str]:
             rules, reused = layer_rules(model, config, prefix, layers)
         except UnsupportedError as refusal:
             known = "is not known" not in str(refusal)
-            told.append(f"{'refused' if known else 'unknown'} {prefix}: {refusal}")
+            proofs.append(f"{'refused' if known else 'unknown'} {prefix}: {refusal}")
             if known and could_be_identity(model, layers):
                 pytest.fail(f"{label}: {prefix}: could be an identity, but: {refusal}")
             continue
@@ -280,8 +280,8 @@ def prove(label: str, folder: Path) -> list[str]:
         check_identity(narrow, dict(residual_models.stacks(narrow))[prefix], rules)
         check_file(model, config, prefix, layers, rules, folder / prefix)
         stack = residual_models.stack(model, prefix, prefix, len(layers))
-        told.append(f"identity {block_model_type(config, stack)[0]} {prefix}: layers {', '.join(map(str, rules))}")
-    return told
+        proofs.append(f"identity {block_model_type(config, stack)[0]} {prefix}: layers {', '.join(map(str, rules))}")
+    return proofs
 
 
 def moves(model: PreTrainedModel, layers: nn.ModuleList) -> bool:
@@ -349,17 +349,17 @@ def _quiet() -> None:
 @pytest.mark.filterwarnings("ignore")  # of transformers and torch about tiny odd models
 @pytest.mark.parametrize("label", REPRESENTATIVE)
 def test_zero_is_an_identity_and_a_factor_is_that_factor(label: str, tmp_path: Path) -> None:
-    told = prove(label, tmp_path)
-    assert told
-    assert all(line.startswith("identity") for line in told)
+    proofs = prove(label, tmp_path)
+    assert proofs
+    assert all(line.startswith("identity") for line in proofs)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("label", ["MaskedLM bert", "CausalLM opt post-norm", "CausalLM deepseek_v4"])
 def test_refused_block_really_cannot_be_an_identity(label: str, tmp_path: Path) -> None:
-    told = prove(label, tmp_path)
-    assert told
-    assert all(line.startswith("refused") for line in told)
+    proofs = prove(label, tmp_path)
+    assert proofs
+    assert all(line.startswith("refused") for line in proofs)
 
 
 # Names that older configs give to blocks proved under another name.
@@ -372,16 +372,16 @@ PROVED_AS = {
 @pytest.mark.sweep
 @pytest.mark.filterwarnings("ignore")
 def test_every_architecture_is_proved_or_correctly_refused(tmp_path: Path) -> None:
-    told: dict[str, list[str]] = {}
+    proofs: dict[str, list[str]] = {}
     problems: list[str] = []
     for number, label in enumerate(residual_models.cases()):
         if label in residual_models.NOT_RUN:
             continue
         try:
-            told[label] = prove(label, tmp_path / str(number))
-        except Exception as problem:  # every architecture is tried, and all that fail are told together
+            proofs[label] = prove(label, tmp_path / str(number))
+        except Exception as problem:  # every architecture is tried, and all failures are reported together
             problems.append(f"{label}: {type(problem).__name__}: {str(problem)[:300]}")
-    lines = [line for found in told.values() for line in found]
+    lines = [line for found in proofs.values() for line in found]
     proved = {line.split()[1] for line in lines if line.startswith("identity")}
     counts = {kind: sum(line.startswith(kind) for line in lines) for kind in ("identity", "refused", "unknown")}
     print(f"stacks: {counts}; model types proved: {len(proved)}; cases not run: {len(residual_models.NOT_RUN)}")

@@ -217,7 +217,7 @@ class _Watch:
 
         return call
 
-    def _told(self, name: str, paths: list[Path]) -> str:
+    def _described(self, name: str, paths: list[Path]) -> str:
         return f"{name} {' '.join(str(path.relative_to(self.root)) for path in paths)}"
 
 
@@ -234,7 +234,7 @@ class _Stopper(_Watch):
         if self.stopped_at is not None:
             raise Stop
         if self.remaining == 0:
-            self.stopped_at = self._told(name, paths)
+            self.stopped_at = self._described(name, paths)
             if self.torn and half is not None:
                 half()
                 self.stopped_at += " (half)"
@@ -298,7 +298,7 @@ class _Recorder(_Watch):
         nodes = [self._find(path) for path in paths]
         existed = [os.path.lexists(path) for path in paths]
         result = call()
-        self.effects.append(self._told(name, paths))
+        self.effects.append(self._described(name, paths))
         if name in _SYNCS:
             self._sync(nodes[0])
         elif name in {"mkdir", "symlink"}:

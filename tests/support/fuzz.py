@@ -33,21 +33,23 @@ def fuzzed(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def main(length: str) -> int:
     """Run rounds for a length such as 90s or 20m; 1 if anything was found."""
-    began = time.monotonic()
-    stop = began + float(length[:-1]) * {"s": 1, "m": 60, "h": 3600}[length[-1]]
+    started = time.monotonic()
+    deadline = started + float(length[:-1]) * {"s": 1, "m": 60, "h": 3600}[length[-1]]
     examples = rounds = 0
-    while time.monotonic() < stop:
+    while time.monotonic() < deadline:
         seed = random.getrandbits(32)
         with tempfile.TemporaryDirectory() as folder:  # pytest's own is shared with every other run of this user
             words = [*ROUND, f"--hypothesis-seed={seed}", f"--basetemp={folder}/pytest"]
             result = subprocess.run(words, check=False, cwd=ROOT, capture_output=True, text=True)
         counts = [int(count) for count in re.findall(r"(\d+) passing,", result.stdout)]
         rounds, examples = rounds + 1, examples + sum(counts)
-        told = f"{examples:,} examples in {rounds} rounds of {len(counts)} properties, {time.monotonic() - began:.0f} s"
+        summary = (
+            f"{examples:,} examples in {rounds} rounds of {len(counts)} properties, {time.monotonic() - started:.0f} s"
+        )
         if result.returncode:
-            print(result.stdout, result.stderr, f"seed {seed}: found something; {told}", sep="\n")
+            print(result.stdout, result.stderr, f"seed {seed}: found something; {summary}", sep="\n")
             return 1
-        print(f"{told}: nothing found", flush=True)
+        print(f"{summary}: nothing found", flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Plans made by hand, for tests of what is told about a plan."""
+"""Plans made by hand, for tests of what is reported about a plan."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

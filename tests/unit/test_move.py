@@ -42,11 +42,11 @@ class Files:
         self.target_fd = os.open(self.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
     def move(self, mover: Mover, source_start: int, target_start: int, nbytes: int) -> tuple[Moved, list[int]]:
-        heard: list[int] = []
+        reported: list[int] = []
         moved = mover.move_range(
-            self.source_fd, source_start, self.target_fd, target_start, nbytes, on_bytes=heard.append
+            self.source_fd, source_start, self.target_fd, target_start, nbytes, on_bytes=reported.append
         )
-        return moved, heard
+        return moved, reported
 
     def close(self) -> None:
         os.close(self.source_fd)
@@ -125,10 +125,10 @@ class MoverContract:
     ) -> None:
         before = b"\xee" * (target_start + nbytes + 50)
         os.write(files.target_fd, before)
-        moved, heard = files.move(Mover(), source_start, target_start, nbytes)
+        moved, reported = files.move(Mover(), source_start, target_start, nbytes)
         expected = before[:target_start] + SOURCE[source_start : source_start + nbytes] + before[-50:]
         assert files.target.read_bytes() == expected
-        assert moved.cloned + moved.copied == sum(heard) == nbytes
+        assert moved.cloned + moved.copied == sum(reported) == nbytes
         assert moved.zeroed == 0
 
     def test_ranges_follow_each_other_into_one_file(self, files: Files) -> None:
@@ -227,20 +227,20 @@ class TestRefusals:
     ) -> None:
         clones_by_copying(monkeypatch)
         monkeypatch.setattr(fcntl, "ioctl", fail_after(calls, getattr(errno, name), fcntl.ioctl))
-        moved, heard = files.move(Mover(), 8, 8, len(SOURCE) - 8)
+        moved, reported = files.move(Mover(), 8, 8, len(SOURCE) - 8)
         assert files.target.read_bytes()[8:] == SOURCE[8:]
         assert moved.cloned == calls * move.CALL_NBYTES
-        assert moved.cloned + moved.copied == sum(heard) == len(SOURCE) - 8
+        assert moved.cloned + moved.copied == sum(reported) == len(SOURCE) - 8
 
     @pytest.mark.parametrize("name", REFUSALS)
     def test_refused_kernel_copy_falls_back_to_reading(
         self, files: Files, monkeypatch: pytest.MonkeyPatch, name: str, calls: int
     ) -> None:
         monkeypatch.setattr(os, "copy_file_range", fail_after(calls, getattr(errno, name), os.copy_file_range))
-        moved, heard = files.move(Mover(), 8, 9, len(SOURCE) - 8)
+        moved, reported = files.move(Mover(), 8, 9, len(SOURCE) - 8)
         assert files.target.read_bytes()[9:] == SOURCE[8:]
         assert moved == Moved(copied=len(SOURCE) - 8)
-        assert sum(heard) == len(SOURCE) - 8
+        assert sum(reported) == len(SOURCE) - 8
 
     def test_kernel_copy_that_returns_zero_falls_back_to_reading(
         self, files: Files, monkeypatch: pytest.MonkeyPatch, calls: int
@@ -339,11 +339,11 @@ def test_moved_adds_up() -> None:
 
 def test_write_all_survives_short_writes(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     short_calls(monkeypatch)
-    heard: list[int] = []
-    write_all(files.target_fd, 5, SOURCE, on_bytes=heard.append)
-    write_all(files.target_fd, 0, memoryview(b"abcd").cast("H"), on_bytes=heard.append)
+    reported: list[int] = []
+    write_all(files.target_fd, 5, SOURCE, on_bytes=reported.append)
+    write_all(files.target_fd, 0, memoryview(b"abcd").cast("H"), on_bytes=reported.append)
     assert files.target.read_bytes() == b"abcd\0" + SOURCE
-    assert sum(heard) == len(SOURCE) + 4
+    assert sum(reported) == len(SOURCE) + 4
 
 
 def test_write_that_returns_zero_is_an_error_not_a_loop(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,10 +355,10 @@ def test_write_that_returns_zero_is_an_error_not_a_loop(files: Files, monkeypatc
 class TestZeroRange:
     def test_zeros_at_the_end_are_a_hole(self, files: Files) -> None:
         os.write(files.target_fd, b"head")
-        heard: list[int] = []
-        assert zero_range(files.target_fd, 4, 300 * MIB, on_bytes=heard.append) == Moved(zeroed=300 * MIB)
-        assert sum(heard) == 300 * MIB
-        assert max(heard) <= move.CALL_NBYTES
+        reported: list[int] = []
+        assert zero_range(files.target_fd, 4, 300 * MIB, on_bytes=reported.append) == Moved(zeroed=300 * MIB)
+        assert sum(reported) == 300 * MIB
+        assert max(reported) <= move.CALL_NBYTES
         assert os.fstat(files.target_fd).st_size == 300 * MIB + 4
         assert os.fstat(files.target_fd).st_blocks * 512 < MIB
         assert os.pread(files.target_fd, 8, 0) == b"head\0\0\0\0"
@@ -435,13 +435,13 @@ class TestWriteBehind:
     @pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system does not have the call")
     def test_copies_are_no_larger_than_a_window_so_that_the_disk_starts_early(self, files: Files) -> None:
         os.truncate(files.source, 40 * MIB)
-        _moved, heard = files.move(Mover(), 8, 9, 40 * MIB - 8)
-        assert max(heard) <= move.WINDOW_NBYTES
+        _moved, reported = files.move(Mover(), 8, 9, 40 * MIB - 8)
+        assert max(reported) <= move.WINDOW_NBYTES
         assert files.target.read_bytes()[9:] == files.source.read_bytes()[8:]
 
-    @pytest.mark.parametrize(("number", "told"), [(errno.EIO, True), (errno.ENOSPC, True), (errno.EINVAL, False)])
+    @pytest.mark.parametrize(("number", "raises"), [(errno.EIO, True), (errno.ENOSPC, True), (errno.EINVAL, False)])
     def test_failed_writeback_is_reported_because_fsync_will_not(
-        self, files: Files, monkeypatch: pytest.MonkeyPatch, number: int, told: bool
+        self, files: Files, monkeypatch: pytest.MonkeyPatch, number: int, raises: bool
     ) -> None:
         def sync_file_range(*args: object) -> int:
             ctypes.set_errno(number)
@@ -451,7 +451,7 @@ class TestWriteBehind:
         monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: library)
         monkeypatch.setattr(move, "_memory_nbytes", lambda: 0)
         behind = WriteBehind(files.target_fd, 1 << 40)
-        if told:
+        if raises:
             with pytest.raises(OSError, match=r"^\[Errno"):
                 behind.written(move.WINDOW_NBYTES)
         else:
@@ -520,12 +520,12 @@ def sharing_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[P
 def test_blocks_are_shared_where_the_file_system_can(sharing_folder: Path) -> None:
     files = Files(sharing_folder)
     assert can_clone(files.source_fd, sharing_folder)
-    moved, heard = files.move(Mover(), 1000, 5096, len(SOURCE) - 1000)
+    moved, reported = files.move(Mover(), 1000, 5096, len(SOURCE) - 1000)
     os.fsync(files.target_fd)
     assert files.target.read_bytes()[5096:] == SOURCE[1000:]
     assert moved.copied < 2 * BLOCK_NBYTES
     assert moved.cloned == shared_nbytes(files.target)
-    assert sum(heard) == len(SOURCE) - 1000
+    assert sum(reported) == len(SOURCE) - 1000
     files.close()
 
 

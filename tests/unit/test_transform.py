@@ -274,7 +274,7 @@ def test_zero_factor_on_a_gain_stored_as_one_plus_w_gives_minus_one(dtype: str) 
 
 
 @pytest.mark.parametrize("kind", STARTS)
-def test_a_start_is_an_entry_that_help_and_card_describe(kind):
+def test_start_is_an_entry_that_help_and_card_describe(kind):
     start = STARTS[kind]
     assert start.spelling.partition("=")[0] == kind
     assert start.brief
