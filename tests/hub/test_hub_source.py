@@ -331,9 +331,11 @@ def test_server_that_ignores_ranges_is_an_error_and_never_data(hub: HubServer) -
     hub.add_model("org/model", hub_model(nbytes=1_000_000))
     source = opened(stream=True)
     hub.fault("GET cdn", ignore_range=True, times=100)
-    with pytest.raises(HubError, match="answer 200 to a request for a range, which needs 206; leave --stream out"):
+    with pytest.raises(
+        HubError, match="range requests are not supported; expected status 206, got 200; leave --stream out"
+    ):
         source.read(SHARD, 100, 300)
-    with pytest.raises(HubError, match="needs 206"):
+    with pytest.raises(HubError, match="expected status 206"):
         list(source.stream(SHARD, 0, 1000))
 
 
@@ -349,7 +351,7 @@ def test_more_bytes_than_were_asked_for_are_an_error(hub: HubServer) -> None:
     hub.add_model("org/model", hub_model())
     source = opened(stream=True)
     hub.fault("GET cdn", run_on=True)
-    with pytest.raises(HubError, match=f"{SHARD}: more bytes came than were asked for"):
+    with pytest.raises(HubError, match=f"{SHARD}: received more bytes than requested"):
         source.read(SHARD, 100, 300)
 
 
@@ -379,7 +381,7 @@ def test_names_that_lead_elsewhere_are_refused(hub: HubServer, name: str) -> Non
     commit = hub.repos["org/model"].branches["main"]
     files = hub.repos["org/model"].commits[commit].files
     files[name] = files["config.json"]
-    with pytest.raises(CheckpointError, match="could lead out of its folder; refused") as caught:
+    with pytest.raises(CheckpointError, match=r"unsafe filename .*; expected a relative path") as caught:
         opened()
     assert str(caught.value).isprintable()
 

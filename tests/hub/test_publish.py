@@ -449,7 +449,7 @@ def test_bytes_that_do_not_match_the_listed_hash_are_refused(user: User) -> None
     data[-9] ^= 1
     blob.path.write_bytes(data)  # under the same name: a disk or a cache somewhere has failed
     said = user.says("org/small", "out", *SOLAR, "--stream", "--push-to-hub", "me/SOLAR", code=1)
-    assert re.search(r"model-00001-of-00002.safetensors: the bytes that came have sha256 \w+; expected", said)
+    assert re.search(r"model-00001-of-00002.safetensors: the received bytes have the wrong sha256; expected", said)
     assert user.visible() == set()
 
 

@@ -1,6 +1,6 @@
-"""A model on the Hub: one commit, its small files from the cache, its weights downloaded or read by ranges.
+"""A model on the Hub, pinned to one commit: small files come from the cache, weights are downloaded or streamed.
 
-Which commit is meant is opening.py, which files it has listing.py, how ranges are read ranges.py, the source itself
-model.py; how the Hub is talked to at all, for publishing too, is client.py. What a file means is not known here, except
-that weights are not small.
+``opening`` resolves a revision to a commit, ``listing`` lists its files, ``ranges`` reads byte ranges, ``model`` is the
+source, and ``client`` has the retries and errors that publishing shares. File contents are not interpreted here; the
+suffix alone tells weights from small files.
 """

@@ -1,4 +1,4 @@
-"""Which files a commit has, how large they are, and what their content hashes are: by the Hub, or by the cache."""
+"""The files of a commit with their sizes and content hashes, as listed by the Hub or found in the cache."""
 
 import logging
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ _log = logging.getLogger("solar_upscale")
 def list_files(
     repo_id: str, commit: str, token: str | bool | None, snapshot: Path, *, local_files_only: bool
 ) -> dict[str, SourceFile]:
-    """Every file of a commit by name; ``snapshot`` is what the cache holds of it.
+    """Every file of a commit by name; ``snapshot`` is its folder in the cache.
 
     Raises:
-        CheckpointError: a file has a name that is not safe, or its size or hash is not listed.
-        OSError, RuntimeError, ValueError: what the client raises, for ``hub_errors``.
+        CheckpointError: a filename is unsafe, or the Hub lists no size or no hash for a file.
+        OSError, RuntimeError, ValueError: raised by the client, for ``hub_errors`` to translate.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
@@ -33,20 +33,20 @@ def list_files(
     cached = any(path.name.endswith(WEIGHT_SUFFIXES) for path in snapshot.iterdir())
     try:
         try:
-            return _ask(repo_id, commit, token)
+            return _fetch_listing(repo_id, commit, token)
         except connection_errors() as error:
             if cached and not isinstance(error, HfHubHTTPError):
-                raise  # nobody answers, and there is no need to wait for them
-            return with_retries(repo_id, lambda: _ask(repo_id, commit, token))
+                raise  # unreachable: use the cache at once instead of retrying
+            return with_retries(repo_id, lambda: _fetch_listing(repo_id, commit, token))
     except connection_errors() as error:
         if not cached or (isinstance(error, HfHubHTTPError) and error.response.status_code < 500):
             raise
-        _log.warning("%s: the Hub is out of reach; going on with what the cache holds of it", repo_id)
+        _log.warning("%s: the Hub is unreachable; using the cached files", repo_id)
         return _list_snapshot(snapshot)
 
 
-def _ask(repo_id: str, commit: str, token: str | bool | None) -> dict[str, SourceFile]:
-    """The Hub's listing: in one answer where that is complete, else page by page."""
+def _fetch_listing(repo_id: str, commit: str, token: str | bool | None) -> dict[str, SourceFile]:
+    """The Hub's listing: from one request if that has every size and hash, else page by page."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.hf_api import RepoFile
 
@@ -54,7 +54,7 @@ def _ask(repo_id: str, commit: str, token: str | bool | None) -> dict[str, Sourc
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     try:
         siblings = api.model_info(repo_id, revision=commit, files_metadata=True, timeout=timeout).siblings or ()
-    except (LookupError, TypeError):  # a sibling without what the client takes for granted
+    except (LookupError, TypeError):  # a sibling lacks a field that the client requires
         siblings = ()
     listing = _checked(repo_id, ((each.rfilename, each.size, each.blob_id, each.lfs) for each in siblings))
     if listing and None not in listing.values():
@@ -62,20 +62,20 @@ def _ask(repo_id: str, commit: str, token: str | bool | None) -> dict[str, Sourc
     entries = api.list_repo_tree(repo_id, recursive=True, revision=commit)
     files = (each for each in entries if isinstance(each, RepoFile))
     listing = _checked(repo_id, ((each.path, each.size, each.blob_id, each.lfs) for each in files))
-    unlisted = next((name for name, file in listing.items() if file is None), None)
-    if unlisted is not None:
-        raise CheckpointError(f"{repo_id}: {unlisted}: the Hub lists no size or no hash of it")
+    incomplete = next((name for name, file in listing.items() if file is None), None)
+    if incomplete is not None:
+        raise CheckpointError(f"{repo_id}: {incomplete}: the Hub lists no size or no hash for this file")
     return {name: file for name, file in listing.items() if file is not None}
 
 
 def _checked(repo_id: str, entries: Iterable[tuple[str, Any, Any, Any]]) -> dict[str, SourceFile | None]:
-    """Name, size, git hash and LFS pointer as files; None for one whose size or hash is not listed."""
+    """Files by name, made from (name, size, git hash, LFS pointer); None where size or hash is missing."""
     listing: dict[str, SourceFile | None] = {}
     for name, size, blob_id, lfs in entries:
         _check_name(repo_id, name)
         nbytes, state = (lfs.size, lfs.sha256) if lfs else (size, blob_id)
-        is_listed = isinstance(nbytes, int) and nbytes >= 0 and isinstance(state, str) and state
-        listing[name] = SourceFile(name, nbytes, state.lower()) if is_listed else None
+        complete = isinstance(nbytes, int) and nbytes >= 0 and isinstance(state, str) and state
+        listing[name] = SourceFile(name, nbytes, state.lower()) if complete else None
         if len(listing) > MAX_FILES:
             raise CheckpointError(f"{repo_id}: more than {MAX_FILES} files; this is not a checkpoint")
     return listing
@@ -84,11 +84,11 @@ def _checked(repo_id: str, entries: Iterable[tuple[str, Any, Any, Any]]) -> dict
 def _check_name(repo_id: str, name: object) -> None:
     parts = name.split("/") if isinstance(name, str) else [""]
     if not isinstance(name, str) or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
-        raise CheckpointError(f"{repo_id}: a file is named {name!r}, which could lead out of its folder; refused")
+        raise CheckpointError(f"{repo_id}: unsafe filename {name!r}; expected a relative path inside the repository")
 
 
 def _list_snapshot(snapshot: Path) -> dict[str, SourceFile]:
-    """What the cache holds of a commit. A cached file's link leads to a blob that is named after its content hash."""
+    """The cached files of a commit. Each is a symlink to a blob that is named after its content hash."""
     listing = {}
     for path in sorted(snapshot.rglob("*")):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""A model repository at one commit as a Source. How its files are found is opening.py and listing.py."""
+"""A model repository at one commit as a Source. Resolving the commit is in opening.py, listing files in listing.py."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ __all__ = ["HubSource", "Mode"]
 
 Mode = Literal["download", "stream", "headers"]
 
-_FILES_AT_ONCE = 8
+_CONCURRENT_DOWNLOADS = 8
 _SMALL_NBYTES = 64 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -33,9 +33,8 @@ _log = logging.getLogger("solar_upscale")
 class HubSource:
     """A model repository at one commit.
 
-    ``mode`` says how weights are read: "download" puts a whole file into the cache when it is asked for by path,
-    "stream" and "headers" read ranges and cache nothing but small files. A file that is in the cache already is read
-    there in every mode.
+    ``mode`` says how weights are read: "download" caches whole files when they are fetched; "stream" and "headers" read
+    byte ranges and cache only small files. A file that is cached already is read from the cache in every mode.
     """
 
     repo_id: str
@@ -61,11 +60,11 @@ class HubSource:
         return self.listing
 
     def read(self, filename: str, start: int, stop: int) -> bytes:
-        """Exactly the bytes [start, stop) of a file; a small file that is wanted whole goes through the cache.
+        """Exactly the bytes [start, stop) of a file; a small file that is read whole is cached.
 
         Raises:
             CheckpointError: there is no such file, or it ends before ``stop``.
-            HubError: the Hub refused or did not answer as it must.
+            HubError: the Hub refused or returned an invalid response.
         """
         file = self._file(filename, start, stop)
         whole = start == 0 and stop == file.nbytes
@@ -75,30 +74,30 @@ class HubSource:
             return b"".join(self._chunks(file, start, stop))
         except NoRangesError as error:
             if self.mode != "download":
-                raise self._explained(error) from error
-        _log.warning("%s: ranges of it cannot be had; downloading %s whole", self.repo_id, filename)
+                raise self._with_advice(error) from error
+        _log.warning("%s: range requests are not supported here; downloading all of %s", self.repo_id, filename)
         self.download([filename])
         return b"".join(self._chunks(file, start, stop))
 
     def stream(self, filename: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes [start, stop) of a file in order, several ranges in flight and resumed after a cut.
+        """The bytes [start, stop) of a file in order, with several ranges in flight, resumed when a connection drops.
 
         Raises:
-            CheckpointError: there is no such file, it ends before ``stop``, or, where all of its data was read, the
-                whole of it does not have the hash that the Hub lists; the last chunk is held back then.
-            HubError: the Hub refused or did not answer as it must.
+            CheckpointError: there is no such file, it ends before ``stop``, or all of its data was read and its hash is
+                not the one that the Hub lists; the last chunk is then not yielded.
+            HubError: the Hub refused or returned an invalid response.
         """
         file = self._file(filename, start, stop)
         chunks = self._chunks(file, start, stop)
         try:
             if start < stop == file.nbytes and _SHA256.fullmatch(file.state) and self._is_all_data(file, start):
-                chunks = _checked(file, self._chunks(file, 0, start), chunks)
+                chunks = _check_hash(file, self._chunks(file, 0, start), chunks)
             yield from chunks
         except NoRangesError as error:
-            raise self._explained(error) from error
+            raise self._with_advice(error) from error
 
     def local_path(self, filename: str) -> Path | None:
-        """The cached file at this commit, or None; nothing is fetched.
+        """The cached file at this commit, or None; nothing is downloaded.
 
         Raises:
             CheckpointError: there is no such file.
@@ -110,7 +109,7 @@ class HubSource:
         return Path(found) if isinstance(found, str) else None
 
     def fetch(self, filenames: Sequence[str]) -> None:
-        """Put the named files into the cache where this source downloads; where it reads ranges, do nothing.
+        """Download the named files in mode "download"; do nothing in the modes that read ranges.
 
         Raises:
             CheckpointError, HubError: as ``download``.
@@ -119,10 +118,10 @@ class HubSource:
             self.download(filenames)
 
     def download(self, filenames: Sequence[str]) -> None:
-        """Put the named files into the cache, those that are not there already.
+        """Download the named files to the cache, except those that are cached already.
 
         Raises:
-            CheckpointError: there is no such file, or what arrived is not what the Hub lists; it is not kept then.
+            CheckpointError: there is no such file, or its size or hash is not the one listed; it is then removed.
             HubError: the Hub refused or could not be reached.
         """
         missing = [name for name in filenames if self.local_path(name) is None]
@@ -131,13 +130,13 @@ class HubSource:
                 with_retries(self.repo_id, lambda: self._download(missing))
 
     def _download(self, missing: list[str]) -> None:
-        for _ in map_concurrently(self._download_one, missing, in_flight=_FILES_AT_ONCE):
+        for _ in map_concurrently(self._download_one, missing, in_flight=_CONCURRENT_DOWNLOADS):
             pass
 
     def _download_one(self, filename: str) -> None:
         from huggingface_hub import hf_hub_download
 
-        if self.local_path(filename) is not None:  # an earlier try fetched it
+        if self.local_path(filename) is not None:  # cached by an earlier attempt, which failed on another file
             return
         path = hf_hub_download(
             self.repo_id,
@@ -149,7 +148,7 @@ class HubSource:
             library_name=LIBRARY,
             library_version=__version__,
         )
-        _keep_if_right(Path(path), self.listing[filename])
+        _verify_download(Path(path), self.listing[filename])
 
     def _file(self, filename: str, start: int = 0, stop: int = 0) -> SourceFile:
         file = self.listing.get(filename)
@@ -166,23 +165,23 @@ class HubSource:
         return RangeReader(self.repo_id, self.revision, self.token).read(file, start, stop)
 
     def _is_all_data(self, file: SourceFile, start: int) -> bool:
-        """Whether a file that is fetched from ``start`` on is fetched whole but for its safetensors header."""
+        """Whether a read of a remote file from ``start`` to its end covers all but the safetensors header."""
         if self.local_path(file.name) is not None:
             return False
         if not 8 <= start <= 8 + MAX_HEADER_NBYTES:
             return start == 0
         return start == 8 + int.from_bytes(b"".join(self._chunks(file, 0, 8)), "little")
 
-    def _explained(self, error: NoRangesError) -> HubError:
-        step = "leave --stream out" if self.mode == "stream" else f"run `hf download {self.repo_id}` first"
-        return HubError(f"{error}; {step}")
+    def _with_advice(self, error: NoRangesError) -> HubError:
+        advice = "leave --stream out" if self.mode == "stream" else f"run `hf download {self.repo_id}` first"
+        return HubError(f"{error}; {advice}")
 
 
-def _checked(file: SourceFile, head: Iterator[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
-    """``rest``, its last chunk only once ``head`` and all of it have the hash that is listed.
+def _check_hash(file: SourceFile, head: Iterator[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield ``rest``, holding its last chunk back until ``head`` and ``rest`` together have the listed hash.
 
     Raises:
-        CheckpointError: they have another.
+        CheckpointError: they do not.
     """
     digest = hashlib.sha256()
     for chunk in head:
@@ -193,15 +192,15 @@ def _checked(file: SourceFile, head: Iterator[bytes], rest: Iterator[bytes]) -> 
         if last:
             yield last
         last = chunk
-    _refuse_other(file, digest.hexdigest())
+    _compare_hash(file, digest.hexdigest())
     yield last
 
 
-def _keep_if_right(path: Path, file: SourceFile) -> None:
-    """Remove a file from the cache where it is not what the Hub lists: nobody looks at a cached file again.
+def _verify_download(path: Path, file: SourceFile) -> None:
+    """Check a download against the Hub's listing, and remove it if it differs: cached files are not checked again.
 
     Raises:
-        CheckpointError: it is not.
+        CheckpointError: it differs.
     """
     try:
         nbytes = path.stat().st_size
@@ -210,17 +209,18 @@ def _keep_if_right(path: Path, file: SourceFile) -> None:
                 f"{file.name}: expected {file.nbytes} bytes, got {nbytes}; run the same command again"
             )
         if _SHA256.fullmatch(file.state):
-            _refuse_other(file, digest_file(path))
+            _compare_hash(file, digest_file(path))
     except CheckpointError:
-        while path.is_symlink():  # from the snapshot to the blob, which may be a link into the shared store
+        while path.is_symlink():  # from the snapshot to the blob, which may itself link into the shared store
             link, path = path, path.parent / path.readlink()
             link.unlink()
         path.unlink(missing_ok=True)
         raise
 
 
-def _refuse_other(file: SourceFile, sha256: str) -> None:
+def _compare_hash(file: SourceFile, sha256: str) -> None:
     if sha256 != file.state:
         raise CheckpointError(
-            f"{file.name}: the bytes that came have sha256 {sha256}; expected {file.state}; run the command again"
+            f"{file.name}: the received bytes have the wrong sha256; expected {file.state}, got {sha256}; run the same "
+            "command again"
         )

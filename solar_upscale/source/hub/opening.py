@@ -1,4 +1,4 @@
-"""From a repo id to a model at one commit: which commit a revision stands for now, and which files it has."""
+"""Opens a repo id as a model at one commit: resolves the revision, then lists the files."""
 
 import re
 from contextlib import suppress
@@ -17,7 +17,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def open_model(repo_id: str, hub: HubOptions, *, headers_only: bool) -> HubSource:
-    """The model as a source, its revision resolved to a commit and its files listed.
+    """Return the model as a source, with its revision resolved to a commit and its files listed.
 
     Raises:
         CheckpointError: the id is malformed, or the repository is not a model.
@@ -34,7 +34,7 @@ def open_model(repo_id: str, hub: HubOptions, *, headers_only: bool) -> HubSourc
     except HubError as error:
         if isinstance(error.__cause__, GatedRepoError | RevisionNotFoundError):
             raise
-        raise HubError(f"{error}; there is no folder of that name either") from error.__cause__
+        raise HubError(f"{error}; no folder has that name either") from error.__cause__
     with hub_errors(repo_id, revision=hub.revision):
         commit = config.parent.name
         if not _COMMIT.fullmatch(commit):
@@ -44,10 +44,10 @@ def open_model(repo_id: str, hub: HubOptions, *, headers_only: bool) -> HubSourc
 
 
 def _find_config(repo_id: str, hub: HubOptions, cache: Path | None) -> Path:
-    """The cached config.json, whose folder is named after the commit that the revision stands for now.
+    """The cached config.json, in a snapshot folder that is named after the commit.
 
-    Asking for it is how the client resolves a revision: by the Hub, or by what the cache remembers when the Hub cannot
-    be asked, and it remembers this answer.
+    Downloading it makes the client resolve the revision: with the Hub, or offline from the ref in the cache. It also
+    writes that ref.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -68,7 +68,7 @@ def _find_config(repo_id: str, hub: HubOptions, cache: Path | None) -> Path:
         try:
             found = with_retries(repo_id, lambda: find(local_files_only=hub.local_files_only))
         except connection_errors() as error:
-            # The client looks into the cache by itself where nobody answers, but not where somebody hangs up.
+            # The client falls back to the cache where it cannot connect, but not where a connection drops.
             if isinstance(error, HfHubHTTPError | LocalEntryNotFoundError):
                 raise
             with suppress(LocalEntryNotFoundError):
