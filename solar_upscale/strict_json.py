@@ -23,9 +23,9 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
         CheckpointError: it is anything else; ``where`` names the file.
     """
     if text.count(b"{") + text.count(b"[") > MAX_JSON_CONTAINERS:
-        raise CheckpointError(f"{where}: holds more than {MAX_JSON_CONTAINERS} lists and objects; that is the limit")
+        raise CheckpointError(f"{where}: exceeds the limit of {MAX_JSON_CONTAINERS} lists and objects")
     if text.count(b",") > MAX_JSON_VALUES:
-        raise CheckpointError(f"{where}: holds more than {MAX_JSON_VALUES} values; that is the limit")
+        raise CheckpointError(f"{where}: exceeds the limit of {MAX_JSON_VALUES} values")
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=unique_keys)
         if b"\\u" in text:
@@ -33,7 +33,7 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise CheckpointError(f"{where}: not UTF-8: {error.reason} at {error.start}") from error
     except RecursionError as error:
-        raise CheckpointError(f"{where}: nested more than {MAX_JSON_DEPTH} deep; that is the limit") from error
+        raise CheckpointError(f"{where}: exceeds the limit of {MAX_JSON_DEPTH} nested levels") from error
     except ValueError as error:
         raise CheckpointError(f"{where}: not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -42,7 +42,7 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
     for _ in range(MAX_JSON_DEPTH):
         level = [each for parent in level for each in _children(parent) if isinstance(each, dict | list)]
     if level:
-        raise CheckpointError(f"{where}: nested more than {MAX_JSON_DEPTH} deep; that is the limit")
+        raise CheckpointError(f"{where}: exceeds the limit of {MAX_JSON_DEPTH} nested levels")
     return value
 
 
@@ -107,7 +107,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f'"{twice[:80]}" is there twice')
+        raise ValueError(f'"{twice[:80]}" appears twice')
     return value
 
 

@@ -24,7 +24,7 @@ def rewrite_files(
     ``modules`` are the names of the source's modules; ``numbering`` says by prefix which source layer each layer is.
 
     Raises:
-        CheckpointError: a file is no JSON object.
+        CheckpointError: a file is not valid JSON object.
         UnsupportedError: a file names layers in a way that is not known.
     """
     rewritten: dict[str, bytes] = {}

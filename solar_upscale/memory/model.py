@@ -193,7 +193,7 @@ def _refuse_what_cannot_be_copied(model: Any, stack: Stack, transforms: Mapping[
 
 
 def _refuse_one_block_in_two_places(prefix: str, blocks: Mapping[str, Any]) -> None:
-    """Refuse a block that stands twice in its list: it cannot have the numbers of both places."""
+    """Refuse a block that appears twice in its list: it cannot have the numbers of both places."""
     places: dict[int, str] = {}
     for name, block in blocks.items():
         first = places.setdefault(id(block), name)

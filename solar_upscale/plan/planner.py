@@ -179,9 +179,7 @@ def _targets(
             rule = rules.get(tensor.name) if prefix in stack.prefixes else None
             count += len(places)
             if count > MAX_TARGET_TENSORS:
-                raise UnsupportedError(
-                    f"the layers would have more than {MAX_TARGET_TENSORS} tensors; that is the limit"
-                )
+                raise UnsupportedError(f"the output exceeds the limit of {MAX_TARGET_TENSORS} tensors")
             piece = _piece(shard, tensor)
             for occurrence, target in enumerate(places):
                 transform = None

@@ -1,1 +1,1 @@
-"""Where bytes come from: a folder or the Hub, the headers of its weight files, and all of it as a ``Checkpoint``."""
+"""Where bytes come from: a folder or the Hub, the headers of the weight files, and the ``Checkpoint`` they make up."""

@@ -1,7 +1,7 @@
-"""A checkpoint as a value: its shards' headers, its config, and the files that stand beside the weights.
+"""A checkpoint as a value: the headers of its shards, its config, and its other files.
 
-Only headers and small files are read here; tensor data stays where it is. What the config means for depth is
-architecture/, what becomes of it all is plan/.
+Only headers and small files are read here, never tensor data. What the config says about depth is read in
+architecture/, and what to write is decided in plan/.
 """
 
 import re
@@ -26,14 +26,14 @@ __all__ = [
 # Bounds on small files, in bytes. The largest published index is under 20 MB, the largest config under 1 MB.
 MAX_CONFIG_NBYTES = 4 * 2**20
 MAX_INDEX_NBYTES = 25 * 2**20
-# Headers that are asked for side by side.
-HEADERS_AT_ONCE = 8
+# Headers read concurrently from the Hub.
+CONCURRENT_HEADERS = 8
 # Tensors of a whole checkpoint; the largest published ones have about 100,000.
 MAX_CHECKPOINT_TENSORS = 1_000_000
 # Characters of a tensor's name; published ones have fewer than 200.
 MAX_NAME_LENGTH = 1000
 
-# The names that transformers looks for, in the order in which it takes them.
+# The names that transformers looks for, in its order of preference.
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -41,7 +41,7 @@ _WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 
-# Files that a model needs beside its weights, by the end of their name.
+# Files that a model needs besides its weights, by suffix.
 _COPIED_SUFFIXES = (
     ".bpe",
     ".jinja",
@@ -55,13 +55,13 @@ _COPIED_SUFFIXES = (
     ".yaml",
     ".yml",
 )
-# And by the start of it, whatever the ending.
+# And by prefix, whatever the suffix.
 _COPIED_STEMS = ("COPYING", "LICENCE", "LICENSE", "NOTICE", "USE_POLICY", "ACCEPTABLE_USE_POLICY")
 
-# The index of any weights, a variant's (model.safetensors.index.fp16.json) too.
+# The index of any weights, including variants (model.safetensors.index.fp16.json).
 _INDEX = re.compile(r"\.index(\.[\w-]+)?\.json$")
 
-# Files that the output has its own of, and folders of weights in other formats than those written.
+# Files that the output has its own versions of, and files that belong to weights that are not copied.
 _OWN_FILES = ("README.md", "config.json", "solar_upscale.json", "layer_map.svg")
 _OTHER_FOLDERS = frozenset({"coreml", "flax", "gguf", "metal", "onnx", "openvino", "original", "runs", "tf"})
 
@@ -85,12 +85,12 @@ class Checkpoint:
 
     @cached_property
     def tensors(self) -> dict[str, TensorInfo]:
-        """Every tensor by name, shard after shard, each in the order of its data."""
+        """Every tensor by name, shard by shard, in the order of its data."""
         return {tensor.name: tensor for shard in self.shards for tensor in shard.tensors}
 
     @cached_property
     def shard_of(self) -> dict[str, Shard]:
-        """The shard that each tensor lies in, by tensor name."""
+        """The shard that holds each tensor, by tensor name."""
         return {tensor.name: shard for shard in self.shards for tensor in shard.tensors}
 
     @property
@@ -100,14 +100,14 @@ class Checkpoint:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all weight files."""
+        """Total size of the weight files, in bytes."""
         return sum(shard.nbytes for shard in self.shards)
 
     def small_files(self, *names: str) -> dict[str, bytes]:
-        """The contents of the named files, of those that the checkpoint has.
+        """The contents of the named files, without those that the checkpoint does not have.
 
         Raises:
-            CheckpointError: one is too large to be what its name says.
+            CheckpointError: a file is larger than its kind can be.
         """
         sizes = {file.name: file.nbytes for file in self.copied_files}
         return {
@@ -141,10 +141,10 @@ def open_checkpoint(source: Source) -> Checkpoint:
     _check_weight_map(shards, weight_map)
     copied_files, skipped_files = _sort_files(files, set(filenames))
     for file in copied_files:
-        source.local_path(file.name)  # a link that leads out of the folder is refused now, not while writing
+        source.local_path(file.name)  # a link out of the folder is refused now, not while writing
     needed = [*filenames, *(file.name for file in copied_files), "config.json"]
     state = {name: files[name].state for name in needed}
-    # Only the front matter of a card is ever looked at, so one of any size is no reason to stop.
+    # Only the front matter of a card is used, so a large one is cut rather than refused.
     card = files.get("README.md")
     readme = None if card is None else source.read(card.name, 0, min(card.nbytes, MAX_CONFIG_NBYTES))
     return Checkpoint(source, shards, config, copied_files, skipped_files, state, readme, warnings)
@@ -153,7 +153,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
 def _find_weights(
     source: Source, files: Mapping[str, SourceFile]
 ) -> tuple[list[str], dict[str, str] | None, tuple[str, ...]]:
-    """The weight files to read, the index's weight map if there is one, and warnings."""
+    """The weight files to read, the weight map of the index if there is one, and warnings."""
     found = [name for name in _WEIGHTS if name in files]
     if not found:
         others = [name for name in files if name.endswith(WEIGHT_SUFFIXES)]
@@ -174,7 +174,7 @@ def _find_weights(
         if isinstance(filename, str) and (filename in checked or _stays_inside(filename)):
             checked.add(filename)
         else:
-            raise CheckpointError(f"{chosen}: {tensor}: {str(filename)[:200]!r} is not a file of this folder")
+            raise CheckpointError(f"{chosen}: {tensor}: {str(filename)[:200]!r} is not a file in this folder")
     return sorted(checked), weight_map, warnings
 
 
@@ -197,17 +197,17 @@ def _open_shards(source: Source, files: Sequence[SourceFile]) -> tuple[Shard, ..
         shards.append(shard)
         count += len(shards[-1].tensors)
         if count > MAX_CHECKPOINT_TENSORS:
-            raise CheckpointError(f"{source.name}: more than {MAX_CHECKPOINT_TENSORS} tensors; that is the limit")
+            raise CheckpointError(f"{source.name}: exceeds the limit of {MAX_CHECKPOINT_TENSORS} tensors")
     return tuple(shards)
 
 
 def _each_shard(source: Source, files: Sequence[SourceFile]) -> Iterable[Shard]:
-    """Shard by shard; where reading a header means asking the Hub, several at once."""
+    """Read the headers one by one from a folder, and several at a time from the Hub."""
     if not source.is_on_hub or len(files) == 1:
         return (_open_shard(source, file) for file in files)
     from solar_upscale.source.hub.client import map_concurrently
 
-    return map_concurrently(lambda file: _open_shard(source, file), files, in_flight=HEADERS_AT_ONCE)
+    return map_concurrently(lambda file: _open_shard(source, file), files, in_flight=CONCURRENT_HEADERS)
 
 
 def _open_shard(source: Source, file: SourceFile) -> Shard:
@@ -217,8 +217,8 @@ def _open_shard(source: Source, file: SourceFile) -> Shard:
     path = source.local_path(file.name)
     if path is None:
         raise UnsupportedError(
-            f"{file.name}: a torch file has no header to be read alone, and cannot be streamed; run `hf download "
-            f"{source.name}` first, or upscale without --stream, which downloads it"
+            f"{file.name}: a torch file has no header that can be read by itself, so it cannot be streamed; run "
+            f"`hf download {source.name}` first, or upscale without --stream, which downloads it"
         )
     from solar_upscale.source.torch_file import read_torch_file
 
@@ -226,16 +226,16 @@ def _open_shard(source: Source, file: SourceFile) -> Shard:
 
 
 def _check_weight_map(shards: tuple[Shard, ...], weight_map: Mapping[str, str] | None) -> None:
-    """No tensor twice, none with an absurd name, and every tensor where the index says it is."""
+    """Check that no tensor appears twice or has an absurdly long name, and that the index matches the shards."""
     found: dict[str, str] = {}
     for shard in shards:
         for tensor in shard.tensors:
             if tensor.name in found:
-                raise CheckpointError(f"{tensor.name}: lies in both {found[tensor.name]} and {shard.filename}")
+                raise CheckpointError(f"{tensor.name}: is in both {found[tensor.name]} and {shard.filename}")
             if len(tensor.name) > MAX_NAME_LENGTH:
                 raise CheckpointError(
-                    f"{shard.filename}: {tensor.name[:80]}...: a name of {len(tensor.name)} characters; the limit is "
-                    f"{MAX_NAME_LENGTH}"
+                    f"{shard.filename}: {tensor.name[:80]}...: the name has {len(tensor.name)} characters; "
+                    f"the limit is {MAX_NAME_LENGTH}"
                 )
             found[tensor.name] = shard.filename
     if not found:
@@ -248,15 +248,15 @@ def _check_weight_map(shards: tuple[Shard, ...], weight_map: Mapping[str, str] |
     unlisted = [name for name in found if name not in weight_map]
     if unlisted:
         raise CheckpointError(
-            f"{found[unlisted[0]]}: holds {listed(unlisted)}, which the index does not name; "
+            f"{found[unlisted[0]]}: holds {listed(unlisted)}, which the index does not list; "
             "download the index and the shards again"
         )
 
 
-def _refuse_index(name: str, said: str, real: str | None, count: int) -> NoReturn:
-    where = f"it lies in {real}" if real else "no shard holds it"
+def _refuse_index(name: str, listed: str, actual: str | None, count: int) -> NoReturn:
+    where = f"it is in {actual}" if actual else "no shard has it"
     more = f" (and {count - 1} more)" if count > 1 else ""
-    raise CheckpointError(f"index: {name}: expected in {said}, but {where}{more}; download the checkpoint again")
+    raise CheckpointError(f"index: {name}: expected in {listed}, but {where}{more}; download the checkpoint again")
 
 
 def _sort_files(files: Mapping[str, SourceFile], weights: set[str]) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
@@ -276,13 +276,13 @@ def _sort_files(files: Mapping[str, SourceFile], weights: set[str]) -> tuple[tup
 def _reason_to_skip(name: str) -> str | None:
     path = PurePosixPath(name)
     if not _stays_inside(name):
-        return "a name that not every file system can hold"
+        return "not a portable filename"
     if _INDEX.search(name) or path.name.endswith(WEIGHT_SUFFIXES):
         return "weights that are not read"
     if len(path.parts) > 1 and (path.parts[0] in _OTHER_FOLDERS or path.parts[0].startswith("checkpoint-")):
         return "belongs to weights that are not read"
     if path.name == "trainer_state.json" or path.name.startswith("events.out."):
-        return "a training run's own state"
+        return "the state of a training run"
     if path.name.endswith(_COPIED_SUFFIXES) or path.name.upper().startswith(_COPIED_STEMS):
         return None
     return "not needed to load the model"

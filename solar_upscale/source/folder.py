@@ -1,4 +1,4 @@
-"""A local folder as a Source, and local files read in chunks. The Hub is hub/; nothing is interpreted here."""
+"""A local folder as a Source, and local files read in chunks. The Hub is in hub/; nothing is interpreted here."""
 
 import os
 import re
@@ -18,21 +18,20 @@ _XET_HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """A checkpoint in a local folder, a Hub cache snapshot included.
+    """A checkpoint in a local folder, which may be a snapshot in the Hub cache.
 
-    A file is taken only if it is a regular file whose real path lies in the folder, or, for a snapshot of a Hub
-    cache, in that repository's ``blobs`` or in the store that the cache's repositories share: a symlink to anywhere
-    else is refused when it is asked for.
+    A file must be a regular file whose real path is in the folder. In a Hub cache snapshot the real path may also be in
+    the repository's ``blobs`` or in the cache's shared store. Any other symlink is refused when it is opened.
     """
 
     path: Path
 
-    def __post_init__(self) -> None:  # a worker may stand in another folder
+    def __post_init__(self) -> None:  # a worker may have another working directory
         object.__setattr__(self, "path", self.path.absolute())
 
     @property
     def name(self) -> str:
-        """The folder's own name, without where it stands."""
+        """The folder's own name, without its parents."""
         return printable(self.path.resolve().name) or "/"
 
     @property
@@ -46,7 +45,7 @@ class FolderSource:
         return False
 
     def fetch(self, filenames: Sequence[str]) -> None:
-        """Nothing: a folder's files are local."""
+        """Do nothing: the files are local."""
 
     def files(self) -> Mapping[str, SourceFile]:
         """Every regular file by name; hidden files and folders, FIFOs and devices are passed over.
@@ -68,7 +67,7 @@ class FolderSource:
         """Exactly the bytes [start, stop) of a file.
 
         Raises:
-            CheckpointError: the file cannot be opened, leaves the folder, or ends before ``stop``.
+            CheckpointError: the file cannot be opened, is outside the folder, or ends before ``stop``.
         """
         return b"".join(self.stream(filename, start, stop))
 
@@ -76,7 +75,7 @@ class FolderSource:
         """The bytes [start, stop) of a file, in chunks of at most STREAM_NBYTES.
 
         Raises:
-            CheckpointError: the file cannot be opened, leaves the folder, or ends before ``stop``.
+            CheckpointError: the file cannot be opened, is outside the folder, or ends before ``stop``.
         """
         return read_local(self.local_path(filename), filename, start, stop)
 
@@ -84,7 +83,7 @@ class FolderSource:
         """The file itself.
 
         Raises:
-            CheckpointError: its real path is neither in the folder nor in the Hub cache's blobs beside it.
+            CheckpointError: its real path is neither in the folder nor among the Hub cache's blobs.
         """
         root = self.path.resolve()
         path = self.path / filename
@@ -94,14 +93,14 @@ class FolderSource:
             allowed.append(root.parent.parent / "blobs")
         inside = any(real.is_relative_to(each) for each in allowed)
         if not inside and not (root.parent.name == "snapshots" and _is_shared_blob(real, root.parent.parent.parent)):
-            raise CheckpointError(f"{filename}: leads out of the checkpoint's folder; put the real file there")
+            raise CheckpointError(f"{filename}: links to a file outside the checkpoint's folder; copy the file into it")
         if real.exists() and not real.is_file():
             raise CheckpointError(f"{filename}: is not a regular file")
         return path
 
 
 def read_local(path: Path, name: str, start: int, stop: int) -> Iterator[bytes]:
-    """The bytes [start, stop) of a local file, in chunks of at most STREAM_NBYTES; ``name`` is what messages call it.
+    """The bytes [start, stop) of a local file, in chunks of at most STREAM_NBYTES; ``name`` is for messages.
 
     Raises:
         CheckpointError: the file cannot be read, or ends before ``stop``.
@@ -119,24 +118,24 @@ def read_local(path: Path, name: str, start: int, stop: int) -> Iterator[bytes]:
 
 
 def next_chunks(file: IO[bytes], nbytes: int) -> Iterator[bytes]:
-    """The next bytes of an open file, in chunks of at most STREAM_NBYTES; fewer where the file ends."""
+    """Up to ``nbytes`` of an open file from its current offset, in chunks of at most STREAM_NBYTES."""
     while nbytes > 0 and (chunk := file.read(min(STREAM_NBYTES, nbytes))):
         nbytes -= len(chunk)
         yield chunk
 
 
 def _is_shared_blob(path: Path, cache: Path) -> bool:
-    """Whether a path is one of the files that the repositories of a Hub cache share: CACHE/blobs/HA/HASH.
+    """Whether a path is a blob that the repositories of a Hub cache share: CACHE/blobs/HA/HASH.
 
-    Source: huggingface_hub 2.4, utils/_shared_blobs.py; the marker is what makes the folder the client's own.
+    Source: huggingface_hub 2.4, utils/_shared_blobs.py; the client's marker file identifies the store.
     """
     store = cache / "blobs"
-    named = _XET_HASH.fullmatch(path.name) is not None and path == store / path.name[:2] / path.name
-    return named and (store / ".huggingface-shared-blobs").is_file()
+    is_blob_path = _XET_HASH.fullmatch(path.name) is not None and path == store / path.name[:2] / path.name
+    return is_blob_path and (store / ".huggingface-shared-blobs").is_file()
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Names of the files below a folder, relative to it, hidden ones left out. Symlinked folders are not entered."""
+    """Relative names of the files below a folder, except hidden ones. Symlinked folders are not followed."""
     pending = [""]
     count = 0
     while pending:

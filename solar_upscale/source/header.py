@@ -1,7 +1,7 @@
 """The safetensors header: parse it strictly, build it exactly. No tensor data passes through here.
 
-A file is 8 bytes that give N in little-endian order, N bytes of JSON, and the data of the tensors without a hole.
-What the Rust reader refuses is refused here too, and so is what two readers could understand differently.
+A file is 8 bytes that give N in little-endian order, N bytes of JSON, and the tensors' data without gaps. Everything
+that the Rust reader refuses is refused here too, and so is anything that two readers could interpret differently.
 """
 
 import json
@@ -59,16 +59,16 @@ Source: safetensors 0.8, ``Dtype::bitsize`` in safetensors/src/tensor.rs.
 """
 
 BLOCK_NBYTES = 4096
-"""File systems that share blocks do so in units of this many bytes: a clone needs offsets that agree modulo it.
+"""Block size in bytes: cloning shares whole blocks, so source and target offsets must agree modulo this.
 
-Where blocks are larger, the kernel refuses with EINVAL and the bytes are copied.
+Where the file system's blocks are larger, the kernel refuses with EINVAL and the bytes are copied.
 """
 
 MAX_HEADER_NBYTES = 25 * 2**20
 MAX_TENSORS = 250_000
-_FIRST_READ_NBYTES = 2**16
-_LEAST_READ_NBYTES = 2**12
-_TORCH_METADATA: Mapping[str, str] = MappingProxyType({"format": "pt"})  # what transformers writes, and asks for
+_MAX_FIRST_READ_NBYTES = 2**16
+_MIN_FIRST_READ_NBYTES = 2**12
+_TORCH_METADATA: Mapping[str, str] = MappingProxyType({"format": "pt"})  # transformers writes and requires it
 
 
 class TensorInfo(NamedTuple):
@@ -92,10 +92,10 @@ class TensorInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One weight file: where its data region starts (in bytes from the start of the file) and what lies in it.
+    """One weight file: its tensors, and where its data region starts (in bytes from the start of the file).
 
     ``tensors`` are in the order of their offsets, ``nbytes`` is the size of the whole file, and ``header_digest`` is
-    the sha256 (hex) of everything before the data: it names the file's layout.
+    the sha256 (hex) of everything before the data, which identifies the layout.
     """
 
     filename: str
@@ -107,19 +107,19 @@ class Shard:
 
 
 def read_shard(filename: str, nbytes: int, read: Callable[[int, int], bytes]) -> Shard:
-    """Return what the header of a safetensors file says, once all of it has been checked against the file's size.
+    """Return the header of a safetensors file, checked in full against the size of the file.
 
     Args:
-        filename: How messages and the result name the file.
-        nbytes: The size of the whole file.
-        read: Gives exactly the bytes [start, stop) of the file. It is called once, and a second time where the header
-            is longer than 64 KiB, or, in a file of less than 16 MiB, than a 256th of it and 4 KiB.
+        filename: Name of the file in messages and in the result.
+        nbytes: Size of the whole file, in bytes.
+        read: Returns exactly the bytes [start, stop) of the file. It is called once, and again only for a header longer
+            than 64 KiB, or, in a file under 16 MiB, longer than 4 KiB and a 256th of the file.
 
     Raises:
         CheckpointError: The file breaks the format, or its header is larger than 25 MiB or 250,000 tensors.
     """
-    # Of a small file a small part: its bytes may have to come from far away, and should not come twice for nothing.
-    first = read(0, min(nbytes, max(_LEAST_READ_NBYTES, min(_FIRST_READ_NBYTES, nbytes // 256))))
+    # A small file gets a small first read: over the network, data read along with the header is fetched twice.
+    first = read(0, min(nbytes, max(_MIN_FIRST_READ_NBYTES, min(_MAX_FIRST_READ_NBYTES, nbytes // 256))))
     data_start = _data_start(filename, nbytes, first)
     header = first[:data_start] if data_start <= len(first) else first + read(len(first), data_start)
     if len(header) != data_start:
@@ -152,7 +152,7 @@ def build_header(
     position = 0
     for tensor in tensors:
         assert tensor.data_offsets[0] == position, f"{tensor.name} does not start at {position}"
-        assert tensor.name not in entries, f"{tensor.name} is there twice"
+        assert tensor.name not in entries, f"{tensor.name} appears twice"
         position = tensor.data_offsets[1]
         entries[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": tensor.data_offsets}
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
@@ -160,28 +160,28 @@ def build_header(
         padding = -len(text) % 8
     else:
         assert 0 <= residue < BLOCK_NBYTES, f"residue {residue} is outside a block"
-        assert residue % 8 == 0, f"residue {residue} is no multiple of 8"
+        assert residue % 8 == 0, f"residue {residue} is not a multiple of 8"
         padding = (residue - 8 - len(text)) % BLOCK_NBYTES
     return (len(text) + padding).to_bytes(8, "little") + text + b" " * padding
 
 
 def _data_start(filename: str, nbytes: int, first: bytes) -> int:
-    """Return where the data starts, from the first bytes of the file, once that is plausible."""
+    """Return the offset of the data region, from the first bytes of the file, after a plausibility check."""
     if first.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{filename}: is a Git LFS pointer, not the weights; run: git lfs pull")
     if len(first) < 8:
-        raise CheckpointError(f"{filename}: is no safetensors file; expected at least 8 bytes, got {nbytes}")
+        raise CheckpointError(f"{filename}: is not a safetensors file; expected at least 8 bytes, got {nbytes}")
     header_nbytes = int.from_bytes(first[:8], "little")
     if header_nbytes == 0:
-        raise CheckpointError(f"{filename}: is no safetensors file; it gives its header 0 bytes")
+        raise CheckpointError(f"{filename}: is not a safetensors file; its header length is 0")
     if header_nbytes > nbytes - 8:
         raise CheckpointError(
-            f"{filename}: is truncated or no safetensors file; its header takes {header_nbytes} bytes, "
-            f"{nbytes - 8} follow its length"
+            f"{filename}: is truncated or not a safetensors file; its header needs {header_nbytes} bytes, but only "
+            f"{nbytes - 8} follow the length"
         )
     if header_nbytes > MAX_HEADER_NBYTES:
         raise CheckpointError(
-            f"{filename}: the header takes {header_nbytes} bytes; the limit is {MAX_HEADER_NBYTES} (25 MiB)"
+            f"{filename}: the header has {header_nbytes} bytes; the limit is {MAX_HEADER_NBYTES} (25 MiB)"
         )
     return 8 + header_nbytes
 
@@ -189,10 +189,10 @@ def _data_start(filename: str, nbytes: int, first: bytes) -> int:
 def _parse_json(filename: str, header: bytes) -> dict[str, object]:
     if not header.startswith(b"{"):
         raise CheckpointError(f"{filename}: the header does not start with '{{'; got {header[:16]!r}")
-    # A tensor takes one brace, two brackets, and 8 commas at rank 5. Counting these first bounds the memory that a
-    # header can ask for: as Python values, 25 MiB of empty lists would take 600 MiB.
+    # A tensor takes one brace, two brackets, and 8 commas at rank 5. Counting these first bounds the memory needed:
+    # as Python values, 25 MiB of empty lists would take 600 MiB.
     if header.count(b"{") + header.count(b"[") > 3 * MAX_TENSORS + 2 or header.count(b",") > 8 * MAX_TENSORS:
-        raise CheckpointError(f"{filename}: the header holds more than {MAX_TENSORS} tensors do; that is the limit")
+        raise CheckpointError(f"{filename}: the header exceeds the limit of {MAX_TENSORS} tensors")
     try:
         entries = json.loads(
             header.decode(),
@@ -202,7 +202,7 @@ def _parse_json(filename: str, header: bytes) -> dict[str, object]:
             parse_constant=_refuse_constant,
         )
         if b"\\u" in header:
-            # An escape can spell half of a surrogate pair, which is no character: UTF-8 cannot write it back.
+            # An escape can spell half of a surrogate pair, which UTF-8 cannot encode.
             json.dumps(entries, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:  # ValueError: JSON, UTF-8, an integer of thousands of digits
         raise CheckpointError(f"{filename}: the header is not valid JSON: {error}") from error
@@ -211,7 +211,7 @@ def _parse_json(filename: str, header: bytes) -> dict[str, object]:
 
 
 def _integer(text: str) -> int | float:
-    return -0.0 if text == "-0" else int(text)  # the Rust reader takes -0 for a float, so no size or offset
+    return -0.0 if text == "-0" else int(text)  # the Rust reader parses -0 as a float, which no size or offset may be
 
 
 def _finite_float(text: str) -> float:
@@ -222,7 +222,7 @@ def _finite_float(text: str) -> float:
 
 
 def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not valid JSON")
 
 
 def _metadata(filename: str, value: object) -> dict[str, str]:
@@ -237,7 +237,7 @@ def _metadata(filename: str, value: object) -> dict[str, str]:
 
 
 def _tensor_info(filename: str, name: str, entry: object) -> TensorInfo:
-    """Return one entry as a value, its own fields checked; how it lies among the others is not."""
+    """Return one entry as a value, with its own fields checked, but not yet its position among the others."""
     if not isinstance(entry, dict):
         raise CheckpointError(f"{filename}: {name}: expected an object, got {_kind(entry)}")
     dtype = entry.get("dtype")
@@ -248,7 +248,7 @@ def _tensor_info(filename: str, name: str, entry: object) -> TensorInfo:
     offsets = _sizes(filename, name, "data_offsets", entry.get("data_offsets"))
     if len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(
-            f"{filename}: {name}: data_offsets: expected a start and a stop not before it, got {_brief(offsets)}"
+            f"{filename}: {name}: data_offsets: expected [start, stop] with start <= stop, got {_brief(offsets)}"
         )
     _check_size(filename, name, dtype, shape, offsets[1] - offsets[0])
     return TensorInfo(name, sys.intern(dtype), shape, (offsets[0], offsets[1]))
@@ -271,19 +271,19 @@ def _check_size(filename: str, name: str, dtype: str, shape: tuple[int, ...], nb
         if nbits >= 2**64:  # stop here: the product of two million sizes takes hours
             raise CheckpointError(f"{filename}: {name}: {dtype} {_brief(shape)} overflows 64 bits")
     if nbits != 8 * nbytes:
-        needs = f"{nbits // 8} bytes" if nbits % 8 == 0 else f"{nbits} bits, no whole number of bytes"
+        needs = f"{nbits // 8} bytes" if nbits % 8 == 0 else f"{nbits} bits, which is not a whole number of bytes"
         raise CheckpointError(
             f"{filename}: {name}: {dtype} {_brief(shape)} needs {needs}, data_offsets give {nbytes} bytes"
         )
 
 
 def _check_layout(filename: str, tensors: Sequence[TensorInfo], data_nbytes: int) -> None:
-    """Check that the tensors, in the order of their offsets, fill the data region without hole or overlap."""
+    """Check that the tensors, in the order of their offsets, fill the data region without gap or overlap."""
     position = 0
     for tensor in tensors:
         start, stop = tensor.data_offsets
         if start != position:
-            what = "overlaps the tensor before it" if start < position else "leaves a hole before it"
+            what = "overlaps the tensor before it" if start < position else "leaves a gap before it"
             raise CheckpointError(f"{filename}: {tensor.name}: {what}; expected start {position}, got {start}")
         position = stop
     if position != data_nbytes:
@@ -296,6 +296,6 @@ def _brief(sizes: tuple[int, ...]) -> str:
 
 
 def _kind(value: object) -> str:
-    """Return what JSON calls a value; the value itself may be megabytes."""
+    """Return the JSON type of a value, for messages: the value itself may be megabytes."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "nothing"}
     return names.get(type(value), "a number")

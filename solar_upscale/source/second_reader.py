@@ -43,7 +43,7 @@ def check_with_safetensors(path: Path, filename: str, tensors: Iterable[TensorIn
 
 @cache
 def _knows(dtype: str) -> bool:
-    """Whether the installed library can name a dtype, tried on a file of eight elements."""
+    """Whether the installed library knows a dtype, tested on a file of eight elements."""
     from safetensors import SafetensorError, deserialize
 
     nbytes = DTYPE_BITS[dtype]

@@ -423,7 +423,7 @@ def test_unreachable_hub_gives_a_one_line_error(hub: HubServer) -> None:
     hub.stop()
     with pytest.raises(
         HubError,
-        match=r"^org/model: cannot reach http://127.0.0.1:\d+ \(.*\); check the connection; there is no folder",
+        match=r"^org/model: cannot reach http://127.0.0.1:\d+ \(.*\); check the connection; no folder has that name",
     ):
         opened()
 

@@ -590,7 +590,7 @@ def test_control_c_on_a_stalled_connection_stops_at_once(user: User, words: list
         ),
         (["plan", "./nowhere"], r"\./nowhere: no such folder; expected a folder with a checkpoint, or a model id"),
         (["plan", "a/b/c"], "a/b/c: no such folder"),
-        (["plan", "https://me:hf_secret@hub.org/me/x"], "SOURCE: a web address is no source; expected a folder"),
+        (["plan", "https://me:hf_secret@hub.org/me/x"], "SOURCE: URLs are not supported; expected a folder"),
     ],
 )
 def test_refusals_are_one_line_in_the_terms_of_the_command(user: User, words: list[str], says: str) -> None:
@@ -779,7 +779,7 @@ def test_snapshot_in_the_store_that_repositories_share_is_a_folder_like_any_othe
     user.says(str(snapshot), "out", *SOLAR)
     assert_layers_come_from(user.home / "out", folder, SOLAR_LAYERS)
     (store / ".huggingface-shared-blobs").unlink()
-    with pytest.raises(CheckpointError, match="leads out of the checkpoint's folder"):
+    with pytest.raises(CheckpointError, match="links to a file outside the checkpoint's folder"):
         FolderSource(snapshot).local_path("model-00001-of-00002.safetensors")
 
 

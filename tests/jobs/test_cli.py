@@ -321,7 +321,7 @@ def test_closed_stdout_gives_no_traceback(words: str, home: Path) -> None:
 
 def test_folder_is_not_streamed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(["s", "out", "--layers", "0:6", "--stream"]) == 1
-    assert capsys.readouterr().err == "solar-upscale: s: a folder is not streamed; leave --stream out\n"
+    assert capsys.readouterr().err == "solar-upscale: s: a folder cannot be streamed; leave --stream out\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")

@@ -153,7 +153,7 @@ def test_promise_safe(hub: HubServer, tmp_path: Path, monkeypatch: pytest.Monkey
     index = source / "model.safetensors.index.json"
     sound = index.read_text()
     index.write_text(sound.replace("model-00001-of", "../s/model-00001-of"))
-    with pytest.raises(CheckpointError, match="is not a file of this folder"):
+    with pytest.raises(CheckpointError, match="is not a file in this folder"):
         su.plan_checkpoint(source, SOLAR)
     index.write_text(sound)
     shutil.copytree(source, tmp_path / "pickled" / "s")

@@ -97,7 +97,7 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                assert name not in tensors, f"{name} stands twice"
+                assert name not in tensors, f"{name} appears twice"
                 tensors[name] = file.get_tensor(name)
     return tensors
 
@@ -107,7 +107,7 @@ def raw_tensors(folder: Path) -> dict[str, tuple[str, list[int], bytes]]:
     tensors: dict[str, tuple[str, list[int], bytes]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         for name, tensor in deserialize(path.read_bytes()):
-            assert name not in tensors, f"{name} stands twice"
+            assert name not in tensors, f"{name} appears twice"
             tensors[name] = (tensor["dtype"], tensor["shape"], bytes(tensor["data"]))
     return tensors
 

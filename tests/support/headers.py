@@ -22,12 +22,12 @@ def entry(
 
 
 REFUSED_HEADERS = {
-    "short": (b"1234567", "m.safetensors: is no safetensors file; expected at least 8 bytes, got 7"),
-    "empty": (b"", "m.safetensors: is no safetensors file; expected at least 8 bytes, got 0"),
-    "N is 0": (bytes(8), "m.safetensors: is no safetensors file; it gives its header 0 bytes"),
+    "short": (b"1234567", "m.safetensors: is not a safetensors file; expected at least 8 bytes, got 7"),
+    "empty": (b"", "m.safetensors: is not a safetensors file; expected at least 8 bytes, got 0"),
+    "N is 0": (bytes(8), "m.safetensors: is not a safetensors file; its header length is 0"),
     "past the end": (
         file_of(b"{}")[:-1],
-        "m.safetensors: is truncated or no safetensors file; its header takes 2 bytes, 1 follow its length",
+        "m.safetensors: is truncated or not a safetensors file; its header needs 2 bytes, but only 1 follow the length",
     ),
     "git-lfs": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
@@ -40,7 +40,7 @@ REFUSED_HEADERS = {
     "truncated JSON": (file_of(b'{"a":'), "is not valid JSON"),
     "NUL padding": (file_of(b"{}\0\0"), "is not valid JSON: Extra data"),
     "trailing garbage": (file_of(b"{}{}"), "is not valid JSON: Extra data"),
-    "NaN": (file_of({"a": entry(x=math.nan)}, bytes(4)), "is not valid JSON: NaN is no JSON"),
+    "NaN": (file_of({"a": entry(x=math.nan)}, bytes(4)), "is not valid JSON: NaN is not valid JSON"),
     "infinite": (file_of(b'{"a":1e999}'), "is not valid JSON: number out of range: 1e999"),
     "digits": (file_of(b'{"a":' + b"1" * 5000 + b"}"), "is not valid JSON: Exceeds the limit"),
     "deep lists": (file_of(b'{"a":' + b"[" * 700_000), "is not valid JSON"),
@@ -56,9 +56,9 @@ REFUSED_HEADERS = {
             b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}',
             b"0",
         ),
-        'm.safetensors: the header is not valid JSON: "a" is there twice',
+        'm.safetensors: the header is not valid JSON: "a" appears twice',
     ),
-    "duplicate field": (file_of(b'{"a":{"dtype":"U8","dtype":"I8"}}'), '"dtype" is there twice'),
+    "duplicate field": (file_of(b'{"a":{"dtype":"U8","dtype":"I8"}}'), '"dtype" appears twice'),
     "metadata list": (file_of({"__metadata__": []}), "__metadata__: expected an object of strings, got a list"),
     "metadata number": (file_of({"__metadata__": {"a": 1}}), "__metadata__: a: expected a string, got a number"),
     "entry as list": (
@@ -77,10 +77,16 @@ REFUSED_HEADERS = {
     ),
     "three offsets": (
         file_of({"a": entry(data_offsets=[0, 4, 4])}, bytes(4)),
-        "m.safetensors: a: data_offsets: expected a start and a stop not before it, got [0, 4, 4]",
+        "m.safetensors: a: data_offsets: expected [start, stop] with start <= stop, got [0, 4, 4]",
     ),
-    "one offset": (file_of({"a": entry(data_offsets=[4])}, bytes(4)), "a start and a stop not before it, got [4]"),
-    "stop before start": (file_of({"a": entry(data_offsets=[4, 0])}, bytes(4)), "a stop not before it, got [4, 0]"),
+    "one offset": (
+        file_of({"a": entry(data_offsets=[4])}, bytes(4)),
+        "expected [start, stop] with start <= stop, got [4]",
+    ),
+    "stop before start": (
+        file_of({"a": entry(data_offsets=[4, 0])}, bytes(4)),
+        "expected [start, stop] with start <= stop, got [4, 0]",
+    ),
     "no shape": (file_of({"a": {"dtype": "F32", "data_offsets": [0, 4]}}, bytes(4)), "a: shape: expected a list"),
     "negative": (
         file_of({"a": entry(shape=[-1, -1])}, bytes(4)),
@@ -98,7 +104,7 @@ REFUSED_HEADERS = {
     ),
     "odd F4": (
         file_of({"a": entry("F4", [3], [0, 2])}, bytes(2)),
-        "m.safetensors: a: F4 [3] needs 12 bits, no whole number of bytes, data_offsets give 2 bytes",
+        "m.safetensors: a: F4 [3] needs 12 bits, which is not a whole number of bytes, data_offsets give 2 bytes",
     ),
     "product overflow": (
         file_of({"a": entry("U8", [2**32, 2**32], [0, 0])}),
@@ -111,7 +117,7 @@ REFUSED_HEADERS = {
     "long overflow": (file_of({"a": entry("U8", [2**63] * 100_000, [0, 0])}), ", ... 100000 sizes] overflows 64 bits"),
     "hole": (
         file_of({"a": entry(), "b": entry(data_offsets=[5, 9])}, bytes(9)),
-        "m.safetensors: b: leaves a hole before it; expected start 4, got 5",
+        "m.safetensors: b: leaves a gap before it; expected start 4, got 5",
     ),
     "first hole": (file_of({"a": entry(data_offsets=[4, 8])}, bytes(8)), "expected start 0, got 4"),
     "alias": (

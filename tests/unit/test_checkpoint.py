@@ -96,7 +96,7 @@ def test_hub_cache_snapshot_is_read_through_its_links(tmp_path: Path) -> None:
     assert_layers_come_from(tmp_path / "out", real, [*range(6), *range(2, 8)])
     assert not any(path.is_symlink() for path in (tmp_path / "out").iterdir())
     (snapshot / "notes.txt").symlink_to("../../../real/LICENSE")
-    with pytest.raises(CheckpointError, match=r"notes\.txt: leads out"):
+    with pytest.raises(CheckpointError, match=r"notes\.txt: links to a file outside"):
         open_checkpoint(FolderSource(snapshot))
 
 
@@ -190,7 +190,7 @@ def test_too_many_tensors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     shards = {
         f"model-{part}.safetensors": tensors_in_order([(f"{part}.{n}", "U8", (1,)) for n in range(6)]) for part in "ab"
     }
-    with pytest.raises(CheckpointError, match="more than 10 tensors"):
+    with pytest.raises(CheckpointError, match="exceeds the limit of 10 tensors"):
         open_checkpoint(headers_only(shards, MISTRAL))
 
 

@@ -307,7 +307,7 @@ def test_odd_tensor_name_is_planned_or_refused(name: str, limit: int | None) -> 
 
 def test_more_target_tensors_than_any_model_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("solar_upscale.plan.planner.MAX_TARGET_TENSORS", 107)
-    with pytest.raises(UnsupportedError, match=r"more than 107 tensors"):
+    with pytest.raises(UnsupportedError, match=r"exceeds the limit of 107 tensors"):
         su.plan_checkpoint(tiny(), SOLAR)
 
 

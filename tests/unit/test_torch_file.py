@@ -223,11 +223,11 @@ SQUARE = torch.arange(6.0).reshape(2, 3)
         pytest.param({"c": SQUARE.to(torch.complex64).conj()}, "conjugated or negated tensor", id="conjugated"),
         pytest.param(
             {"z": SQUARE.to(torch.complex128)},
-            'asks for "torch.ComplexDoubleStorage"; only tensors are read; load it with torch',
+            'refers to "torch.ComplexDoubleStorage"; only tensors are read; load it with torch',
             id="complex128",
         ),
-        pytest.param({"s": SQUARE.to_sparse()}, 'asks for "torch._utils._rebuild_sparse_tensor"', id="sparse"),
-        pytest.param({"m": SQUARE.to("meta")}, 'asks for "torch._utils._rebuild_meta_tensor_no_storage"', id="meta"),
+        pytest.param({"s": SQUARE.to_sparse()}, 'refers to "torch._utils._rebuild_sparse_tensor"', id="sparse"),
+        pytest.param({"m": SQUARE.to("meta")}, 'refers to "torch._utils._rebuild_meta_tensor_no_storage"', id="meta"),
     ],
 )
 def test_anything_but_a_flat_state_dict_of_contiguous_tensors_is_refused(
@@ -247,12 +247,12 @@ def test_another_pickle_protocol_is_refused_with_the_next_step(tmp_path: Path) -
     ("content", "message"),
     [
         pytest.param(
-            b"", "is no file of torch.save; expected a zip archive or torch's older format, got b''", id="empty"
+            b"", "is not a torch.save file; expected a zip archive or torch's older format, got b''", id="empty"
         ),
         pytest.param(b"version https://git-lfs.github.com/spec/v1\n", "run: git lfs pull", id="lfs"),
-        pytest.param(safetensors.torch.save({"a": SQUARE}), "is no file of torch.save", id="safetensors"),
-        pytest.param(pickle.dumps({"a": 1}), "is no file of torch.save", id="pickle"),
-        pytest.param(b"PK\x03\x04" + bytes(100), "is a truncated or broken zip archive", id="no zip"),
+        pytest.param(safetensors.torch.save({"a": SQUARE}), "is not a torch.save file", id="safetensors"),
+        pytest.param(pickle.dumps({"a": 1}), "is not a torch.save file", id="pickle"),
+        pytest.param(b"PK\x03\x04" + bytes(100), "is a truncated or broken zip file", id="no zip"),
     ],
 )
 def test_file_not_saved_by_torch_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -286,7 +286,7 @@ BIG_DIRECTORY = b"PK\x03\x04" + bytes(9 * 2**20) + struct.pack("<4s4H2LH", b"PK\
         pytest.param(zip_with(ARCHIVE, {"byteorder": b"big"}), "written on a big-endian machine", id="big-endian"),
         pytest.param(zip_with(ARCHIVE, {"data.pkl": b""}), "the pickle is truncated", id="empty pickle"),
         pytest.param(zip_with(ARCHIVE, {"data.pkl": bytes(9 * 2**20)}), "the limit is 8388608", id="big pickle"),
-        pytest.param(BIG_DIRECTORY, "asks for 9437184 bytes", id="big directory"),
+        pytest.param(BIG_DIRECTORY, "has a directory or pickle of 9437184 bytes", id="big directory"),
     ],
 )
 def test_broken_archive_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -379,7 +379,7 @@ def test_no_pickle_code_runs(tmp_path: Path, extension: None, attack: str, zippe
 def test_global_requested_by_a_pickle_is_named(tmp_path: Path) -> None:
     hostile = b"\x80\x02cposix\nsystem\n" + text("true") + b"\x85R."
     assert refusal(tmp_path, zip_with(ARCHIVE, {"data.pkl": hostile})) == (
-        'pytorch_model.bin: the pickle asks for "posix.system"; only tensors are read'
+        'pytorch_model.bin: the pickle refers to "posix.system"; only tensors are read'
     )
 
 
@@ -388,30 +388,30 @@ def test_global_requested_by_a_pickle_is_named(tmp_path: Path) -> None:
     [
         pytest.param(
             b"ctorch._utils\n_rebuild_tensor_v2\n}" + text("__init__") + b"K\x01sb",
-            'gives attributes to "torch._utils._rebuild_tensor_v2"',
+            'sets attributes on "torch._utils._rebuild_tensor_v2"',
             id="BUILD on a function",
         ),
         pytest.param(text("system") + text("true") + b"\x85R", "calls text", id="calls text"),
         pytest.param(b"ctorch\nFloatStorage\n)R", 'calls "torch.FloatStorage"', id="calls a storage type"),
-        pytest.param(b"ctorch._utils\n_rebuild_tensor_v2\n)R", "makes a tensor of something else", id="no arguments"),
+        pytest.param(b"ctorch._utils\n_rebuild_tensor_v2\n)R", "a tensor from something other", id="no arguments"),
         pytest.param(b"ctorch._utils\n_rebuild_tensor_v3\n)R", "a tensor whose dtype is nothing", id="no dtype"),
-        pytest.param(b"ctorch._utils\n_rebuild_parameter\n)R", "a Parameter of something else", id="no parameter"),
-        pytest.param(b"ccollections\nOrderedDict\n]\x85R", "an OrderedDict of arguments", id="dict of pairs"),
+        pytest.param(b"ctorch._utils\n_rebuild_parameter\n)R", "a Parameter from something other", id="no parameter"),
+        pytest.param(b"ccollections\nOrderedDict\n]\x85R", "passes arguments to OrderedDict", id="dict of pairs"),
         pytest.param(text("storage") + b"Q", "not a storage", id="text as storage"),
         pytest.param(b"(" + text("module") + b"NNNtQ", "not a storage", id="module"),
         pytest.param(b"}(" + text("a") + b"u", "sets 1 keys and values of a dict", id="odd items"),
-        pytest.param(b"(u", "takes a value that is not there", id="no dict"),
-        pytest.param(b"u", "takes a mark that is not there", id="no mark"),
+        pytest.param(b"(u", "pops from an empty stack", id="no dict"),
+        pytest.param(b"u", "pops a mark that was never pushed", id="no mark"),
         pytest.param(b"}(0", "uses opcode b'0'", id="unknown opcode"),
-        pytest.param(b"h\x07", "names a value that was not made", id="no memo"),
+        pytest.param(b"h\x07", "gets a memo entry that was never put", id="no memo"),
         pytest.param(b")K\x01a", "appends to a tuple", id="append to tuple"),
         pytest.param(b"}" + text("a") + b"Ns" + text("a") + b"Ns", 'the key "a" twice', id="duplicate"),
         pytest.param(b"X\xff\xff\xff\xff", "the pickle is truncated", id="long text"),
         pytest.param(b"X\x01\0\0\0\xff", "'utf-8' codec can't decode", id="no UTF-8"),
         pytest.param(b"cposix", "the pickle", id="no newline"),
         pytest.param(b"}q\0" + text("a") + b"h\0s" + b"K\x01\x85" * 10, "holds a tuple", id="contains itself"),
-        pytest.param(b"(" * 2_000_001, "more than 2000000 operations", id="many operations"),
-        pytest.param(b")" + b"\x85" * 300_000, "holds a tuple, not a state dict", id="deep"),
+        pytest.param(b"(" * 2_000_001, "exceeds the limit of 2000000 operations", id="many operations"),
+        pytest.param(b")" + b"\x85" * 300_000, "holds a tuple, not a state dict", id="limit of 64 nested levels"),
         pytest.param(b"]r\xff\xff\xff\xff", "holds a list, not a state dict", id="far memo"),
     ],
 )
@@ -452,7 +452,7 @@ def state_of(
         pytest.param(state_of(storage(), shape=b"J\xff\xff\xff\xff\x85"), "not integers from 0", id="negative size"),
         pytest.param(state_of(storage(), shape=b"K\x04K\x01\x86"), "2 sizes and 1 strides", id="ranks"),
         pytest.param(state_of(storage(), shape=b"(" + b"K\x01" * 65 + b"t"), "65 sizes", id="rank"),
-        pytest.param(state_of(storage(), shape=b"]"), "a tensor of something else", id="list as shape"),
+        pytest.param(state_of(storage(), shape=b"]"), "a tensor from something other", id="list as shape"),
         pytest.param(state_of(storage(numel=5)), "a: its storage has 16 bytes; expected 20", id="numel"),
         pytest.param(state_of(storage(numel=-4)), "not a storage", id="negative numel"),
         pytest.param(state_of(storage(kind="Double")), "its storage has 16 bytes; expected 32", id="wider"),

@@ -1,8 +1,8 @@
-"""The pickle of a state dict, interpreted by a machine that can call nothing.
+"""Interprets the pickle of a state dict on a machine that cannot call anything.
 
-It knows the few opcodes that torch.save writes. A global is a name to it, from a short list, and a call makes one of
-the values below or a dict. So there is no list of dangerous names to keep up: a hostile pickle can at most be refused,
-by a ValueError, which torch_file turns into a CheckpointError. The bytes of tensors are not seen here.
+It implements the few opcodes that torch.save writes. A global is only a name, from a short allowlist, and a call builds
+a dict or one of the values below. So there is no blocklist to maintain: the worst that a hostile pickle can do is raise
+a ValueError, which torch_file turns into a CheckpointError. Tensor data is not read here.
 """
 
 import struct
@@ -13,8 +13,8 @@ __all__ = ["CONVERT", "Machine", "Storage", "Tensor", "kind"]
 
 CONVERT = "load it with torch and save it as safetensors"
 
-_MAX_OPERATIONS = 2_000_000  # bounds memory too: each makes at most one small value
-_MAX_RANK = 64  # torch's own
+_MAX_OPERATIONS = 2_000_000  # bounds memory too: each operation makes at most one small value
+_MAX_RANK = 64  # torch's own limit
 
 _STORAGES: Mapping[str, str] = {
     "torch.BFloat16Storage": "BF16",
@@ -28,7 +28,7 @@ _STORAGES: Mapping[str, str] = {
     "torch.IntStorage": "I32",
     "torch.LongStorage": "I64",
     "torch.ShortStorage": "I16",
-    "torch.storage.UntypedStorage": "U8",  # bytes, for the dtypes below
+    "torch.storage.UntypedStorage": "U8",  # holds the dtypes below
 }
 _DTYPES: Mapping[str, str] = {
     "torch.float8_e4m3fn": "F8_E4M3",
@@ -40,7 +40,7 @@ _DTYPES: Mapping[str, str] = {
     "torch.uint32": "U32",
     "torch.uint64": "U64",
 }
-"""What torch.save names, and what safetensors calls it. torch has no storage class for the newer dtypes.
+"""torch's name to the safetensors dtype. torch has no storage class for the newer dtypes.
 
 Source: torch 2.13, ``_new_dtypes`` and ``_dtype_to_storage_type_map`` in torch/storage.py.
 """
@@ -53,7 +53,7 @@ class _Global:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of ``numel`` elements; ``key`` says where the file has it."""
+    """A run of ``numel`` elements; ``key`` identifies it in the file."""
 
     key: str
     dtype: str
@@ -62,7 +62,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A view of a storage, counted in elements of its dtype; nothing says yet that it lies within the storage."""
+    """A view of a storage, in elements of its dtype; not yet checked to lie within the storage."""
 
     storage: Storage
     dtype: str
@@ -71,49 +71,49 @@ class Tensor:
     stride: tuple[int, ...]
 
 
-# The calls that a state dict makes. Their names are torch's, with its arguments.
+# The calls that a state dict makes, with torch's names and arguments.
 
 
 def _ordered_dict(args: tuple[object, ...]) -> object:
     if args:
-        raise ValueError(f"the pickle makes an OrderedDict of arguments; expected none; {CONVERT}")
+        raise ValueError(f"the pickle passes arguments to OrderedDict; expected none; {CONVERT}")
     return {}
 
 
 def _rebuild_tensor_v2(args: tuple[object, ...]) -> object:
-    """Take storage, offset, shape, stride, requires_grad, hooks, and metadata if any."""
+    """Build a tensor from (storage, offset, shape, stride, requires_grad, hooks[, metadata])."""
     return _rebuild_tensor(args[:6], None, args[6:])
 
 
 def _rebuild_tensor_v3(args: tuple[object, ...]) -> object:
-    """Take what ``_rebuild_tensor_v2`` takes, with the dtype before the metadata."""
+    """Build a tensor from the arguments of ``_rebuild_tensor_v2``, with the dtype before the metadata."""
     dtype = args[6] if len(args) > 6 else None
     if not isinstance(dtype, _Global) or dtype.name not in _DTYPES:
-        raise ValueError(f"the pickle makes a tensor whose dtype is {kind(dtype)}")
+        raise ValueError(f"the pickle builds a tensor whose dtype is {kind(dtype)}")
     return _rebuild_tensor(args[:6], _DTYPES[dtype.name], args[7:])
 
 
 def _rebuild_tensor(args: tuple[object, ...], dtype: str | None, metadata: tuple[object, ...]) -> Tensor:
     storage, offset, shape, stride = args[:4] if len(args) == 6 else (None,) * 4
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
-        raise ValueError("the pickle makes a tensor of something else than a storage, a shape and strides")
+        raise ValueError("the pickle builds a tensor from something other than a storage, a shape and strides")
     if len(shape) != len(stride) or len(shape) > _MAX_RANK:
-        raise ValueError(f"the pickle makes a tensor with {len(shape)} sizes and {len(stride)} strides")
+        raise ValueError(f"the pickle builds a tensor with {len(shape)} sizes and {len(stride)} strides")
     numbers = (offset, *shape, *stride)
     if any(type(number) is not int or not 0 <= number < 2**63 for number in numbers):
         raise ValueError(
-            "the pickle makes a tensor whose offset, shape or strides are not integers from 0 to 2**63 - 1"
+            "the pickle builds a tensor whose offset, shape or strides are not integers from 0 to 2**63 - 1"
         )
     if any(metadata):
-        raise ValueError(f"the pickle makes a conjugated or negated tensor; {CONVERT}")
+        raise ValueError(f"the pickle builds a conjugated or negated tensor; {CONVERT}")
     assert isinstance(offset, int)
     return Tensor(storage, dtype or storage.dtype, offset, shape, stride)
 
 
 def _rebuild_parameter(args: tuple[object, ...]) -> object:
-    """Take tensor, requires_grad, hooks."""
+    """Unwrap the tensor of (tensor, requires_grad, hooks)."""
     if len(args) != 3 or not isinstance(args[0], Tensor):
-        raise ValueError("the pickle makes a Parameter of something else than a tensor")
+        raise ValueError("the pickle builds a Parameter from something other than a tensor")
     return args[0]
 
 
@@ -129,7 +129,7 @@ class Machine:
     """A pickle interpreter whose only values are numbers, text, containers of its own, and the types above."""
 
     def __init__(self, data: bytes, position: int = 0) -> None:
-        self.storages: dict[str, Storage] = {}  # every one that was named, by key
+        self.storages: dict[str, Storage] = {}  # every storage seen, by key
         self.position = position
         self._data = data
         self._operations = 0
@@ -138,19 +138,19 @@ class Machine:
         self._memo: dict[int, object] = {}
 
     def run(self) -> object:
-        """Return the value of the pickle at ``position``, which moves behind it.
+        """Return the value of the pickle at ``position``, and move ``position`` past it.
 
         Raises:
-            ValueError: The pickle is malformed, too large, or wants anything but tensors.
+            ValueError: The pickle is malformed, too large, or refers to anything but tensors.
         """
         self._stack, self._marks, self._memo = [], [], {}
         while (opcode := self._number(1)) != _STOP:
             self._operations += 1
             if self._operations > _MAX_OPERATIONS:
-                raise ValueError(f"the pickle takes more than {_MAX_OPERATIONS} operations, which is the limit")
+                raise ValueError(f"the pickle exceeds the limit of {_MAX_OPERATIONS} operations")
             step = _OPCODES.get(opcode)
             if step is None:
-                raise ValueError(f"the pickle uses opcode {bytes([opcode])!r}, which no state dict needs; {CONVERT}")
+                raise ValueError(f"the pickle uses opcode {bytes([opcode])!r}, which is not supported; {CONVERT}")
             step(self)
         return self._pop()
 
@@ -176,12 +176,12 @@ class Machine:
 
     def _pop(self) -> object:
         if len(self._stack) <= (self._marks[-1] if self._marks else 0):
-            raise ValueError("the pickle is malformed: it takes a value that is not there")
+            raise ValueError("the pickle is malformed: it pops from an empty stack")
         return self._stack.pop()
 
     def _pop_to_mark(self) -> list[object]:
         if not self._marks:
-            raise ValueError("the pickle is malformed: it takes a mark that is not there")
+            raise ValueError("the pickle is malformed: it pops a mark that was never pushed")
         start = self._marks.pop()
         values = self._stack[start:]
         del self._stack[start:]
@@ -198,7 +198,7 @@ class Machine:
 
     def _get(self, index: int) -> None:
         if index not in self._memo:
-            raise ValueError("the pickle is malformed: it names a value that was not made")
+            raise ValueError("the pickle is malformed: it gets a memo entry that was never put")
         self._push(self._memo[index])
 
     def _append(self, values: list[object]) -> None:
@@ -213,7 +213,7 @@ class Machine:
         if not isinstance(target, dict) or len(values) % 2:
             raise ValueError(f"the pickle sets {len(values)} keys and values of {kind(target)}")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            if not isinstance(key, str | int):  # the keys of a state dict, and of an optimizer's
+            if not isinstance(key, str | int):  # model and optimizer state dicts have no other keys
                 raise ValueError(f"the pickle has a key that is {kind(key)}; {CONVERT}")
             if key in target:
                 raise ValueError(f'the pickle has the key "{key}" twice')
@@ -228,7 +228,7 @@ class Machine:
         name = f"{self._line()}.{self._line()}"
         if name not in _CALLS and name not in _STORAGES and name not in _DTYPES:
             next_step = f"; {CONVERT}" if name.startswith("torch.") else ""
-            raise ValueError(f'the pickle asks for "{name}"; only tensors are read{next_step}')
+            raise ValueError(f'the pickle refers to "{name}"; only tensors are read{next_step}')
         self._push(_Global(name))
 
     def _call(self) -> None:
@@ -238,15 +238,15 @@ class Machine:
         self._push(_CALLS[function.name](args))
 
     def _drop_state(self) -> None:
-        """Pass over an attribute: the module versions that torch hangs on a state dict say nothing about tensors."""
+        """Ignore an attribute: the module versions that torch attaches to a state dict are not tensors."""
         self._pop()
         target = self._pop()
         if not isinstance(target, dict):
-            raise ValueError(f"the pickle gives attributes to {kind(target)}; {CONVERT}")
+            raise ValueError(f"the pickle sets attributes on {kind(target)}; {CONVERT}")
         self._push(target)
 
     def _load_storage(self) -> None:
-        """Take ("storage", type, key, location, numel); the older format adds a view, long written as None."""
+        """Load ("storage", type, key, location, numel); the older format appends a view, which is always None."""
         match self._pop():
             case ("storage", _Global(name), str(key), str(), int(numel)) if name in _STORAGES and numel >= 0:
                 pass
@@ -256,7 +256,7 @@ class Machine:
                 raise ValueError("the pickle refers to something that is not a storage; only tensors are read")
         storage = Storage(key, _STORAGES[name], numel)
         if self.storages.setdefault(key, storage) != storage:
-            raise ValueError(f'the pickle takes storage "{key}" for two types or sizes')
+            raise ValueError(f'the pickle gives storage "{key}" two types or sizes')
         self._push(storage)
 
 
@@ -287,12 +287,12 @@ _OPCODES: Mapping[int, Callable[[Machine], None]] = {
     ord("}"): lambda machine: machine._push({}),
     ord("s"): lambda machine: machine._set_items([machine._pop(), machine._pop()][::-1]),
     ord("u"): lambda machine: machine._set_items(machine._pop_to_mark()),
-    # Values made before.
+    # The memo.
     ord("q"): lambda machine: machine._put(machine._number(1)),
     ord("r"): lambda machine: machine._put(machine._number(4)),
     ord("h"): lambda machine: machine._get(machine._number(1)),
     ord("j"): lambda machine: machine._get(machine._number(4)),
-    # What another interpreter would run.
+    # What a full interpreter would execute.
     ord("c"): Machine._look_up,
     ord("R"): Machine._call,
     ord("b"): Machine._drop_state,
@@ -301,7 +301,7 @@ _OPCODES: Mapping[int, Callable[[Machine], None]] = {
 
 
 def kind(value: object) -> str:
-    """Return what a value is, in a few words: the value itself may be megabytes, or contain itself."""
+    """Return a short description of a value: the value itself may be megabytes, or contain itself."""
     if isinstance(value, _Global):
         return f'"{value.name}"'
     if isinstance(value, int | float):
