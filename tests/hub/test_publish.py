@@ -829,6 +829,12 @@ def test_commands_of_the_page_do_what_it_says(user: User) -> None:
     assert user.hub.repos["me/SOLAR-private"].private
     assert set(user.hub.repos["me/SOLAR"].branches) == {"main", "experiment"}
     assert set(user.hub.repos["org/SOLAR"].branches) == {"main", "refs/pr/1"}
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(example, {})  # noqa: S102 - the project's own page
+    assert user.capsys.readouterr().out.split() == [f"{user.url}-4", "48"]
+    for repo in ("me/SOLAR-3", "me/SOLAR-4"):
+        assert_layers_come_from(user.published(repo), source, layers)
+    assert user.hub.repos["me/SOLAR-4"].private
 
 
 def test_lines_that_the_page_explains_are_those_that_are_said() -> None:
