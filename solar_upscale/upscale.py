@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from solar_upscale.publish.checkpoint import Published
 
 __all__ = [
+    "carry_out",
     "inspect_checkpoint",
     "plan_checkpoint",
     "publish_checkpoint",
@@ -127,12 +128,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     hub = HubOptions(revision, token, _path(cache_dir), local_files_only, stream)
     opened = open_source(source, hub)
     plan = make_plan(open_checkpoint(opened), request)
-    if destination is None:
-        write_plan(plan, opened, Path(output), overwrite=overwrite, executor=executor, on_bytes=on_bytes)
-    else:
-        from solar_upscale.publish.checkpoint import publish_plan
-
-        publish_plan(plan, opened, Path(output), destination, overwrite=overwrite, executor=executor, on_bytes=on_bytes)
+    carry_out(plan, opened, Path(output), destination, overwrite=overwrite, executor=executor, on_bytes=on_bytes)
     return plan
 
 
@@ -253,6 +249,31 @@ def publish_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
 
     destination = Destination(repo_id, token, private, revision, create_pr, commit_message)
     return publish_folder(Path(output), destination, source=source, on_bytes=on_bytes)
+
+
+def carry_out(
+    plan: UpscalePlan,
+    source: Source,
+    output: Path,
+    destination: Destination | None,
+    *,
+    overwrite: bool = False,
+    executor: "Executor | None" = None,
+    on_bytes: Callable[[int], None] = lambda nbytes: None,
+) -> tuple[tuple[FinishedShard, ...], str | None]:
+    """Write what is planned and publish it if there is a destination; return how each shard came to be, and the page.
+
+    Raises:
+        OutputError, CheckpointError, HubError: as ``upscale_checkpoint``.
+    """
+    if destination is None:
+        return write_plan(plan, source, output, overwrite=overwrite, executor=executor, on_bytes=on_bytes), None
+    from solar_upscale.publish.checkpoint import publish_plan
+
+    published = publish_plan(
+        plan, source, output, destination, overwrite=overwrite, executor=executor, on_bytes=on_bytes
+    )
+    return published.shards, published.url
 
 
 def write_plan(

@@ -21,7 +21,7 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     from solar_upscale.plan.planner import make_plan
     from solar_upscale.report.plan_report import plan_report, written_report
     from solar_upscale.source.checkpoint import open_checkpoint
-    from solar_upscale.upscale import write_plan
+    from solar_upscale.upscale import carry_out
     from solar_upscale.write.shards import nbytes_by_method
 
     _check_tensors(parser, options)
@@ -37,16 +37,9 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     assert output is not None, "the parser asked for it"
     with progress(plan.total_size, options) as progress_bar, passes_executor(options) as executor:
         on_bytes = after_warnings(plan.warnings, progress_bar)
-        if destination is None:
-            url = None
-            shards = write_plan(plan, source, output, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes)
-        else:
-            from solar_upscale.publish.checkpoint import publish_plan
-
-            published = publish_plan(
-                plan, source, output, destination, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes
-            )
-            url, shards = published.url, published.shards
+        shards, url = carry_out(
+            plan, source, output, destination, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes
+        )
     moved = nbytes_by_method(shards)
     print_report(
         options,
