@@ -15,12 +15,12 @@ _INTRO = """\
 Written by `make bench`; do not edit. {machine}.
 
 Every process is measured whole: wall time, user and system CPU, peak memory (ru_maxrss), bytes dirtied in files. The
-programs take turns, so that other work on the machine affects all of them alike; figures are medians, and a ratio is the
-median of the ratios within each round. Sources are warm in the page cache and already on disk. Before each run, memory
-for its output is touched and freed, so that no run pays for memory that a virtual machine had returned to its host. All
-output is made durable within the measured time: solar-upscale syncs what it writes, the others are followed by `sync` of
-each file and folder. Start-up is importing what the work imports. Ratios carry over to other machines better than
-seconds do.
+programs take turns, so that other work on the machine affects all of them alike; figures are medians, and a ratio is
+the median of the ratios within each round. Sources are warm in the page cache and already on disk. Before each run,
+memory for its output is touched and freed, so that no run pays for memory that a virtual machine had returned to its
+host. All output is made durable within the measured time: solar-upscale syncs what it writes, the others are followed
+by `sync` of each file and folder. Start-up is importing what the work imports. Ratios carry over to other machines
+better than seconds do.
 """
 
 SIDE_BY_SIDE = "Side by side on "
