@@ -15,8 +15,8 @@ from solar_upscale.report.provenance import PROVENANCE_NAME, without_sentences
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.protocol import Source
 from solar_upscale.strict_json import json_bytes
-from solar_upscale.verify.compare import Finding, Findings, OnBytes, first_difference, same_bytes
-from solar_upscale.write.shards import planned_bytes
+from solar_upscale.verify.compare import Finding, Findings, first_difference, same_bytes
+from solar_upscale.write.shards import OnBytes, planned_bytes
 
 __all__ = ["ExpectedOutput", "compare_with_source", "expected_output", "is_finished"]
 

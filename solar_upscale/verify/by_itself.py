@@ -14,7 +14,8 @@ from solar_upscale.source.checkpoint import Checkpoint
 from solar_upscale.start.factors import layer_factors
 from solar_upscale.start.init import parse_init
 from solar_upscale.start.residual import written_rules
-from solar_upscale.verify.compare import Finding, Findings, OnBytes, first_difference
+from solar_upscale.verify.compare import Finding, Findings, first_difference
+from solar_upscale.write.shards import OnBytes
 
 __all__ = ["compare_with_itself", "recorded_pattern"]
 

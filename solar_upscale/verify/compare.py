@@ -1,12 +1,11 @@
 """Byte streams against each other, and what a comparison reports."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Finding", "Findings", "OnBytes", "first_difference", "same_bytes"]
+from solar_upscale.write.shards import OnBytes
 
-OnBytes = Callable[[int], None]
-"""Is called with the number of tensor bytes each time some were compared."""
+__all__ = ["Finding", "Findings", "first_difference", "same_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
