@@ -8,16 +8,9 @@ Each is an attribute or an encoding that the records in families/ use. What code
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from solar_upscale.architecture.encodings import (
-    EveryExcept,
-    Formula,
-    Keyed,
-    KvSuffix,
-    Listed,
-    Prefix,
-    Searched,
-    Text,
-)
+from solar_upscale.architecture.encodings.common import Formula, Listed
+from solar_upscale.architecture.encodings.lists import Text
+from solar_upscale.architecture.encodings.numbers import EveryExcept, KvSuffix, Prefix, Searched
 from solar_upscale.architecture.formulas import (
     DENSE,
     FULL,
@@ -25,7 +18,6 @@ from solar_upscale.architecture.formulas import (
     SPARSE,
     global_ends,
     image_layers,
-    moe_frequency,
     no_rope,
     topk_schedule,
 )
@@ -36,7 +28,6 @@ __all__ = [
     "BY_INDEX",
     "BY_PARITY",
     "DEEPSTACK",
-    "EVERY_TYPE",
     "FIRST_ONLY",
     "GEMMA2",
     "GEMMA3",
@@ -46,7 +37,6 @@ __all__ = [
     "INVERSE_INDEX",
     "LAST_ONLY",
     "MLLAMA_CROSS",
-    "MOE_FREQUENCY",
     "NEOMME_TYPES",
     "NO_ROPE",
     "QWEN_MLP",
@@ -59,7 +49,6 @@ __all__ = [
     "indexer",
     "kv_shared",
     "layer_types",
-    "listed",
     "mlp_types",
     "neomme_ends",
     "prefix_only",
@@ -76,11 +65,6 @@ def layer_types(*otherwise: Encoding) -> Attribute:
 def mlp_types(*otherwise: Encoding) -> Attribute:
     """Dense and sparse layers: their list, or what stands for it."""
     return Attribute("mlp_layer_types", (Listed("mlp_layer_types"), *otherwise))
-
-
-def listed(name: str, *, scalar: bool = False, otherwise: Encoding | None = None) -> Attribute:
-    """A list with one entry a layer, or what stands for it; with ``scalar``, one value may serve all layers."""
-    return Attribute(name, (Listed(name, scalar=scalar), *filter(None, (otherwise,))))
 
 
 def every(field: str | None, default: int, nth: str = FULL, others: str = SLIDING, *, phase: int = 1) -> Formula:
@@ -134,7 +118,6 @@ def by_position(name: str, compute: Any, why: str) -> Attribute:
 # --- attributes that several types share -------------------------------------------------------------------------
 
 MLLAMA_CROSS = Formula(lambda view, i, n: "cross" if i in (3, 8, 13, 18, 23, 28, 33, 38) else "self")
-MOE_FREQUENCY = Formula(moe_frequency, ("moe_layer_freq",))
 FIRST_ONLY = by_position(
     "first layer",
     lambda view, i, n: i == 0,
@@ -245,14 +228,3 @@ def neomme_ends(view: View, i: int, n: int) -> bool:
     kinds = NEOMME_TYPES.read(view, n) or ()
     full = [j for j, kind in enumerate(kinds) if kind == FULL]
     return bool(full) and i in (full[0], full[-1])
-
-
-# What any type may carry in its config, whether or not its own code asks for it.
-EVERY_TYPE: tuple[Attribute, ...] = (
-    listed("layer_types"),
-    listed("layers_block_type"),
-    listed("mlp_layer_types"),
-    Attribute("per_layer_config", (Keyed("per_layer_config"),)),
-    Attribute("moe_layer_freq", (Listed("moe_layer_freq"), MOE_FREQUENCY)),
-    listed("attn_type_list"),
-)

@@ -9,13 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from solar_upscale.architecture.encodings import Listed
-from solar_upscale.architecture.files import rewrite_files
+from solar_upscale.architecture.encodings.common import Listed
 from solar_upscale.architecture.hybrid import lost_kinds
 from solar_upscale.architecture.known import Known, what_is_known
 from solar_upscale.architecture.names import MTP_FIELDS
-from solar_upscale.architecture.nearest import nearest_pattern, runs
-from solar_upscale.architecture.quantization import rewrite_module_lists
 from solar_upscale.architecture.record import ModelType
 from solar_upscale.architecture.refusals import refuse_missing, refuse_odd_values, refuse_unknown
 from solar_upscale.architecture.rules import Attribute, Updates, Vector, View, same
@@ -74,8 +71,7 @@ def change_depth(
     numbering, dropped, warnings = _number(changes, tensors, stack, known, sources, drop_mtp=drop_mtp)
     _set_quantization(changes, tensors, numbering)
     warnings += [*_stale(known, view, sources), *lost_kinds(known, sources)]
-    rewritten, made = rewrite_files(files or {}, module_names(tensors), stack, numbering)
-    changes.made += made
+    rewritten = _rewrite_files(changes, files, tensors, numbering) if files else {}
     return DepthChange(
         config=changes.config,
         changes=tuple(changes.made),
@@ -192,6 +188,8 @@ def _express(known: Known, sources: Sequence[int]) -> _Expressed:
 def _refuse_attribute(
     attribute: Attribute, target: Vector, view: View, known: Known, sources: Sequence[int]
 ) -> NoReturn:
+    from solar_upscale.architecture.nearest import nearest_pattern, runs
+
     wrong = attribute.mismatches(target, view, sources)
     said = ", ".join(f"{j} (source {sources[j]})" for j in wrong[:6]) + (
         f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
@@ -278,6 +276,16 @@ def _gathers(
     }
 
 
+def _rewrite_files(
+    changes: _Changes, files: Mapping[str, bytes], tensors: Tensors, numbering: Mapping[str, Sequence[int]]
+) -> dict[str, bytes]:
+    from solar_upscale.architecture.files import rewrite_files
+
+    rewritten, made = rewrite_files(files, module_names(tensors), changes.stack, numbering)
+    changes.made += made
+    return rewritten
+
+
 def _set_quantization(changes: _Changes, tensors: Tensors, numbering: Mapping[str, Sequence[int]]) -> None:
     for path in (
         ("quantization_config",),
@@ -286,6 +294,8 @@ def _set_quantization(changes: _Changes, tensors: Tensors, numbering: Mapping[st
     ):
         section = section_at(changes.source, path)
         if section:
+            from solar_upscale.architecture.quantization import rewrite_module_lists
+
             new = rewrite_module_lists(section, module_names(tensors), tuple(numbering), numbering)
             for key, value in new.items():
                 changes.set_at((*path, key), value, "names layers by number")

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from solar_upscale.architecture.quantization import rewrite_module_lists
 from solar_upscale.architecture.types import FieldChange, Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.strict_json import json_bytes, parse_json
@@ -36,6 +35,8 @@ def rewrite_files(
         if name == _GENERATION:
             new = _follow_heads(old, stack, numbering[stack.prefixes[0]])
         else:
+            from solar_upscale.architecture.quantization import rewrite_module_lists
+
             new = rewrite_module_lists(old, modules, tuple(numbering), numbering)
         if new != old:
             rewritten[name] = json_bytes(new)

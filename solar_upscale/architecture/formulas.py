@@ -32,7 +32,6 @@ __all__ = [
     "lfm3",
     "llama4_moe",
     "ministral",
-    "moe_frequency",
     "moe_span",
     "moe_spans",
     "ngram_rank",
@@ -184,12 +183,6 @@ def image_layers_listed(view: View, i: int, n: int) -> int | None:
     """The number of a layer that image features enter, where the config lists such layers."""
     mapped = [pair[1] for pair in view.at_root("deepstack_layer_map") or ()]
     return i if i in mapped or i in (view.at_root("spatial_target_layers") or ()) else None
-
-
-def moe_frequency(view: View, i: int, n: int) -> bool | None:
-    """Sparse every so many layers, where the field is a number above 1."""
-    step = view.get("moe_layer_freq")
-    return i % step == 0 if isinstance(step, int) and step > 1 else None
 
 
 def nth_sparse(step: str) -> Callable[[View, int, int], bool]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from solar_upscale.architecture.attributes import EVERY_TYPE
+from solar_upscale.architecture.everywhere import EVERY_TYPE
 from solar_upscale.architecture.findings import unexplained
 from solar_upscale.architecture.names import COUNT_NAMES, MTP_FIELDS, count_names
 from solar_upscale.architecture.record import ModelType

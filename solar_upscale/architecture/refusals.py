@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from solar_upscale.architecture.encodings import Listed
+from solar_upscale.architecture.encodings.common import Listed
 from solar_upscale.architecture.findings import unexplained
 from solar_upscale.architecture.known import Known, explained_fields, record_attributes
 from solar_upscale.architecture.names import COUNT_NAMES, MTP_FIELDS

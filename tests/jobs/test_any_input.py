@@ -15,7 +15,7 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 import solar_upscale as su
-from solar_upscale.architecture.attributes import EVERY_TYPE
+from solar_upscale.architecture.everywhere import EVERY_TYPE
 from solar_upscale.architecture.names import COUNT_NAMES, MTP_FIELDS
 from solar_upscale.architecture.registry import all_types
 from solar_upscale.cli import main

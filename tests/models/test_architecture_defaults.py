@@ -3,7 +3,8 @@
 import itertools
 import json
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,10 +16,13 @@ from transformers.models.auto.configuration_auto import (  # noqa: E402 (after t
 )
 
 from solar_upscale.architecture import generated  # noqa: E402
-from solar_upscale.architecture.encodings import Formula, Indices, Pointers  # noqa: E402
+from solar_upscale.architecture.encodings.common import Formula  # noqa: E402
+from solar_upscale.architecture.encodings.lists import Indices, Pointers  # noqa: E402
 from solar_upscale.architecture.names import TEXT_SECTIONS, count_names  # noqa: E402
+from solar_upscale.architecture.record import NoFactor  # noqa: E402
 from solar_upscale.architecture.registry import all_types  # noqa: E402
 from solar_upscale.architecture.rules import Attribute, View  # noqa: E402
+from tools import tables  # noqa: E402
 
 # Values that publishers and users give the fields from which config classes derive their lists; None leaves one out.
 NUMBERS = (None, 1, 2, 3, 6)
@@ -104,6 +108,66 @@ def test_field_left_out_says_the_same_as_the_default_written_out(model_type: str
             ours = attribute.read(View(short, short, depth), depth)
             if ours is not None:
                 assert ours == attribute.read(View(full, full, depth), depth), attribute.name
+
+
+# Fields of the code that a model is published with, where they are 1, and that transformers' class does not have.
+UNCOMPARED = {"deepseek_v2": {"moe_layer_freq"}, "deepseek_ocr2_text": {"first_k_dense_replace"}}
+
+
+class Asked(View):
+    """A view that remembers which fields were left to the default of a formula."""
+
+    defaults: ClassVar[set[str]] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if default is not None and super().get(name) is None:
+            self.defaults.add(name)
+        return super().get(name, default)
+
+    def updated(self, updates: Mapping[str, Any]) -> View:
+        view = super().updated(updates)
+        return Asked(view.section, view.root, view.num_layers)
+
+
+@pytest.mark.parametrize(("model_type", "role"), WITH_ATTRIBUTES)
+def test_every_default_that_a_formula_uses_is_compared_with_the_config_class(model_type: str, role: str) -> None:
+    """By the list that the class derives, or as a field that the class has: the tests above compare both."""
+    theirs = accepted(CONFIG_MAPPING[model_type], {})
+    if theirs is None:
+        pytest.skip("the class has no defaults")
+    full = json.loads(theirs.to_json_string(use_diff=False))
+    short = {"model_type": model_type, count_names(model_type, role)[0]: 12}
+    for attribute in TYPES[model_type].by_role.get(role, TYPES[model_type].attributes):
+        Asked.defaults.clear()
+        attribute.read(Asked(short, short, 12), 12)
+        if not isinstance(getattr(theirs, attribute.name, None), list):
+            assert full.keys() >= Asked.defaults - UNCOMPARED.get(model_type, set()), attribute.name
+
+
+@pytest.mark.parametrize("root", [name for name, record in TYPES.items() if record.composite and record.attributes])
+def test_what_a_whole_model_adds_is_the_same_with_its_defaults_written_out(root: str) -> None:
+    theirs = accepted(CONFIG_MAPPING[root], {})
+    if theirs is None:
+        pytest.skip("the class has no defaults")
+    full = json.loads(theirs.to_json_string(use_diff=False))
+    section: dict[str, Any] = {"num_hidden_layers": 12}
+    for attribute in TYPES[root].attributes:
+        ours = attribute.read(View(section, {"model_type": root}, 12), 12)
+        assert ours == attribute.read(View(section, full, 12), 12)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "refusal"),
+    [(name, refusal) for name, record in TYPES.items() for refusal in record.no_factor if refusal.field],
+)
+def test_a_config_without_the_field_of_a_refusal_has_the_other_value(model_type: str, refusal: NoFactor) -> None:
+    assert refusal.field
+    assert getattr(accepted(CONFIG_MAPPING[model_type], {}), refusal.field) is not refusal.value
+
+
+def test_the_generated_tables_are_those_of_the_installed_transformers() -> None:
+    assert transformers.__version__ == generated.TRANSFORMERS
+    assert tables.formatted(tables.rendered()) == tables.TARGET.read_text("utf-8"), "run `make tables`"
 
 
 def accepted(cls: Any, config: dict[str, Any]) -> Any:

@@ -23,7 +23,7 @@ from solar_upscale.architecture.record import ModelType
 TYPES = (ModelType("frobnicator"),)
 """
 PER_LAYER = """
-from solar_upscale.architecture.attributes import listed
+from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.record import ModelType
 
 TYPES = (ModelType("frobnicator", (listed("head_counts"),), harmless=("register_blocks",)),)

@@ -10,28 +10,7 @@ from typing import Any
 
 from solar_upscale.architecture.rules import Attribute, OneField, Updates, Vector, View
 
-__all__ = ["Constant", "EveryExcept", "Formula", "KvSuffix", "Prefix", "RootScaled", "Searched"]
-
-
-@dataclass(frozen=True, slots=True)
-class Formula:
-    """What the model's code computes from a layer's index and other fields; there is nothing to write."""
-
-    compute: Callable[[View, int, int], Any]
-    reads: tuple[str, ...] = ()
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The fields that enter the formula."""
-        return self.reads
-
-    def read(self, view: View, n: int) -> Vector | None:
-        """The formula's value for each layer."""
-        return tuple(self.compute(view, i, n) for i in range(n))
-
-    def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """Nothing: a formula cannot be told what to say."""
-        return {}
+__all__ = ["Constant", "EveryExcept", "KvSuffix", "Prefix", "RootScaled", "Searched"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from solar_upscale.architecture.attributes import (
     window_from,
 )
 from solar_upscale.architecture.blocks import INDEXER, INNER, LATENT, LLAMA_BLOCK, MLP
-from solar_upscale.architecture.encodings import Formula, Listed, Pointers, Prefix, RootScaled
+from solar_upscale.architecture.encodings.common import Formula, Listed
+from solar_upscale.architecture.encodings.lists import Pointers
+from solar_upscale.architecture.encodings.numbers import Prefix, RootScaled
 from solar_upscale.architecture.formulas import deepseek_v4, dots3, global_ends
 from solar_upscale.architecture.record import Block, ModelType, NoFactor, named
 from solar_upscale.architecture.rules import Attribute

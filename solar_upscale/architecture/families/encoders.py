@@ -7,11 +7,12 @@ from solar_upscale.architecture.attributes import (
     by_position,
     every,
     layer_types,
-    listed,
     neomme_ends,
 )
 from solar_upscale.architecture.blocks import BERT_READERS, LLAMA_BLOCK, NORM_AFTER
-from solar_upscale.architecture.encodings import Constant, Listed
+from solar_upscale.architecture.encodings.common import Listed
+from solar_upscale.architecture.encodings.numbers import Constant
+from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.record import Block, ModelType, named
 from solar_upscale.architecture.rules import Attribute
 

@@ -7,13 +7,15 @@ from solar_upscale.architecture.attributes import (
     first_dense,
     from_no_rope,
     layer_types,
-    listed,
     mlp_types,
     prefix_only,
     searched,
 )
 from solar_upscale.architecture.blocks import GRANITE_MOE, INNER, LLAMA_BLOCK, MIXTRAL_BLOCK, MLP, POST_NORM, SHARED
-from solar_upscale.architecture.encodings import EveryExcept, Formula, Indices, Listed, Prefix
+from solar_upscale.architecture.encodings.common import Formula, Listed
+from solar_upscale.architecture.encodings.lists import Indices
+from solar_upscale.architecture.encodings.numbers import EveryExcept, Prefix
+from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.formulas import (
     DENSE,
     FULL,

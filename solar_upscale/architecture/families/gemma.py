@@ -9,11 +9,11 @@ from solar_upscale.architecture.attributes import (
     forced_last,
     kv_shared,
     layer_types,
-    listed,
     mlp_types,
 )
 from solar_upscale.architecture.blocks import INNER, LLAMA_BLOCK, POST_NORM
-from solar_upscale.architecture.encodings import Formula
+from solar_upscale.architecture.encodings.common import Formula
+from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.formulas import SPARSE, backward_fourth, backward_fourth_theta, early_sparsity
 from solar_upscale.architecture.record import Block, ModelType, NoFactor
 

@@ -2,7 +2,8 @@
 
 from solar_upscale.architecture.attributes import INVERSE_INDEX, LAST_ONLY
 from solar_upscale.architecture.blocks import FAIRSEQ, NORM_AFTER, NORMALISES_AFTER
-from solar_upscale.architecture.encodings import Listed, Repeated
+from solar_upscale.architecture.encodings.common import Listed
+from solar_upscale.architecture.encodings.lists import Repeated
 from solar_upscale.architecture.record import Block, ModelType, NoFactor, named
 from solar_upscale.architecture.rules import Attribute
 

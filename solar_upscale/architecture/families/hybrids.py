@@ -8,7 +8,6 @@ from solar_upscale.architecture.attributes import (
     first_dense,
     indexer,
     layer_types,
-    listed,
     mlp_types,
     prefix_only,
     searched,
@@ -23,7 +22,9 @@ from solar_upscale.architecture.blocks import (
     SHARED,
     STATE_SPACE,
 )
-from solar_upscale.architecture.encodings import Cycle, Formula, Indices, Listed, Text
+from solar_upscale.architecture.encodings.common import Formula, Listed
+from solar_upscale.architecture.encodings.lists import Cycle, Indices, Text
+from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.formulas import (
     DENSE,
     FULL,

@@ -1,7 +1,7 @@
 """Models around a text model, and text models that take in images between or inside their layers."""
 
 from solar_upscale.architecture.attributes import DEEPSTACK, MLLAMA_CROSS, by_position, searched
-from solar_upscale.architecture.encodings import Indices
+from solar_upscale.architecture.encodings.lists import Indices
 from solar_upscale.architecture.formulas import aligned, image_layers_listed
 from solar_upscale.architecture.record import Block, ModelType, named
 from solar_upscale.architecture.rules import Attribute

@@ -2,7 +2,8 @@
 
 from solar_upscale.architecture.attributes import QWEN_MLP, by_position, every, layer_types, window_from
 from solar_upscale.architecture.blocks import LLAMA_BLOCK
-from solar_upscale.architecture.encodings import Formula, Indices
+from solar_upscale.architecture.encodings.common import Formula
+from solar_upscale.architecture.encodings.lists import Indices
 from solar_upscale.architecture.formulas import FULL, LINEAR, ngram_rank, qwen2_moe
 from solar_upscale.architecture.record import ModelType, named
 from solar_upscale.architecture.rules import Attribute

@@ -1,7 +1,8 @@
 """Encoder-decoders, and the decoders of models that write for another encoder."""
 
-from solar_upscale.architecture.attributes import BY_PARITY, FIRST_ONLY, GEMMA2, GEMMA3, listed, searched
+from solar_upscale.architecture.attributes import BY_PARITY, FIRST_ONLY, GEMMA2, GEMMA3, searched
 from solar_upscale.architecture.blocks import FAIRSEQ, INNER, NORM_AFTER
+from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.formulas import nth_sparse, spread_sparse
 from solar_upscale.architecture.record import Block, ModelType, NoFactor, named
 from solar_upscale.architecture.rules import Attribute
