@@ -1,6 +1,6 @@
 """Change the depth of a Hugging Face checkpoint without loading the model.
 
-The public names are found when they are first used, so that importing the package costs nothing.
+The public names are imported on first use, so importing the package is cheap.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from solar_upscale.upscale import inspect_checkpoint, plan_checkpoint, publish_checkpoint, upscale_checkpoint
     from solar_upscale.verify.output import VerifyReport, verify_checkpoint
 
-_HOMES = {
+_MODULES = {
     "CheckpointError": "errors",
     "DepthUpscalingAlgorithm": "memory",
     "HubError": "errors",
@@ -73,11 +73,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

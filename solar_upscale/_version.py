@@ -1,4 +1,4 @@
-"""The version of the package, in a module of its own so that nothing imports the package's face."""
+"""The version, in a module of its own so that no module imports the package itself."""
 
 __all__ = ["__version__"]
 

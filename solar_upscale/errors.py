@@ -1,4 +1,4 @@
-"""The errors that callers may catch. Every message is one line: where, what is wrong, what to do next.
+"""The errors that callers may catch. Every message is one line: where, what is wrong, and the next step.
 
 UpscaleError
 |-- PatternError        the pattern is malformed or does not fit the model
@@ -20,23 +20,23 @@ __all__ = [
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with every character that could steer a terminal replaced by its escape.
+    """Return ``text`` with every character that could control a terminal replaced by its escape.
 
-    Names come from files that are not trusted; a message shows them, so a message is where they are made harmless.
+    Messages quote names from untrusted files, so they are escaped here, in every message.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
-# A message shows names and values out of files, which may be megabytes.
-_MAX_MESSAGE = 2000
+# Messages quote names and values from files, which may be megabytes long.
+_MAX_MESSAGE_LENGTH = 2000
 
 
 class UpscaleError(Exception):
     """A problem with the input or the world, reported in one printable line of bounded length."""
 
     def __init__(self, message: str) -> None:
-        if len(message) > _MAX_MESSAGE:
-            message = f"{message[: _MAX_MESSAGE // 2]} ... {message[-_MAX_MESSAGE // 2 :]}"
+        if len(message) > _MAX_MESSAGE_LENGTH:
+            message = f"{message[: _MAX_MESSAGE_LENGTH // 2]} ... {message[-_MAX_MESSAGE_LENGTH // 2 :]}"
         super().__init__(printable(message))
 
 

@@ -1,7 +1,7 @@
-"""What was asked for, as frozen values made once at the edge: from keywords, the command line, a recipe, provenance.
+"""Requests as frozen values, made once at the edge from keywords, the command line, a recipe or provenance.
 
-A request travels whole. How its entries resolve is pattern/, what its start means is start/; nothing is checked here
-but the size of a shard, which is the one value with a spelling of its own.
+A request is passed on whole. Its entries are resolved in pattern/ and its ``init`` in start/. Only sizes such as "5GB"
+are parsed here.
 """
 
 import re
@@ -23,19 +23,19 @@ __all__ = [
 ]
 
 Layers: TypeAlias = str | int | Sequence[str | int]
-"""Entries of the layer index language, as FusionBench's ``layer_indices`` has them; one alone is a pattern too."""
+"""Entries of the layer index language, as in FusionBench's ``layer_indices``; a single one need not be in a list."""
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclass(frozen=True, slots=True)
 class UpscaleRequest:
-    """What to make of a source, whichever source that is.
+    """What to do with a source, independent of which source it is.
 
-    A plan holds the canonical form: the shortest entries that give the pattern, the stack by its name, the start as
-    ``Init.spelling`` has it. ``entry_scales`` is a factor or None for each entry and wins over ``init``.
-    ``max_shard_nbytes`` is None for the mirror layout. ``expected_dtype`` (a safetensors word, "BF16") and
-    ``scale_filters`` (parts of tensor names) are what a recipe takes for granted, checked while planning.
+    A plan holds the canonical form: the shortest entries that give the pattern, the full name of the stack, and
+    ``Init.spelling``. ``entry_scales`` is a factor or None for each entry, and overrides ``init``. ``max_shard_nbytes``
+    is None for the mirror layout. ``expected_dtype`` (a safetensors dtype, "BF16") and ``scale_filters`` (parts of
+    tensor names) are conditions of a recipe, checked while planning.
     """
 
     layers: Layers
@@ -50,17 +50,17 @@ class UpscaleRequest:
 
     @property
     def entries(self) -> tuple[str, ...]:
-        """The entries one by one, as text."""
+        """The entries as a tuple of texts."""
         entries = (self.layers,) if isinstance(self.layers, str | int) else self.layers
         return tuple(map(str, entries))
 
 
 @dataclass(frozen=True, slots=True)
 class HubOptions:
-    """How a Hub source is read; a folder has none of it.
+    """Options for reading from the Hub; none applies to a folder.
 
-    ``revision`` is a branch, tag or commit. ``token`` is as the client takes it: a token, True or None for the one that
-    is logged in, False for none. ``stream`` reads weights by ranges, so that no copy of them lands on disk.
+    ``revision`` is a branch, tag or commit. ``token`` means what it means to the client: a token, True or None for the
+    logged-in user's, False for none. ``stream`` reads weights by range requests, without storing a copy on disk.
     """
 
     revision: str | None = None
@@ -72,11 +72,11 @@ class HubOptions:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where to publish on the Hub, and how.
+    """Where to publish on the Hub, with options.
 
-    ``repo_id`` is USER/NAME, made if it does not exist. ``private`` makes it private, and is refused where it exists
-    and is public. ``revision`` is the branch to write, main by default. ``create_pr`` opens a pull request instead.
-    With ``delete_local_shards`` each shard is sent and deleted here as soon as it is finished.
+    ``repo_id`` is USER/NAME, created if it does not exist. ``private`` creates it private, and is refused if it exists
+    and is public. ``revision`` is the branch to commit to, main by default. ``create_pr`` opens a pull request instead.
+    With ``delete_local_shards`` each shard is uploaded as soon as it is finished, and then deleted locally.
     """
 
     repo_id: str
@@ -97,12 +97,12 @@ def destination_from(
     commit_message: str | None = None,
     delete_local_shards: bool = False,
 ) -> Destination | None:
-    """Where to publish what is upscaled; None where nothing is published.
+    """Return the destination, or None without a ``repo_id``.
 
     Raises:
-        OutputError: something is asked of publishing, and nothing is published.
+        OutputError: a publishing option is given without a ``repo_id``.
     """
-    asked = {
+    options = {
         "--private": private,
         "--create-pr": create_pr,
         "--commit-message": commit_message,
@@ -110,9 +110,9 @@ def destination_from(
     }
     if repo_id is not None:
         return Destination(repo_id, token, private, None, create_pr, commit_message, delete_local_shards)
-    for option, value in asked.items():
+    for option, value in options.items():
         if value:
-            raise OutputError(f"{option} belongs to --push-to-hub USER/NAME")
+            raise OutputError(f"{option} requires --push-to-hub USER/NAME")
     return None
 
 
@@ -125,18 +125,16 @@ def check_destination(destination: Destination | None, request: UpscaleRequest, 
     if destination is None or not destination.delete_local_shards:
         return
     if concurrent_passes:
-        raise OutputError(
-            "--delete-local-shards holds the shards of one pass at a time; leave --workers out, and --dask"
-        )
+        raise OutputError("--delete-local-shards runs one pass at a time; leave out --workers and --dask")
     if request.max_shard_nbytes is not None:
         raise OutputError("--delete-local-shards needs shards that mirror the source's; leave --max-shard-size out")
 
 
 def parse_nbytes(size: int | str) -> int:
-    """A size in bytes from a number, or from text such as "5GB" (10^9) or "512MiB" (2^20).
+    """Parse a size in bytes: a number, or text such as "5GB" (10^9) or "512MiB" (2^20).
 
     Raises:
-        OutputError: it is neither, or not positive.
+        OutputError: it is neither, or is not positive.
     """
     match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGT]?I?B?)\s*", str(size)[:80].upper(), re.ASCII)
     unit = match[2] if match else ""

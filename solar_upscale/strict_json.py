@@ -1,4 +1,4 @@
-"""JSON: parsed strictly and within bounds where files are not trusted, and printed for people and programs."""
+"""JSON: parsed strictly and within limits from untrusted files, and formatted for people and programs."""
 
 import json
 from collections import Counter
@@ -10,17 +10,17 @@ from solar_upscale.errors import CheckpointError
 
 __all__ = ["json_bytes", "json_pieces", "parse_json", "unique_keys"]
 
-# Bounds on what their JSON may hold: values cost far more memory than text, and nothing real is deep.
+# Limits on untrusted JSON: Python values take far more memory than text, and no real file is deeply nested.
 MAX_JSON_CONTAINERS = 200_000
 MAX_JSON_VALUES = 500_000
 MAX_JSON_DEPTH = 64
 
 
 def parse_json(text: bytes, where: str) -> dict[str, Any]:
-    """Parse a JSON object strictly: UTF-8 that can be written again, no name twice, neither huge nor deep.
+    """Parse a JSON object strictly: UTF-8 that can be encoded again, without duplicate names, within the limits.
 
     Raises:
-        CheckpointError: it is anything else; ``where`` names the file.
+        CheckpointError: it is anything else; the message starts with ``where``.
     """
     if text.count(b"{") + text.count(b"[") > MAX_JSON_CONTAINERS:
         raise CheckpointError(f"{where}: exceeds the limit of {MAX_JSON_CONTAINERS} lists and objects")
@@ -47,15 +47,15 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON as this project writes it: two spaces, UTF-8 as it is, keys in the order given, one newline at the end."""
+    """JSON as this project writes it: indented by two spaces, unescaped UTF-8, keys in order, one final newline."""
     return (_indented(value, "\n") + "\n").encode()
 
 
 def _indented(value: Any, line: str) -> str:
-    """The text of ``json.dumps(value, indent=2, ensure_ascii=False)``, whose keys are text, several times as fast.
+    """``json.dumps(value, indent=2, ensure_ascii=False)`` for text keys, several times as fast.
 
-    Python's C encoder does not indent, but where a container holds plain values only, a separator can break the line.
-    ``line`` is the line break and indentation before the value's last bracket.
+    Python's C encoder does not indent, but in a container of plain values the separator can break the line. ``line`` is
+    the line break and indentation before the value's closing bracket.
     """
     inner = f"{line}  "
     separator = f",{inner}"
@@ -73,9 +73,9 @@ def _indented(value: Any, line: str) -> str:
 
 
 def json_pieces(value: Any, indent: str = "") -> Iterator[str]:
-    """The text of a report, in pieces: a list of plain values stands on one line.
+    """Yield the JSON text of a report in pieces; a list of plain values stays on one line.
 
-    An iterator is printed as a list, each item on a line of its own, so that memory does not grow with its length.
+    An iterator is formatted as a list with each item on its own line, in memory that does not grow with its length.
     """
     deeper = f"{indent}  "
     if isinstance(value, dict) and value:

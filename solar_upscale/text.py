@@ -1,4 +1,4 @@
-"""Values as people read them: sizes, counts, tables. Pure functions of their arguments."""
+"""Formats sizes, counts and tables for people. Pure functions of their arguments."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from solar_upscale.errors import printable
 
 __all__ = ["count_text", "counted", "listed", "nbytes_text", "rows_text", "short_count", "shortened", "value_text"]
 
-# How many lines a list of files or fields may take before the rest is only counted.
+# Lines of a list of files or fields; the rest are only counted.
 MAX_ROWS = 12
 
 
@@ -33,13 +33,13 @@ def counted(count: int, what: str) -> str:
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many more there are: "a, b, c and 2 more"."""
+    """The first names and the number of the others: "a, b, c and 2 more"."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def shortened(text: str, limit: int = 60) -> str:
-    """The text, cut with dots if it is longer than a message bears."""
+    """The text, truncated with dots if it is too long for a message."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
@@ -51,17 +51,17 @@ def nbytes_text(nbytes: int) -> str:
 
 
 def short_count(count: int) -> str:
-    """A number of parameters as people say it: 10.73 B."""
+    """A number of parameters, rounded: 10.73 B."""
     return str(count) if count < 1000 else _scaled(count, ("K", "M", "B", "T"))
 
 
 def count_text(count: int) -> str:
-    """A number of parameters as people say it, and exactly: 10.73 B (10,731,524,096)."""
+    """A number of parameters, rounded and exact: 10.73 B (10,731,524,096)."""
     return str(count) if count < 1000 else f"{short_count(count)} ({count:,})"
 
 
 def _scaled(number: int, units: Sequence[str]) -> str:
-    """Four digits of a number from 1000 on, in the largest of ``units`` (a thousand apart) that it fills."""
+    """A number of at least 1000 to four digits, in the largest of ``units`` (a thousand apart) that it reaches."""
     size = number / 1000
     for unit in units[:-1]:
         if size < 999.95:  # what four digits round to less than 1000

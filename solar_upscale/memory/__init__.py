@@ -1,7 +1,7 @@
-"""Depth upscaling of a model that is in memory: the same tables and the same bits as the checkpoint on disk.
+"""Depth upscaling of a model in memory, with the same rules and the same bits as for a checkpoint on disk.
 
-``layers`` is for a bare list of layers, ``model`` for a whole transformers model, ``fresh`` for what the model's own
-code says of the new depth. torch is imported when a function is called, never before. Files have no part here.
+``layers`` upscales a bare list of layers, ``model`` a whole transformers model; ``fresh`` builds the model's own class
+at the new depth, to see what it changes. torch is imported only when a function is called; files are never touched.
 """
 
 from solar_upscale.memory.layers import upscale_layers

@@ -1,4 +1,4 @@
-"""Train the repeats and leave the originals as they are, in plain PyTorch. Lists for other trainers are trainers.py."""
+"""Freezes everything but the repeats, in plain PyTorch. Lists for other trainers are in report/trainers.py."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -12,29 +12,29 @@ __all__ = ["freeze_originals"]
 
 
 def freeze_originals(model: "nn.Module", layers: Collection[int], *, stack: str | None = None) -> "list[nn.Parameter]":
-    """Freeze all of ``model`` but ``layers``, and return the parameters to give to an optimiser.
+    """Freeze all of ``model`` except ``layers``, and return the parameters to pass to an optimiser.
 
     ``layers`` are target layers: ``trainers.layers`` of solar_upscale.json, or ``LayerPattern.repeats``. ``stack`` is
-    the path of the module list ("model.layers"); without it the model's one list, the decoder's where there is an
-    encoder too, or the one as long as the config says.
-    What the layers share with the rest of the model stays frozen with the rest. Gradients that frozen parameters still
-    hold are let go of, so that no optimiser moves them.
+    the path of the module list ("model.layers"). By default it is the only list, the decoder's in an encoder-decoder,
+    or the one whose length is the config's depth.
+    Parameters that the layers share with the rest of the model stay frozen. Gradients of frozen parameters are cleared,
+    so that no optimiser applies them.
 
     Raises:
         PatternError: ``layers`` is empty or names a layer that the model does not have.
-        UnsupportedError: the module list cannot be told, or the layers have nothing of their own that can be trained.
+        UnsupportedError: the module list is ambiguous, or the layers have no parameters of their own to train.
     """
     if any(type(layer) is not int for layer in layers):
         raise PatternError(
-            "freeze_originals: layers: expected numbers of layers of the deeper model (trainers.layers of "
+            "freeze_originals: layers: expected layer indices of the upscaled model (trainers.layers of "
             f"solar_upscale.json), got {list(layers)!r:.60}"
         )
     path, modules = _module_list(model, stack)
     missing = sorted(layer for layer in layers if not 0 <= layer < len(modules))
     if missing or not layers:
-        what = f"layer {missing[0]} does not exist" if missing else "no layer to train"
-        raise PatternError(f"freeze_originals: {what}; {path} has {len(modules)} layers (0 to {len(modules) - 1})")
-    # By identity: layers may share a parameter, and an optimiser refuses to be given one twice.
+        problem = f"layer {missing[0]} does not exist" if missing else "no layer to train"
+        raise PatternError(f"freeze_originals: {problem}; {path} has {len(modules)} layers (0 to {len(modules) - 1})")
+    # By identity: layers may share a parameter, and an optimiser refuses duplicates.
     trainable = {id(each): each for layer in sorted(layers) for each in modules[layer].parameters()}
     inside = tuple(f"{path}.{layer}." for layer in layers)
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -42,8 +42,8 @@ def freeze_originals(model: "nn.Module", layers: Collection[int], *, stack: str 
             trainable.pop(id(parameter), None)
     packed = [each.dtype for each in trainable.values() if not each.dtype.is_floating_point]
     if packed or not trainable:
-        what = f"are stored as {packed[0]}" if packed else "are all shared with the rest of the model"
-        raise UnsupportedError(f"freeze_originals: the parameters of the layers {what}, and cannot be trained")
+        reason = f"are stored as {packed[0]}" if packed else "are all shared with the rest of the model"
+        raise UnsupportedError(f"freeze_originals: the parameters of the layers {reason}, and cannot be trained")
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
@@ -65,12 +65,12 @@ def _module_list(model: "nn.Module", stack: str | None) -> "tuple[str, nn.Module
         found = {path: each for path, each in lists.items() if len(each) == depth}
     if len(found) != 1:
         names = ", ".join(f"{path} ({len(each)})" for path, each in lists.items()) or "none"
-        raise UnsupportedError(f"freeze_originals: cannot tell the list of layers; found {names}; name one with stack=")
+        raise UnsupportedError(f"freeze_originals: the list of layers is ambiguous; found {names}; choose with stack=")
     return next(iter(found.items()))
 
 
 def _outer_lists(model: "nn.Module") -> "dict[str, nn.ModuleList]":
-    """The module lists that lie in no other module list, by path."""
+    """The module lists that are not inside another module list, by path."""
     from torch import nn
 
     found: dict[str, nn.ModuleList] = {}

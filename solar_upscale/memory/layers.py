@@ -1,4 +1,4 @@
-"""A list of layers in another order: copies, what they share, and the numbers that they know themselves by."""
+"""Reorders a list of layers: copies them, preserves what they share, and updates their layer indices."""
 
 import copy
 from collections import Counter
@@ -7,19 +7,19 @@ from typing import Any, TypeVar
 
 from solar_upscale.pattern import parse_layers
 
-__all__ = ["copies_of", "knows_place", "parts", "renumber", "shared_by", "upscale_layers"]
+__all__ = ["copy_layers", "has_layer_index", "renumber", "shared_by", "submodules", "upscale_layers"]
 
 Layers = TypeVar("Layers")
 
-# Under which names a block and its parts know their own place in the stack.
-_PLACE_NAMES = ("layer_idx", "layer_id", "layer_index", "layer_number", "block_idx")
+# The attributes in which a block and its submodules hold their index in the stack.
+_INDEX_ATTRIBUTES = ("layer_idx", "layer_id", "layer_index", "layer_number", "block_idx")
 
 
 def upscale_layers(layers: Layers, layer_indices: Any) -> Layers:
-    """Deep copies of the layers in the order that the entries say, in a container of the same type.
+    """Return deep copies of the layers in the order of the entries, in a container of the same type.
 
-    Blocks that know their own place (``layer_idx``) learn their new one; nothing else of a model is touched. What
-    several blocks share, as they do their config, the copies share too.
+    Layer indices (``layer_idx``) are updated; nothing else of a model is changed. Objects that several layers share,
+    such as their config, are shared by the copies too.
 
     Args:
         layers: An ``nn.ModuleList``, ``nn.Sequential``, list or tuple of layers.
@@ -31,30 +31,30 @@ def upscale_layers(layers: Layers, layer_indices: Any) -> Layers:
     Source:
         DepthUpscalingAlgorithm of FusionBench (arXiv:2406.03280), after SOLAR (arXiv:2312.15166).
     """
-    originals = list(layers)  # type: ignore[call-overload] # any container of layers, whose type is handed back
+    originals = list(layers)  # type: ignore[call-overload] # any container of layers
     pattern = parse_layers(layer_indices, len(originals), where="layer_indices")
-    copies = copies_of(originals, pattern.sources, shared_by(map(parts, originals)))
-    for place, (source, block) in enumerate(zip(pattern.sources, copies, strict=True)):
-        renumber(block, source, place)
+    copies = copy_layers(originals, pattern.sources, shared_by(map(submodules, originals)))
+    for target, (source, block) in enumerate(zip(pattern.sources, copies, strict=True)):
+        renumber(block, source, target)
     if isinstance(layers, list | tuple):
         return type(layers)(copies)
     from torch import nn
 
-    make: Any = type(layers)
-    made: Layers = make(*copies) if isinstance(layers, nn.Sequential) else make(copies)
-    return made
+    container: Any = type(layers)
+    upscaled: Layers = container(*copies) if isinstance(layers, nn.Sequential) else container(copies)
+    return upscaled
 
 
-def copies_of(originals: Sequence[Any], sources: Iterable[int], shared: dict[int, Any]) -> list[Any]:
-    """A deep copy of each named original, but for what is ``shared``."""
+def copy_layers(originals: Sequence[Any], sources: Iterable[int], shared: dict[int, Any]) -> list[Any]:
+    """A deep copy of the original at each index in ``sources``; ``shared`` objects are not copied."""
     return [copy.deepcopy(originals[source], dict(shared)) for source in sources]
 
 
 def shared_by(owners: Iterable[Iterable[Any]]) -> dict[int, Any]:
-    """What deepcopy must hand on as it is: configs, and modules and tensors that more than one owner has.
+    """The objects that deepcopy must not copy: configs, and modules and tensors that more than one owner has.
 
     Args:
-        owners: Each a collection of modules, looked at without what is below them.
+        owners: Collections of modules; only the modules listed are searched, not their children.
 
     Returns:
         A memo for ``copy.deepcopy``.
@@ -69,26 +69,26 @@ def shared_by(owners: Iterable[Iterable[Any]]) -> dict[int, Any]:
             mine |= {id(each): each for each in (module, *tensors) if each is not None}
             if held.get("config") is not None:
                 found[id(module.config)] = module.config
-                times[id(module.config)] += 2  # shared, whoever else has it
+                times[id(module.config)] += 2  # always shared
         times.update(mine.keys())
         found |= mine
     return {each: found[each] for each, number in times.items() if number > 1}
 
 
-def renumber(block: Any, source: int, place: int) -> None:
-    """Tell a block and all its parts that they stand at another place; an offset of their own is kept."""
-    for part in parts(block):
-        for name in _PLACE_NAMES:
-            value = getattr(part, "__dict__", {}).get(name)
+def renumber(block: Any, source: int, target: int) -> None:
+    """Change the layer indices in a block from layer ``source`` to layer ``target``, preserving any offset."""
+    for module in submodules(block):
+        for name in _INDEX_ATTRIBUTES:
+            value = getattr(module, "__dict__", {}).get(name)
             if isinstance(value, int) and not isinstance(value, bool):
-                setattr(part, name, value - source + place)
+                setattr(module, name, value - source + target)
 
 
-def knows_place(block: Any) -> bool:
-    """Whether a block or a part of it holds its own number."""
-    return any(name in getattr(part, "__dict__", {}) for part in parts(block) for name in _PLACE_NAMES)
+def has_layer_index(block: Any) -> bool:
+    """Whether a block or one of its submodules holds its layer index."""
+    return any(name in getattr(module, "__dict__", {}) for module in submodules(block) for name in _INDEX_ATTRIBUTES)
 
 
-def parts(block: Any) -> Iterator[Any]:
-    """The block and every module in it; a thing that is no module is its own only part."""
+def submodules(block: Any) -> Iterator[Any]:
+    """The block and every module in it; only the object itself if it is not a module."""
     return iter(block.modules()) if hasattr(block, "modules") else iter([block])

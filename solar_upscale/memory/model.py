@@ -1,4 +1,4 @@
-"""A transformers model whose depth is changed in place, with everything that is tied to its depth."""
+"""Changes the depth of a transformers model in place, with everything that is tied to it."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,14 @@ from solar_upscale.architecture import (
 )
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.memory.fresh import build_fresh, set_field
-from solar_upscale.memory.layers import copies_of, knows_place, parts, renumber, shared_by, upscale_layers
+from solar_upscale.memory.layers import (
+    copy_layers,
+    has_layer_index,
+    renumber,
+    shared_by,
+    submodules,
+    upscale_layers,
+)
 from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan.transform import Scale, Transform, Zero, too_large, transform_for
 from solar_upscale.request import UpscaleRequest
@@ -46,20 +53,20 @@ def upscale_model(
     stack: str | None = None,
     assume_uniform: bool = False,
 ) -> Model:
-    """Change the depth of a transformers model in place, make everything tied to depth right, and return it.
+    """Change the depth of a transformers model in place, update everything tied to it, and return the model.
 
     The first use of each layer is the layer itself, later ones are deep copies. ``num_hidden_layers``, every per-layer
-    list in the config and every ``layer_idx`` follow, so that the model computes, caches, saves and reloads as the
-    checkpoint that ``upscale_checkpoint`` writes. A refusal leaves the model as it was. An optimiser that holds the
-    model's parameters must be made anew.
+    list in the config and every ``layer_idx`` are updated, so that the model computes, caches, saves and reloads like
+    the checkpoint that ``upscale_checkpoint`` writes. If the job is refused, the model is unchanged. An optimiser that
+    holds the model's parameters must be created again.
 
     Args:
         model: A ``PreTrainedModel``.
         layers: Entries of the layer index language, e.g. ``["range(0,24)", "range(8,32)"]``.
         init: How repeats start: "copy", "identity", "split" or "scale=F1,F2,...".
-        entry_scales: One factor or None for each entry, which wins over ``init``.
-        stack: Which stack of layers, by name; by default the text decoder.
-        assume_uniform: Accept a model type that the tables do not know, where the evidence agrees.
+        entry_scales: One factor or None for each entry, which overrides ``init``.
+        stack: Name of the stack of layers; the text decoder by default.
+        assume_uniform: Accept an unknown model type if all of its layers look alike.
 
     Raises:
         PatternError: the pattern is malformed or does not fit the model.
@@ -73,24 +80,24 @@ def upscale_model(
     factors = layer_factors(pattern, request, parse_init(init))
     change = change_depth(config, tensors, chosen, pattern, assume_uniform=assume_uniform)
     transforms = _transforms(config, tensors, chosen, pattern, factors)
-    _refuse_what_cannot_be_copied(model, chosen, transforms)
+    _refuse_uncopyable(model, chosen, transforms)
     _refuse_infinities(model, transforms)
     fresh = build_fresh(model, change.changes)
     if fresh is not None:
         fresh.check(_renamer(change), change.gathers)
     _operate(model, change, transforms)
     if fresh is not None:
-        fresh.teach(model, _origin(change))
+        fresh.apply_changes(model, _origin(change))
     else:
         _renumber_all(model, change)
     return model
 
 
 class DepthUpscalingAlgorithm:
-    """FusionBench's call, with FusionBench's words: ``DepthUpscalingAlgorithm(layer_indices=[...]).run(layers)``.
+    """A drop-in for FusionBench's class: ``DepthUpscalingAlgorithm(layer_indices=[...]).run(layers)``.
 
     Source:
-        fusion_bench.method.depth_upscaling.DepthUpscalingAlgorithm, whose examples run with this class unchanged.
+        fusion_bench.method.depth_upscaling.DepthUpscalingAlgorithm, whose examples run unchanged with this class.
     """
 
     def __init__(self, layer_indices: Any) -> None:
@@ -101,22 +108,22 @@ class DepthUpscalingAlgorithm:
 
         Raises:
             PatternError: the indices are malformed or do not fit the number of layers.
-            UnsupportedError: given a whole model whose depth cannot be changed truthfully.
+            UnsupportedError: the depth of a whole model cannot be changed truthfully.
         """
         if hasattr(modelpool, "config") and hasattr(modelpool, "state_dict"):
             return upscale_model(modelpool, self.layer_indices)
         upscaled = upscale_layers(modelpool, self.layer_indices)
-        if any(map(knows_place, upscaled)):  # type: ignore[call-overload] # a container of layers
+        if any(map(has_layer_index, upscaled)):  # type: ignore[call-overload] # a container of layers
             warnings.warn(
-                "the layers are renumbered, but a model that takes them also needs its config changed "
+                "the layers are renumbered, but the config of a model that uses them must change too "
                 "(num_hidden_layers and every per-layer list), or it runs only as many layers as before; "
-                "solar_upscale.upscale_model(model, layers) does all of it",
+                "solar_upscale.upscale_model(model, layers) does both",
                 stacklevel=2,
             )
         return upscaled
 
 
-# ---------------------------------------------------------------- what the model is
+# ---------------------------------------------------------------- reading the model
 
 
 def _config_of(model: Any) -> dict[str, Any]:
@@ -127,14 +134,14 @@ def _config_of(model: Any) -> dict[str, Any]:
         )
     if hasattr(model, "peft_config") or getattr(model, "_hf_peft_config_loaded", False):
         raise UnsupportedError(
-            f"{type(model).__name__}: carries adapters, whose own config names layers; merge or unload them first"
+            f"{type(model).__name__}: has adapters, whose config refers to layers; merge or unload them first"
         )
     as_dict: dict[str, Any] = config.to_dict()
     return as_dict
 
 
 def _tensor_infos(model: Any) -> dict[str, TensorInfo]:
-    """The model's state dict as header entries: names, dtypes and shapes, without places."""
+    """The model's state dict as header entries: names, dtypes and shapes, without real offsets."""
     return {
         name: TensorInfo(
             name, _DTYPES.get(str(tensor.dtype).removeprefix("torch."), "U8"), tuple(tensor.shape), (0, tensor.nbytes)
@@ -151,33 +158,33 @@ def _transforms(
     pattern: LayerPattern,
     factors: Sequence[float],
 ) -> dict[str, tuple[str, Transform]]:
-    """By its name in the new model, each tensor that is changed: its name in the source, and the change."""
+    """Target tensor name to (source tensor name, transform), for each tensor whose values change."""
     split = name_splitter(stack.prefixes)
     changed: dict[str, tuple[str, Transform]] = {}
     for name, rule in factor_rules(config, tensors, stack, pattern, factors).items():
-        place = split(name)
-        assert place is not None, "a residual writer is a tensor of the stack"
-        prefix, layer, rest = place
+        parts = split(name)
+        assert parts is not None, "a residual writer is a tensor of the stack"
+        prefix, layer, rest = parts
         for target, (source, factor) in enumerate(zip(pattern.sources, factors, strict=True)):
             if source == layer and factor != 1:
                 changed[f"{prefix}.{target}{rest}"] = name, transform_for(factor, rule, tensors[name])
     return changed
 
 
-def _refuse_what_cannot_be_copied(model: Any, stack: Stack, transforms: Mapping[str, tuple[str, Transform]]) -> None:
-    """Refuse weights that are not in memory or not as stored, and a factor on a parameter that something else uses."""
+def _refuse_uncopyable(model: Any, stack: Stack, transforms: Mapping[str, tuple[str, Transform]]) -> None:
+    """Refuse weights that are not in memory or not as stored, and a factor on a shared parameter."""
     if any(vars(module).get("layers_are_rescaled") for module in model.modules()):
         raise UnsupportedError(
-            f"{type(model).__name__}: running it has divided its weights by powers of two that follow a layer's place; "
-            "upscale it before it first runs"
+            f"{type(model).__name__}: its first run divided each layer's weights by a power of two that depends on the "
+            "layer's index; upscale the model before its first run"
         )
     named = dict(model.named_parameters(remove_duplicate=False))
-    away = [name for name, each in named.items() if each.is_meta]
-    inside = [name for name in away if name_splitter(stack.prefixes)(name)]
-    if inside and (len(away) < len(named) or transforms):
+    on_meta = [name for name, each in named.items() if each.is_meta]
+    inside = [name for name in on_meta if name_splitter(stack.prefixes)(name)]
+    if inside and (len(on_meta) < len(named) or transforms):
         raise UnsupportedError(
-            f"{inside[0]}: its weights are not in memory (offloaded, or on the meta device); load the model with all "
-            "of it in memory, or upscale the checkpoint"
+            f"{inside[0]}: its weights are not in memory (offloaded, or on the meta device); load the whole model into "
+            "memory, or upscale the checkpoint"
         )
     uses: dict[int, list[str]] = {}
     for name, each in named.items():
@@ -186,25 +193,25 @@ def _refuse_what_cannot_be_copied(model: Any, stack: Stack, transforms: Mapping[
         others = [name for name in uses.get(id(named.get(source)), []) if name != source]
         if others:
             raise UnsupportedError(
-                f"{source}: cannot take a factor of its own, it is the same as {others[-1]}; use init copy"
+                f"{source}: cannot have its own factor, since it is the same parameter as {others[-1]}; use init copy"
             )
     for prefix in stack.prefixes:
-        _refuse_one_block_in_two_places(prefix, vars(model.get_submodule(prefix))["_modules"])
+        _refuse_repeated_block(prefix, vars(model.get_submodule(prefix))["_modules"])
 
 
-def _refuse_one_block_in_two_places(prefix: str, blocks: Mapping[str, Any]) -> None:
-    """Refuse a block that appears twice in its list: it cannot have the numbers of both places."""
-    places: dict[int, str] = {}
+def _refuse_repeated_block(prefix: str, blocks: Mapping[str, Any]) -> None:
+    """Refuse a block that appears twice in its list: it cannot have two layer indices."""
+    names: dict[int, str] = {}
     for name, block in blocks.items():
-        first = places.setdefault(id(block), name)
+        first = names.setdefault(id(block), name)
         if first != name:
             raise UnsupportedError(
-                f"{prefix}: layers {first} and {name} are one and the same module; give each its own (copy.deepcopy)"
+                f"{prefix}: layers {first} and {name} are the same module; replace one with a copy (copy.deepcopy)"
             )
 
 
 def _refuse_infinities(model: Any, transforms: Mapping[str, tuple[str, Transform]]) -> None:
-    """Refuse a factor that takes a number beyond what its dtype can hold."""
+    """Refuse a factor that makes a value overflow its dtype."""
     for source, scale in set(transforms.values()):
         if not isinstance(scale, Scale) or abs(scale.factor) <= 1:
             continue
@@ -214,32 +221,32 @@ def _refuse_infinities(model: Any, transforms: Mapping[str, tuple[str, Transform
             raise UnsupportedError(f"{source}: {too_large(scale.factor, dtype)}")
 
 
-# ---------------------------------------------------------------- where things go
+# ---------------------------------------------------------------- names before and after
 
 
 def _renamer(change: DepthChange) -> Callable[[str], list[str]]:
-    """The names that a tensor of the source gets."""
+    """A function from a source tensor's name to its target names."""
     split = name_splitter(tuple(change.numbering))
 
     def renamed(name: str) -> list[str]:
-        place = split(name)
-        if place is None:
+        parts = split(name)
+        if parts is None:
             return [] if name in change.dropped else [name]
-        prefix, layer, rest = place
+        prefix, layer, rest = parts
         return [f"{prefix}.{target}{rest}" for target, source in enumerate(change.numbering[prefix]) if source == layer]
 
     return renamed
 
 
 def _origin(change: DepthChange) -> Callable[[str], str]:
-    """The path in the source of a module of the new model."""
+    """A function from a module's path in the new model to its path in the source."""
     split = name_splitter(tuple(change.numbering))
 
     def origin(path: str) -> str:
-        place = split(path)
-        if place is None or place[1] >= len(change.numbering[place[0]]):
+        parts = split(path)
+        if parts is None or parts[1] >= len(change.numbering[parts[0]]):
             return path
-        prefix, target, rest = place
+        prefix, target, rest = parts
         return f"{prefix}.{change.numbering[prefix][target]}{rest}"
 
     return origin
@@ -249,7 +256,7 @@ def _origin(change: DepthChange) -> Callable[[str], str]:
 
 
 def _operate(model: Any, change: DepthChange, transforms: Mapping[str, tuple[str, Transform]]) -> None:
-    """Change the model. All that can fail for want of memory is made before anything is replaced."""
+    """Change the model. Everything that could run out of memory is allocated before anything is replaced."""
     blocks = {prefix: _blocks(model, prefix, numbering) for prefix, numbering in change.numbering.items()}
     gathered = {name: _gathered(_tensor(model, name), rule) for name, rule in change.gathers.items()}
     for prefix, made in blocks.items():
@@ -262,47 +269,47 @@ def _operate(model: Any, change: DepthChange, transforms: Mapping[str, tuple[str
         set_field(model.config, field)
     if getattr(model, "hf_device_map", None):
         renamed = _renamer(change)
-        model.hf_device_map = {name: place for old, place in model.hf_device_map.items() for name in renamed(old)}
+        model.hf_device_map = {name: device for old, device in model.hf_device_map.items() for name in renamed(old)}
     vars(model).pop("_cache", None)  # a static cache that generate() kept for the old depth
 
 
 def _blocks(model: Any, prefix: str, numbering: Sequence[int]) -> dict[int, Any]:
-    """The new blocks by place: the first use is the block itself, later ones are copies."""
+    """The new blocks by index: the first use is the block itself, later ones are copies."""
     container = model.get_submodule(prefix)
     originals = {int(name): block for name, block in container.named_children()}
-    shared = shared_by([*map(parts, originals.values()), _outside(model, container)])
+    shared = shared_by([*map(submodules, originals.values()), _outside(model, container)])
     used: set[int] = set()
     blocks = {}
-    for place, source in enumerate(numbering):
+    for target, source in enumerate(numbering):
         if source in originals:  # only some layers may have a module here
             block = originals[source]
-            blocks[place] = copies_of([block], [0], shared)[0] if source in used else block
+            blocks[target] = copy_layers([block], [0], shared)[0] if source in used else block
             used.add(source)
     return blocks
 
 
 def _outside(model: Any, container: Any) -> list[Any]:
-    """Every module of the model that can be reached without passing the container."""
+    """Every module of the model that is reachable without passing through the container."""
     found: dict[int, Any] = {}
-    waiting = [model]
-    while waiting:
-        module = waiting.pop()
+    pending = [model]
+    while pending:
+        module = pending.pop()
         if module is not container and id(module) not in found:
             found[id(module)] = module
-            waiting += module.children()
+            pending += module.children()
     return list(found.values())
 
 
 def _install(container: Any, blocks: Mapping[int, Any]) -> None:
-    """Give a module list its new layers; the list itself stays, since others may refer to it."""
+    """Replace the layers of a module list, but not the list itself, which may be referenced elsewhere."""
     for name, _ in list(container.named_children()):
         delattr(container, name)
-    for place, block in blocks.items():
-        container.add_module(str(place), block)
+    for index, block in blocks.items():
+        container.add_module(str(index), block)
 
 
 def _renumber_all(model: Any, change: DepthChange) -> None:
-    """Where the model's code does not say what a new place means: the names that places are known by."""
+    """Update layer indices by attribute name, for a model whose class could not be built."""
     for prefix, numbering in change.numbering.items():
         for name, block in model.get_submodule(prefix).named_children():
             renumber(block, numbering[int(name)], int(name))
@@ -326,13 +333,13 @@ def _apply(tensor: "torch.Tensor", transform: Transform) -> None:
 
 
 def _scaled(tensor: "torch.Tensor", scale: Scale) -> "torch.Tensor":
-    """The tensor in its own dtype with the factor on it, to the bits of ``scale_chunks``."""
+    """The tensor times the factor, in its own dtype, with the same bits as ``scale_chunks``."""
     wide = tensor.detach() if tensor.element_size() == 8 else tensor.detach().float()
     return ((wide + scale.offset) * scale.factor - scale.offset).to(tensor.dtype)
 
 
 def _gathered(old: "torch.Tensor", rule: GatherRule) -> "torch.Tensor":
-    """The slices, one a layer, of a tensor that stands outside the layers, in the new order."""
+    """A tensor outside the layers that has one slice for each layer, with its slices in the new order."""
     import torch
 
     size = old.shape[rule.axis]
@@ -342,7 +349,7 @@ def _gathered(old: "torch.Tensor", rule: GatherRule) -> "torch.Tensor":
 
 
 def _put_gathered(model: Any, name: str, tensor: "torch.Tensor", rule: GatherRule) -> None:
-    """Put a reordered tensor into its module, and into what the module says of its own size."""
+    """Put a reordered tensor into its module, and update the module's size attributes."""
     import torch
 
     path, _, attribute = name.rpartition(".")
@@ -351,6 +358,6 @@ def _put_gathered(model: Any, name: str, tensor: "torch.Tensor", rule: GatherRul
     is_parameter = isinstance(old, torch.nn.Parameter)
     setattr(module, attribute, torch.nn.Parameter(tensor, requires_grad=old.requires_grad) if is_parameter else tensor)
     names = ("num_embeddings", "out_features") if rule.axis == 0 else ("embedding_dim", "in_features")
-    for count in names:
-        if vars(module).get(count) == old.shape[rule.axis]:
-            setattr(module, count, tensor.shape[rule.axis])
+    for size in names:
+        if vars(module).get(size) == old.shape[rule.axis]:
+            setattr(module, size, tensor.shape[rule.axis])

@@ -23,19 +23,19 @@ def tracked() -> list[Path]:
 
 
 def test_public_names_match_the_lazy_exports() -> None:
-    assert sorted(solar_upscale.__all__) == sorted(solar_upscale._HOMES)
+    assert sorted(solar_upscale.__all__) == sorted(solar_upscale._MODULES)
     assert sorted(dir(solar_upscale)) == sorted(solar_upscale.__all__)
     source = (ROOT / "solar_upscale" / "__init__.py").read_text()
-    for_types = source[source.index("if TYPE_CHECKING:") : source.index("_HOMES")]
+    for_types = source[source.index("if TYPE_CHECKING:") : source.index("_MODULES")]
     named = re.findall(r"\w+", " ".join(re.findall(r"import (\([^)]*\)|.*)", for_types)))
-    assert sorted(named) == sorted(solar_upscale._HOMES)
+    assert sorted(named) == sorted(solar_upscale._MODULES)
 
 
 @pytest.mark.parametrize("name", solar_upscale.__all__)
 def test_public_name_resolves_to_its_module_export(name: str) -> None:
     value = getattr(solar_upscale, name)
     if name != "__version__":
-        module = __import__(f"solar_upscale.{solar_upscale._HOMES[name]}", fromlist=[name])
+        module = __import__(f"solar_upscale.{solar_upscale._MODULES[name]}", fromlist=[name])
         assert name in module.__all__
         assert value.__doc__
 

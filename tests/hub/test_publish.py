@@ -652,8 +652,8 @@ def test_offline_is_reported_and_a_cached_model_needs_no_network(user: User, mon
     [
         (["a", "b", *SOLAR, "--tensors"], "--tensors belongs to --json"),
         (["plan", "a", *SOLAR, "--tensors"], "--tensors belongs to --json"),
-        (["a", "b", *SOLAR, "--private"], "--private belongs to --push-to-hub"),
-        (["a", "b", *SOLAR, "--delete-local-shards"], "--delete-local-shards belongs to --push-to-hub"),
+        (["a", "b", *SOLAR, "--private"], "--private requires --push-to-hub"),
+        (["a", "b", *SOLAR, "--delete-local-shards"], "--delete-local-shards requires --push-to-hub"),
         (["a", "b", *SOLAR, "--delete-local-shards", "--push-to-hub", "m/n", "--workers", "2"], "leave --workers out"),
         (["a", "b", *SOLAR, "--delete-local-shards", "--push-to-hub", "m/n", "--max-shard-size", "1GB"], "mirror"),
         (["push", "out"], "USER/NAME"),

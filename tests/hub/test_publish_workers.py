@@ -120,7 +120,7 @@ def test_dask_writes_and_the_client_checks_and_publishes(
 @pytest.mark.parametrize("option", ["private", "create_pr", "delete_local_shards", "commit_message"])
 def test_publishing_options_are_refused_without_a_repository(option: str, made: Path, home: Path) -> None:
     options: dict[str, Any] = {option: "Deeper" if option == "commit_message" else True}
-    with pytest.raises(OutputError, match=f"^--{option.replace('_', '-')} belongs to --push-to-hub USER/NAME"):
+    with pytest.raises(OutputError, match=f"^--{option.replace('_', '-')} requires --push-to-hub USER/NAME"):
         su.upscale_checkpoint(made, home / "out", LAYERS, **options)
     assert not (home / "out").exists()
 
@@ -131,7 +131,7 @@ def test_deleted_shards_go_one_pass_at_a_time(hub: HubServer, made: Path, home: 
     publish: dict[str, Any] = {"push_to_hub": "me/SOLAR", "delete_local_shards": True}
     with (
         ThreadPoolExecutor(2) as executor,
-        pytest.raises(OutputError, match="one pass at a time; leave --workers out, and --dask"),
+        pytest.raises(OutputError, match="one pass at a time; leave out --workers and --dask"),
     ):
         su.upscale_checkpoint("org/small", home / "out", LAYERS, executor=executor, **publish)
     with pytest.raises(OutputError, match="mirror the source's; leave --max-shard-size out"):

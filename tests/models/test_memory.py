@@ -380,18 +380,20 @@ def test_offloaded_layers_are_refused_and_the_model_is_unchanged():
 def test_factor_on_a_parameter_of_two_layers_is_refused():
     model = tiny()
     model.model.layers[3].mlp.down_proj.weight = model.model.layers[2].mlp.down_proj.weight
-    with pytest.raises(UnsupportedError, match=r"2\.mlp\.down_proj.*, it is the same as model\.layers\.3\.mlp"):
+    with pytest.raises(
+        UnsupportedError, match=r"2\.mlp\.down_proj.*, since it is the same parameter as model\.layers\.3\.mlp"
+    ):
         upscale_model(model, ["0:3", "2:6"], init="split")
     model = tiny()
     model.model.layers[2].self_attn.o_proj.weight = model.model.layers[2].self_attn.q_proj.weight
-    with pytest.raises(UnsupportedError, match=r"2\.self_attn\.o_proj.*, it is the same as .*q_proj"):
+    with pytest.raises(UnsupportedError, match=r"2\.self_attn\.o_proj.*, since it is the same parameter as .*q_proj"):
         upscale_model(model, ["0:3", "2:6"], init="split")
 
 
 def test_block_used_twice_is_refused_and_the_model_is_unchanged():
     model = tiny()
     model.model.layers[3] = model.model.layers[2]
-    with pytest.raises(UnsupportedError, match=r"model\.layers: layers 2 and 3 are one and the same module"):
+    with pytest.raises(UnsupportedError, match=r"model\.layers: layers 2 and 3 are the same module"):
         upscale_model(model, ["0:5", "2:6"])
     assert len(model.model.layers) == model.config.num_hidden_layers == 6
 
@@ -432,7 +434,7 @@ def test_rwkv_rescaled_by_a_forward_pass_is_refused():
     ).eval()
     assert len(upscale_model(copy.deepcopy(model), ["0:5", "2:6"]).rwkv.blocks) == 9
     logits(model)
-    with pytest.raises(UnsupportedError, match="before it first runs"):
+    with pytest.raises(UnsupportedError, match="before its first run"):
         upscale_model(model, ["0:5", "2:6"])
 
 

@@ -63,7 +63,7 @@ def test_layer_that_does_not_exist_is_named():
 
 
 def test_pattern_in_place_of_layer_numbers_is_refused():
-    with pytest.raises(PatternError, match=r"expected numbers of layers.*got \['0:6', '2:8'\]"):
+    with pytest.raises(PatternError, match=r"expected layer indices.*got \['0:6', '2:8'\]"):
         freeze_originals(torch.nn.ModuleList([torch.nn.Linear(2, 2)]), ["0:6", "2:8"])
 
 
@@ -81,7 +81,7 @@ def test_list_is_found_beside_others_by_the_configured_depth():
 def test_two_lists_of_equal_length_are_ambiguous():
     model = tiny_llama()
     model.extra = torch.nn.ModuleList([torch.nn.Linear(2, 2) for _ in range(6)])
-    with pytest.raises(UnsupportedError, match=r"found model\.layers \(6\), extra \(6\); name one with stack="):
+    with pytest.raises(UnsupportedError, match=r"found model\.layers \(6\), extra \(6\); choose with stack="):
         freeze_originals(model, [1])
     assert freeze_originals(model, [1], stack="extra") == list(model.extra[1].parameters())
 
