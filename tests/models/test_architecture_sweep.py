@@ -61,7 +61,7 @@ def of_unlike_layers(n: int) -> dict[str, list[int]]:
 
 def sweep(pairs: list[Pair], labels: tuple[str, ...] | None = None) -> Iterator[Outcome]:
     """Every pattern on the default stack of every pair, and a repeat on the encoder where there is one."""
-    for pair in pairs:
+    for number, pair in enumerate(pairs, 1):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "source"
             try:
@@ -74,7 +74,8 @@ def sweep(pairs: list[Pair], labels: tuple[str, ...] | None = None) -> Iterator[
             except Exception as error:
                 yield Outcome(pair, "", "", WRONG, f"{type(error).__name__}: {error}")
             del built
-        gc.collect()
+        if number % 20 == 0:
+            gc.collect()  # models hold themselves in cycles
 
 
 def examine(built: Built, labels: tuple[str, ...] | None) -> Iterator[Outcome]:
