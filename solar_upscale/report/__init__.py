@@ -1,1 +1,1 @@
-"""What an output says of itself, and what commands print: rendered from values, never printed here."""
+"""The files that describe an output, and the reports that commands print: rendered from values, printed elsewhere."""

@@ -1,4 +1,4 @@
-"""What a checkpoint is, as far as depth goes: stacks, dtypes, sizes, config fields, where layers write."""
+"""What matters about a checkpoint for changing its depth: stacks, sizes, config fields, residual-writing tensors."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -37,10 +37,10 @@ def inspection(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def inspect_report(found: Mapping[str, Any]) -> str:
-    """The same for a person."""
+    """The inspection as text."""
     dtypes = ", ".join(f"{dtype} {nbytes_text(nbytes)}" for dtype, nbytes in found["dtypes"].items())
     named = found["architectures"]
-    kind = ", ".join(map(str, named)) if isinstance(named, list) and named else "no architectures named"
+    kind = ", ".join(map(str, named)) if isinstance(named, list) and named else "no architectures listed"
     lines = [
         f"{found['source']}: {found['model_type']} ({kind})",
         rows_text(
@@ -55,12 +55,12 @@ def inspect_report(found: Mapping[str, Any]) -> str:
         default = " (default)" if position == 0 and len(found["stacks"]) > 1 else ""
         lines.append(f"stack {stack['name']}{default}: {counted(stack['layers'], 'layer')}, {stack['role']}")
         rows = [
-            ("a layer", f"{nbytes_text(low)}" if low == high else f"{nbytes_text(low)} to {nbytes_text(high)}")
+            ("each layer", f"{nbytes_text(low)}" if low == high else f"{nbytes_text(low)} to {nbytes_text(high)}")
             for low, high in [(min(stack["layer_nbytes"]), max(stack["layer_nbytes"]))]
         ]
         rows += [(field["path"], f"{value_text(field['value'])}  ({field['treatment']})") for field in stack["fields"]]
         writers = stack["residual_writers"]
-        rows.append(("writes to residual", ", ".join(writers) if writers else "not known here: --init copy only"))
+        rows.append(("writes to residual", ", ".join(writers) if writers else "not known; only --init copy works"))
         lines.append(rows_text(rows))
     lines += [f"warning: {warning}" for warning in found["warnings"]]
     return "\n".join(printable(line) for text in lines for line in text.split("\n")) + "\n"
@@ -70,9 +70,9 @@ def _stack(checkpoint: Checkpoint, stack: Stack) -> dict[str, Any]:
     split = name_splitter(stack.prefixes)
     nbytes = [0] * stack.num_layers
     for name, tensor in checkpoint.tensors.items():
-        place = split(name)
-        if place is not None and place[1] < stack.num_layers:
-            nbytes[place[1]] += tensor.nbytes
+        parts = split(name)
+        if parts is not None and parts[1] < stack.num_layers:
+            nbytes[parts[1]] += tensor.nbytes
     writers, refusal = _writers(checkpoint, stack)
     return {
         "name": stack.name,
@@ -89,11 +89,11 @@ def _stack(checkpoint: Checkpoint, stack: Stack) -> dict[str, Any]:
 
 
 def _writers(checkpoint: Checkpoint, stack: Stack) -> tuple[list[str], str | None]:
-    """The residual-writing tensors by their path in a layer, or why they are not known."""
+    """The paths within a layer of the tensors that write to the residual stream, or why they are not known."""
     split = name_splitter(stack.prefixes)
     try:
         found = residual_writers(checkpoint.config, checkpoint.tensors, stack, range(stack.num_layers))
     except UnsupportedError as error:
         return [], str(error)
-    places = (split(name) for rules in found.values() for name in rules)
-    return sorted({place[2].lstrip(".") for place in places if place is not None}), None
+    split_names = (split(name) for rules in found.values() for name in rules)
+    return sorted({parts[2].lstrip(".") for parts in split_names if parts is not None}), None

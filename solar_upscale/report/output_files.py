@@ -1,4 +1,4 @@
-"""The small files of an output, all of them, as bytes: rendered here to be written, and again to be verified."""
+"""All small files of an output, as bytes: rendered once to be written, and again to be verified."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ REPORT_NAMES = ("README.md", "layer_map.svg", PROVENANCE_NAME)
 
 
 def output_filenames(plan: UpscalePlan) -> tuple[str, ...]:
-    """The name of every file that the output holds."""
+    """The name of every file in the output."""
     shards, copied_files = (shard.filename for shard in plan.shards), (file.name for file in plan.copied_files)
     return (*shards, *copied_files, *plan.model_files, *REPORT_NAMES)
 
@@ -23,7 +23,7 @@ def output_filenames(plan: UpscalePlan) -> tuple[str, ...]:
 def render_output_files(plan: UpscalePlan, copied_digests: Mapping[str, str]) -> dict[str, bytes]:
     """Every file that is neither a shard nor copied from the source, by name.
 
-    ``copied_digests`` holds the SHA-256 of each copied file, which provenance records.
+    ``copied_digests`` maps each copied file to its SHA-256, which provenance records.
     """
     return {
         **plan.model_files,

@@ -1,4 +1,4 @@
-"""A plan as JSON values, for programs: a summary, or every tensor with the source bytes it is made of."""
+"""A plan as JSON values, for programs: a summary, or every tensor with its source bytes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ __all__ = ["plan_json", "plan_json_with_tensors"]
 
 
 def plan_json(plan: UpscalePlan) -> dict[str, Any]:
-    """The plan as JSON values, its tensors only counted."""
+    """The plan as JSON values; tensors are only counted."""
     return _plan_json(plan, lambda shard: {})
 
 

@@ -1,4 +1,4 @@
-"""Reports as text: a plan, a checkpoint, a verification. Pure functions; printing and colour are decided by cli/."""
+"""Text reports on a plan: what would be written, and what was. Pure functions; cli/ prints and decides on colour."""
 
 import textwrap
 from collections import Counter
@@ -17,14 +17,14 @@ __all__ = [
 
 
 def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, encoding: str = "utf-8") -> str:
-    """What a plan would write, for a person: sizes before and after, the layer map, config changes, files, warnings."""
+    """What a plan would write, as text: sizes before and after, the layer map, config changes, files and warnings."""
     before, after = plan.before, plan.after
     sizes = [
         ("layers", str(before.layers), str(after.layers)),
         ("parameters", count_text(before.parameters), count_text(after.parameters)),
         ("weights", nbytes_text(before.nbytes), nbytes_text(after.nbytes)),
         ("memory in bf16", nbytes_text(before.bf16_nbytes), nbytes_text(after.bf16_nbytes)),
-        ("KV cache a token", _optional_nbytes(before.kv_cache_nbytes), _optional_nbytes(after.kv_cache_nbytes)),
+        ("KV cache per token", _optional_nbytes(before.kv_cache_nbytes), _optional_nbytes(after.kv_cache_nbytes)),
     ]
     sections = [
         _heading(plan),
@@ -42,23 +42,24 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, enc
 
 def written_report(
     plan: UpscalePlan,
-    where: str,
+    output: str,
     moved: Mapping[str, int],
     *,
     width: int = 80,
     colour: bool = False,
     encoding: str = "utf-8",
 ) -> str:
-    """What was done, for a person: the layer map, and how the bytes came to be there."""
-    ways = (
-        ", ".join(f"{nbytes_text(nbytes)} {way}" for way, nbytes in moved.items() if nbytes) or "it was there already"
-    )
+    """What was written, as text: the layer map, and how many bytes were moved by each method."""
+    methods = ", ".join(f"{nbytes_text(nbytes)} {method}" for method, nbytes in moved.items() if nbytes)
     before, after = plan.before, plan.after
     rows = [
         ("layers", f"{before.layers} -> {after.layers}"),
         ("parameters", f"{count_text(before.parameters)} -> {count_text(after.parameters)}"),
-        ("weights", f"{nbytes_text(plan.total_size)} in {counted(len(plan.shards), 'file')}: {ways}"),
-        ("written to", where),
+        (
+            "weights",
+            f"{nbytes_text(plan.total_size)} in {counted(len(plan.shards), 'file')}: {methods or 'already there'}",
+        ),
+        ("written to", output),
     ]
     picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip(
         "\n"
@@ -87,9 +88,9 @@ def _shard_rows(plan: UpscalePlan) -> Iterable[tuple[str, ...]]:
     for shard in plan.shards:
         yield shard.filename, nbytes_text(shard.nbytes), f"from {_sources_text(shard)}"
     yield (
-        "in all",
+        "total",
         nbytes_text(plan.nbytes),
-        f"{nbytes_text(plan.clonable_nbytes)} can be cloned where blocks are shared",
+        f"{nbytes_text(plan.clonable_nbytes)} can be cloned on a file system that shares blocks",
     )
 
 
@@ -99,7 +100,7 @@ def _sources_text(shard: ShardPlan) -> str:
 
 
 def _dropped_rows(dropped: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """One row a reason, not one a tensor."""
+    """One row per reason, not per tensor."""
     return ((counted(count, "tensor"), reason) for reason, count in Counter(dropped.values()).items())
 
 
@@ -109,7 +110,7 @@ def _titled(title: str, rows: Iterable[Sequence[str]], *, width: int | None = No
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Text broken at spaces, every line set in as the first one is."""
+    """Text broken at spaces, every line indented like the first."""
     indent = text[: len(text) - len(text.lstrip())]
     return textwrap.fill(
         text.strip(),

@@ -1,6 +1,6 @@
-"""solar_upscale.json: how an output was made, precise enough to plan it again, verify it, and train it.
+"""solar_upscale.json: how an output was made, precisely enough to plan it again, verify it, and train it.
 
-The document depends on the request and the source alone: no time, no absolute path, no name of the output.
+The document depends only on the request and the source: no timestamps, no absolute paths, not the output's name.
 """
 
 import math
@@ -18,15 +18,15 @@ from solar_upscale.text import shortened
 __all__ = ["FORMAT", "PROVENANCE_NAME", "provenance", "read_provenance", "without_sentences"]
 
 PROVENANCE_NAME = "solar_upscale.json"
-# Goes up when a reader of the old layout would misread the new one; every format up to this one is read.
+# Incremented when a reader of the old format would misread the new one; every format up to this one can be read.
 FORMAT = 1
 MAX_ENTRIES, MAX_TEXT = 10_000, 10_000
 
 
 def provenance(plan: UpscalePlan, version: str, copied_digests: Mapping[str, str]) -> dict[str, Any]:
-    """The document, as JSON values. The top describes the run, all else the output.
+    """The document, as JSON values: first the run, then the output.
 
-    ``copied_digests`` holds the SHA-256 of each file that is copied from the source.
+    ``copied_digests`` maps each file copied from the source to its SHA-256.
     """
     sources = plan.pattern.sources
     return {
@@ -58,19 +58,19 @@ def _shard_row(filename: str, nbytes: int, header_sha256: str) -> dict[str, Any]
 
 
 def _request_json(request: UpscaleRequest) -> dict[str, Any]:
-    """How to plan it again; what was planned is at the top of the document."""
+    """The request, in a form that ``read_provenance`` can plan again."""
     values = {name: getattr(request, name) for name in _CHECKS}
     scales = None if request.entry_scales is None else list(request.entry_scales)
     return {**values, "layers": list(request.entries), "entry_scales": scales}
 
 
 def _rows(plan: UpscalePlan) -> list[dict[str, Any]]:
-    """One row a target layer: the source layer, which copy of it (0 is the original), and whether a seam is before."""
-    cuts = frozenset(plan.pattern.seams)
+    """One row per target layer: its source layer, which copy it is (0 is the first), and whether a seam precedes it."""
+    seams = frozenset(plan.pattern.seams)
     copies = plan.pattern.occurrences
     rows: list[dict[str, Any]] = []
     for target, source in enumerate(plan.pattern.sources):
-        row: dict[str, Any] = {"target": target, "source": source, "copy": copies[target], "seam": target in cuts}
+        row: dict[str, Any] = {"target": target, "source": source, "copy": copies[target], "seam": target in seams}
         if plan.factors and plan.factors[target] != 1:
             row["factor"] = plan.factors[target]
         rows.append(row)
@@ -78,10 +78,10 @@ def _rows(plan: UpscalePlan) -> list[dict[str, Any]]:
 
 
 def read_provenance(document: Mapping[str, Any]) -> tuple[UpscaleRequest, SourceIdentity]:
-    """The request that a document records, ready to be planned again, and the source that it names.
+    """The request that a document records, ready to be planned again, and its source.
 
     Raises:
-        CheckpointError: the document is of another format, or a value is missing, unknown or of the wrong kind.
+        CheckpointError: the document has an unsupported format, or a value is missing, unknown or invalid.
     """
     if not isinstance(document, Mapping):
         raise CheckpointError(f"{PROVENANCE_NAME}: expected a JSON object, got {type(document).__name__}")
@@ -90,16 +90,18 @@ def read_provenance(document: Mapping[str, Any]) -> tuple[UpscaleRequest, Source
         raise CheckpointError(f"{PROVENANCE_NAME}: format: expected a whole number from 1, got {_shown(found)}")
     if found > FORMAT:
         raise CheckpointError(
-            f"{PROVENANCE_NAME}: format: expected at most {FORMAT}, got {_shown(found)}; a newer solar-upscale wrote "
-            "this file, upgrade to read it"
+            f"{PROVENANCE_NAME}: format: expected at most {FORMAT}, got {_shown(found)}; the file was written by a "
+            "newer solar-upscale, upgrade to read it"
         )
     job = document.get("job")
     if not isinstance(job, Mapping):
         raise CheckpointError(f"{PROVENANCE_NAME}: job: expected a JSON object, got {_shown(job)}")
-    odd = sorted(map(str, set(job) ^ set(_CHECKS)))
-    if odd:
-        problem = "is missing" if odd[0] in _CHECKS else "is unknown"
-        raise CheckpointError(f"{PROVENANCE_NAME}: job.{odd[0][:80]} {problem}; is it from another version?")
+    mismatched = sorted(map(str, set(job) ^ set(_CHECKS)))
+    if mismatched:
+        problem = "is missing" if mismatched[0] in _CHECKS else "is unknown"
+        raise CheckpointError(
+            f"{PROVENANCE_NAME}: job.{mismatched[0][:80]} {problem}; was it written by another version?"
+        )
     _check(document, _SOURCE_CHECKS, "")
     _check(job, _CHECKS, "job.")
     scales = job["entry_scales"]
@@ -113,7 +115,7 @@ def read_provenance(document: Mapping[str, Any]) -> tuple[UpscaleRequest, Source
 
 
 def without_sentences(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document's facts: what is left of it when warnings, reasons and notes, which versions word anew, are gone."""
+    """The document without warnings, reasons and notes, whose wording may change between versions."""
 
     def keys(value: Any) -> Any:
         return sorted(value) if isinstance(value, dict) else value
@@ -133,7 +135,7 @@ def without_sentences(document: Mapping[str, Any]) -> dict[str, Any]:
 def _check(values: Mapping[str, Any], checks: "_Checks", where: str) -> None:
     for key, (check, expected) in checks.items():
         if key not in values:
-            raise CheckpointError(f"{PROVENANCE_NAME}: {where}{key} is missing; is it from another version?")
+            raise CheckpointError(f"{PROVENANCE_NAME}: {where}{key} is missing; was it written by another version?")
         if not check(values[key]):
             raise CheckpointError(f"{PROVENANCE_NAME}: {where}{key}: expected {expected}, got {_shown(values[key])}")
 
@@ -170,7 +172,7 @@ _SOURCE_CHECKS: _Checks = {
 _CHECKS: _Checks = {
     "layers": (_is_entries, f"a list of 1 to {MAX_ENTRIES} entries, each a string"),
     "stack": (_is_text, "a name"),
-    "init": (_is_text, "a start such as copy"),
+    "init": (_is_text, "an --init value such as copy"),
     "entry_scales": (_is_scales, "a list of finite numbers and nulls, or null"),
     "max_shard_nbytes": (_is_size, "a positive number of bytes or null"),
     "drop_mtp": (_is_flag, "true or false"),

@@ -27,7 +27,7 @@ def recipes_json(recipes: "Iterable[Recipe]") -> list[dict[str, Any]]:
 
 
 def recipes_report(recipes: "Iterable[Recipe]") -> str:
-    """One row a recipe: its name, its source, depth and parameters before and after."""
+    """One row per recipe: its name, its source, and depth and parameters before and after."""
     table = [("name", "source", "layers", "parameters", "init")]
     for recipe in recipes:
         facts = recipe.published

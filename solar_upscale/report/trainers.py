@@ -1,7 +1,7 @@
-"""What trainers need to train the repeats alone: settings as values, one table a trainer, and what cannot be said.
+"""Settings that make each trainer train only the repeated layers, and notes on what a trainer cannot express.
 
-Nothing is approximated: where a trainer's option would also train an original layer, its settings are None and a note
-says why. The settings name parameters; freezing them in PyTorch is train.py.
+Nothing is approximated: where a trainer's options would also train an original layer, its settings are None and a note
+says why. The settings select parameters by name; memory/freeze.py freezes them in PyTorch.
 """
 
 import re
@@ -13,7 +13,7 @@ from solar_upscale.architecture import Stack
 
 __all__ = ["trainer_settings"]
 
-# How transformers spells, in a loaded model, what stands before a layer's list in a checkpoint; both are matched.
+# Prefixes that transformers renames on loading, (checkpoint, loaded model); both spellings are matched.
 # Source: transformers 5.23, conversion_mapping.py, the renamings of the llava family.
 SPELLINGS = (("language_model.model", "model.language_model"),)
 
@@ -23,14 +23,14 @@ def trainer_settings(
 ) -> dict[str, Any]:
     """Settings for each trainer that train ``layers`` of a model of ``num_layers`` layers, and nothing else.
 
-    ``tensor_names`` are those of the output; they show whether a number or a list's name would also match elsewhere.
+    ``tensor_names`` are those of the output; they show whether a layer number or a list's name also matches elsewhere.
 
     Source: axolotl 0.19 utils/freeze.py; ms-swift 4.6 utils/transformers_utils.py; PEFT 0.21 tuners/tuners_utils.py;
     LLaMA-Factory 0.9.5 model/adapter.py.
     """
     if not layers:
         nothing: dict[str, Any] = dict.fromkeys(("axolotl", "ms-swift", "peft", "llama-factory"))
-        return {"layers": [], **nothing, "notes": ["No layer is repeated, so there is none to train apart."]}
+        return {"layers": [], **nothing, "notes": ["No layer is repeated, so there are no new layers to train."]}
     names = tuple(tensor_names)
     others = _other_lists(stack, names)
     llama_factory, notes = _llama_factory(stack, layers, num_layers, names)
@@ -44,8 +44,9 @@ def trainer_settings(
         "peft": {"layers_to_transform": list(layers), "layers_pattern": _layers_patterns(stack, others)},
         "llama-factory": llama_factory,
         "notes": [
-            "ms-swift: with full-parameter training; freeze_parameters_ratio freezes all, the regex thaws the repeats.",
-            "peft: target_modules must be a list of names; PEFT refuses layers_to_transform beside a string.",
+            "ms-swift: for full-parameter training; freeze_parameters_ratio freezes everything, the regex unfreezes "
+            "the repeats.",
+            "peft: target_modules must be a list of names; if it is a string, PEFT rejects layers_to_transform.",
             *notes,
         ],
     }
@@ -54,9 +55,9 @@ def trainer_settings(
 def _regex(prefix: str, layers: Sequence[int], others: frozenset[str], dot: str) -> str:
     """A pattern, anchored at the start, for every parameter of the layers.
 
-    axolotl escapes each dot of a pattern itself (newer ones spare ".+"), so there ``dot`` is bare and none is a
-    wildcard. What stands before the list's own name may be spelt differently in a loaded model; as little of it is
-    asked for as tells the list from ``others``.
+    axolotl escapes each dot of a pattern itself (newer versions leave ".+" alone), so there ``dot`` is a bare dot and
+    never a wildcard. A loaded model may spell the path before the list's own name differently, so the pattern has only
+    as much of it as distinguishes the list from ``others``.
     """
     head = f"(?:[^ ]*{dot})?"
     names = _spellings(prefix) if others else (prefix.rpartition(".")[2],)
@@ -94,7 +95,7 @@ def _class(digits: Sequence[str]) -> str:
 
 
 def _layers_patterns(stack: Stack, others: frozenset[str]) -> str | list[str]:
-    """PEFT's layers_pattern: the list's own name, with its parent's where another list has the same name."""
+    """PEFT's layers_pattern: the list's own name, preceded by its parent's where another list has the same name."""
     spellings = [spelling for prefix in stack.prefixes for spelling in _spellings(prefix)]
     kept = 2 if others else 1
     patterns = list(dict.fromkeys(".".join(spelling.split(".")[-kept:]) for spelling in spellings))
@@ -102,7 +103,7 @@ def _layers_patterns(stack: Stack, others: frozenset[str]) -> str | list[str]:
 
 
 def _spellings(prefix: str) -> tuple[str, ...]:
-    """The prefix as the checkpoint spells it, and as a loaded model may."""
+    """The prefix as the checkpoint spells it, and as a loaded model may spell it."""
     found = [prefix]
     for pair in SPELLINGS:
         for ours, theirs in (pair, pair[::-1]):
@@ -112,49 +113,49 @@ def _spellings(prefix: str) -> tuple[str, ...]:
 
 
 def _other_lists(stack: Stack, names: Iterable[str]) -> frozenset[str]:
-    """Every other list of modules whose own name is that of the stack's: an encoder beside a decoder."""
+    """Every other list of modules with the same own name as the stack's, such as an encoder next to a decoder."""
     own = {prefix.rpartition(".")[2] for prefix in stack.prefixes}
     found = set()
     for name in names:
         parts = name.split(".")
-        for at in range(1, len(parts)):
-            if parts[at].isdecimal() and parts[at - 1] in own:
-                found.add(".".join(parts[:at]))
+        for index in range(1, len(parts)):
+            if parts[index].isdecimal() and parts[index - 1] in own:
+                found.add(".".join(parts[:index]))
     return frozenset(found - set(stack.prefixes))
 
 
 def _llama_factory(
     stack: Stack, layers: Sequence[int], num_layers: int, names: Iterable[str]
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """LLaMA-Factory's freeze tuning: it can train the last k layers or the last of each of k equal groups."""
+    """LLaMA-Factory's freeze tuning, which can train the last k layers, or the last of each of k equal groups."""
     count = len(layers)
     settings: dict[str, Any] = {"finetuning_type": "freeze", "freeze_trainable_layers": count}
     if tuple(layers) != tuple(range(num_layers - count, num_layers)):
         stride, rest = divmod(num_layers, count)
         if rest or tuple(layers) != tuple(range(stride - 1, num_layers, stride)):
-            why = f"the last {count} layers, or the last of each of {count} equal groups; the repeats are neither"
-            return None, [f"llama-factory: its options can train {why}."]
+            return None, [
+                f"llama-factory: its options can train the last {count} layers, or the last of each of {count} equal "
+                "groups; the repeats are neither."
+            ]
         settings["use_llama_pro"] = True
     names = tuple(names)
-    if _has_encoder_beside(stack, names):
-        return None, ["llama-factory: it counts the layers of the encoder, and these are the decoder's."]
-    stranger = _matched_by_number(stack, layers, names)
-    if stranger is not None:
-        return None, [
-            f"llama-factory: it finds layers by their number anywhere in a name, so {stranger} would train too."
-        ]
+    if _is_decoder_with_encoder(stack, names):
+        return None, ["llama-factory: it counts the encoder's layers, but these are in the decoder."]
+    other = _first_other_match(stack, layers, names)
+    if other is not None:
+        return None, [f"llama-factory: it matches a layer number anywhere in a name, so {other} would train too."]
     return settings, []
 
 
-def _has_encoder_beside(stack: Stack, names: Iterable[str]) -> bool:
-    """Whether the stack is the decoder of a model whose own config counts the layers of an encoder."""
+def _is_decoder_with_encoder(stack: Stack, names: Iterable[str]) -> bool:
+    """Whether the stack is the decoder of a model whose top-level config counts the encoder's layers."""
     if stack.config_path or not any("decoder" in prefix.split(".") for prefix in stack.prefixes):
         return False
     return any("encoder" in name.split(".") for name in names)
 
 
-def _matched_by_number(stack: Stack, layers: Sequence[int], names: Iterable[str]) -> str | None:
-    """The first tensor outside the layers whose name has one of their numbers between two dots."""
+def _first_other_match(stack: Stack, layers: Sequence[int], names: Iterable[str]) -> str | None:
+    """The first tensor outside the layers whose name has one of their numbers between two dots, or None."""
     numbers = {str(layer) for layer in layers}
     for name in names:
         own = next((prefix for prefix in stack.prefixes if name.startswith(f"{prefix}.")), None)

@@ -92,18 +92,18 @@ def test_folder_source_has_no_base_model():
 def test_body_says_what_was_done():
     text = card_of(solar_plan(), source_readme=None).decode()
     assert "changed from 32 to 48 layers: 16 layers repeated. Nothing was trained." in text
-    assert "7.242 B to 10.73 B" in text
+    assert "It has 10.73 B parameters; the source has 7.242 B." in text
     assert "| 24-47 | 8-31 | 16 | x1 |" in text
     assert "![Which source layer each layer comes from](layer_map.svg)" in text
-    assert "wants continued pretraining" in text
+    assert "needs continued pretraining" in text
     assert "2312.15166" in text
     assert "2401.02415" not in text
 
 
 def test_identity_card_promises_no_loss_and_cites_llama_pro():
     text = card_of(llama_pro_plan(), source_readme=None).decode()
-    assert "this model answers as the source does" in text
-    assert "wants continued pretraining" not in text
+    assert "this model gives the same answers as the source" in text
+    assert "needs continued pretraining" not in text
     assert "2401.02415" in text
     assert "block-expansion" in front(text.encode())["tags"]
 
@@ -111,15 +111,15 @@ def test_identity_card_promises_no_loss_and_cites_llama_pro():
 def test_identity_that_drops_a_layer_claims_nothing():
     plan = make_plan((0, 1, 1, 3), 4, init="identity", factors=(1, 1, 0, 1))
     text = card_of(plan, source_readme=None).decode()
-    assert "answers as the source does" not in text
-    assert "wants continued pretraining" in text
+    assert "the same answers as the source" not in text
+    assert "needs continued pretraining" in text
 
 
 @pytest.mark.parametrize(("role", "words"), [("decoder", ""), ("encoder", ', stack="model.layers"')])
 def test_freeze_originals_example_names_the_encoder(role, words):
     stack = Stack("model.layers", ("model.layers",), 4, role=role)
     card = card_of(make_plan((0, 1, 1, 2, 3), 4, stack=stack), source_readme=None).decode()
-    assert f"`solar_upscale.freeze_originals(model, layers{words})`, given those numbers, freezes all else" in card
+    assert f"`solar_upscale.freeze_originals(model, layers{words})` takes those numbers and freezes everything" in card
 
 
 def test_pruned_model_is_called_pruned_and_cites_nothing():
@@ -231,7 +231,8 @@ def test_hostile_source_card_gives_a_valid_card(readme, tmp_path):
 
 def test_fields_that_could_not_be_inherited_are_reported():
     text = card_of(solar_plan(), source_readme=HOSTILE["aliases"]).decode()
-    assert "## About the source's card\n\n* The source's model card uses YAML aliases; nothing is inherited" in text
+    heading = "## About the source's model card"
+    assert f"{heading}\n\n* The source's model card uses YAML aliases; nothing is inherited from it." in text
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_fields_that_could_not_be_inherited_are_reported():
 )
 def test_malformed_field_is_named(line, field):
     text = card_of(solar_plan(), source_readme=b"---\n" + line + b"\n---\n").decode()
-    assert f"* The source's model card has a {field} that could not be taken over as it is." in text
+    assert f"* The source's model card has a {field} that could not be inherited as it is." in text
     assert "javascript" not in text
     assert "<script>" not in text
 
@@ -285,4 +286,4 @@ def test_ten_thousand_layers_give_a_short_card_quickly():
     card = card_of(plan, source_readme=README)
     assert time.process_time() - start < 3
     assert len(card) < 20_000
-    assert b"more runs, all of them in `solar_upscale.json`" in card
+    assert b"more runs; see `solar_upscale.json` for all layers" in card

@@ -142,7 +142,7 @@ def test_decoder_beside_an_encoder_is_not_what_llama_factory_counts():
     names = [*names_of("decoder.block", 8), *names_of("encoder.block", 6)]
     settings = trainer_settings(stack, [6, 7], 8, names)
     assert settings["llama-factory"] is None
-    assert "llama-factory: it counts the layers of the encoder, and these are the decoder's." in settings["notes"]
+    assert "llama-factory: it counts the encoder's layers, but these are in the decoder." in settings["notes"]
     alone = trainer_settings(stack, [6, 7], 8, names_of("decoder.block", 8))
     assert alone["llama-factory"] == {"finetuning_type": "freeze", "freeze_trainable_layers": 2}
 

@@ -1,6 +1,6 @@
-"""README.md of an output: a model card that inherits what is true of the source, and says how it was made.
+"""README.md of an output: a model card that says how it was made and inherits the fields that stay true of the source.
 
-The source's own card is not trusted: a few fields of its front matter are taken over after a check, its text never.
+The source's own card is not trusted: a few fields of its front matter are validated and inherited, its text never.
 """
 
 from solar_upscale.plan.types import UpscalePlan

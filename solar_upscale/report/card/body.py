@@ -1,6 +1,6 @@
-"""The card's text, in Markdown: what was done, how to load it, how to make it again, what to expect of it.
+"""The card's text, in Markdown: what was done, how to load it, what to expect, and how to reproduce it.
 
-Names and reasons come from files that are not trusted, so each stands in code quotes that it cannot leave.
+Names and values come from files that are not trusted, so each is shown as code that it cannot break out of.
 """
 
 import re
@@ -43,21 +43,21 @@ _LLAMA_PRO = """```bibtex
 
 
 def card_body(plan: UpscalePlan, remarks: Sequence[str]) -> str:
-    """The whole text below the front matter. ``remarks`` are told as they are."""
+    """The whole text below the front matter. ``remarks`` are shown as they are."""
     sections = [
         f"# {_title(plan)}",
         _opening(plan),
         f"![Which source layer each layer comes from]({MAP_NAME})",
         _layers(plan),
-        f"## Loading it\n\n{load_snippet(plan)}",
+        f"## Usage\n\n{load_snippet(plan)}",
         f"## What to expect\n\n{_expect(plan)}",
-        f"## How the layers start\n\n{_start(plan)}",
+        f"## Initialisation\n\n{_start(plan)}",
         f"## Changes in config.json\n\n{_config(plan)}",
         _listed("Warnings", (_prose(warning) for warning in plan.warnings)),
-        _listed("Tensors left out", (f"{_code(name)}: {_prose(why)}" for name, why in sorted(plan.dropped.items()))),
-        _listed("About the source's card", remarks),
-        f"## Making it again\n\n{reproduce_block(plan, hub_id(plan))}\n\nMade with solar-upscale {__version__}; "
-        "`solar_upscale.json` tells of every layer, and `solar-upscale verify` proves the files against it.",
+        _listed("Dropped tensors", (f"{_code(name)}: {_prose(why)}" for name, why in sorted(plan.dropped.items()))),
+        _listed("About the source's model card", remarks),
+        f"## Reproducing it\n\n{reproduce_block(plan, hub_id(plan))}\n\nMade with solar-upscale {__version__}. "
+        "`solar_upscale.json` records every layer; `solar-upscale verify` checks the files against it.",
         _citation(plan),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -74,22 +74,22 @@ def _opening(plan: UpscalePlan) -> str:
     at = f" at revision {_code(plan.source.revision)}" if plan.source.revision is not None else ""
     dropped = plan.pattern.num_source_layers - len(frozenset(plan.pattern.sources))
     repeats = len(plan.pattern.repeats)
-    done = [f"{counted(repeats, 'layer')} repeated" if repeats else "", f"{dropped} dropped" if dropped else ""]
-    how = " and ".join(filter(None, done)) or ("no layer repeated or dropped")
+    changes = [f"{counted(repeats, 'layer')} repeated" if repeats else "", f"{dropped} dropped" if dropped else ""]
+    summary = " and ".join(filter(None, changes)) or "no layers repeated or dropped"
     verb = "changed from" if before.layers != after.layers else "kept at"
     depth = f"{before.layers} to {after.layers}" if before.layers != after.layers else str(after.layers)
     return (
-        f"This is {name}{at} with its depth {verb} {depth} layers: {how}. Nothing was trained. Parameters went from "
-        f"{short_count(before.parameters)} to {short_count(after.parameters)}. The layers are those of "
-        f"{_code(plan.stack.name)}; all other tensors are the source's."
+        f"This is {name}{at} with its depth {verb} {depth} layers: {summary}. Nothing was trained. It has "
+        f"{short_count(after.parameters)} parameters; the source has {short_count(before.parameters)}. The change is "
+        f"in {_code(plan.stack.name)}; all other tensors are the source's."
     )
 
 
 def _layers(plan: UpscalePlan) -> str:
-    """The runs of the pattern as a table; repeats are named by their own target layers."""
+    """The runs of the pattern as a table."""
     copies = plan.pattern.occurrences
     all_runs = runs(plan.pattern.sources)
-    rows = ["| layers | source layers | repeats among them | factor |", "| --- | --- | --- | --- |"]
+    rows = ["| layers | source layers | of these, repeats | factor |", "| --- | --- | --- | --- |"]
     for run in all_runs[:MAX_ROWS]:
         targets = range(run.target, run.target_stop)
         again = sum(1 for target in targets if copies[target])
@@ -99,33 +99,34 @@ def _layers(plan: UpscalePlan) -> str:
         source = range_text(range(run.source, run.source_stop))
         rows.append(f"| {range_text(targets)} | {source}{each} | {again or 'none'} | {factor} |")
     rest = len(all_runs) - MAX_ROWS
-    more = f"\n\nand {counted(rest, 'more run')}, all of them in `solar_upscale.json`." if rest > 0 else ""
+    more = f"\n\nand {counted(rest, 'more run')}; see `solar_upscale.json` for all layers." if rest > 0 else ""
     return "## Layers\n\n" + "\n".join(rows) + more
 
 
 def _expect(plan: UpscalePlan) -> str:
     repeats = plan.pattern.repeats
-    stack = f', stack="{_shown(plan.stack.name)}"' if plan.stack.role == "encoder" else ""  # else the decoder is meant
+    stack = f', stack="{_shown(plan.stack.name)}"' if plan.stack.role == "encoder" else ""  # the default is the decoder
     only_new = (
-        "To train only the new layers: `solar_upscale.json` holds their numbers (`trainers.layers`), and settings for "
-        "axolotl, ms-swift, PEFT and, where its options can say it, LLaMA-Factory; in PyTorch, "
-        f"`solar_upscale.freeze_originals(model, layers{stack})`, given those numbers, freezes all else."
+        "To train only the new layers, see `trainers` in `solar_upscale.json`: it lists their numbers (`layers`) and "
+        "has settings for axolotl, ms-swift, PEFT and, where its options allow, LLaMA-Factory. In PyTorch, "
+        f"`solar_upscale.freeze_originals(model, layers{stack})` takes those numbers and freezes everything else."
     )
     if repeats and is_identity(plan.pattern, plan.factors):
         return (
-            "Every repeated layer starts by adding nothing, so as it is this model answers as the source does, and "
-            "costs more to run. It is meant to be trained further: until then the new layers do no work.\n\n" + only_new
+            "Every repeated layer starts by adding nothing to the residual stream, so this model gives the same "
+            "answers as the source and costs more to run. It is meant to be trained further; until then the new "
+            "layers do nothing.\n\n" + only_new
         )
     if plan.pattern.sources == tuple(range(plan.pattern.num_source_layers)):
-        return "The layers are the source's in the source's order; how they were scaled, if they were, is told below."
+        return "The layers are the source's, in the source's order; the section below says whether they were scaled."
     change = (
-        "It repeats layers in places that they were not trained for."
+        "It repeats layers at positions that they were not trained for."
         if repeats
-        else "Layers that the others were trained with are gone or stand elsewhere."
+        else "Layers that the remaining ones were trained with are missing or have moved."
     )
     text = (
-        f"**This model wants continued pretraining.** {change} Expect it to be worse than the source until it is "
-        "trained further; measure it before you use it."
+        f"**This model needs continued pretraining.** {change} Expect it to be worse than the source until it is "
+        "trained further, and evaluate it before you use it."
     )
     return f"{text}\n\n{only_new}" if repeats else text
 
@@ -138,15 +139,15 @@ def _start(plan: UpscalePlan) -> str:
 
 
 def _config(plan: UpscalePlan) -> str:
-    rows = ["| field | before | after | why |", "| --- | --- | --- | --- |"]
+    rows = ["| field | before | after | reason |", "| --- | --- | --- | --- |"]
     for change in plan.change.changes[:MAX_ROWS]:
         cells = (_code(change.path), _code(_value(change.before)), _code(_value(change.after)), _prose(change.reason))
         rows.append(f"| {' | '.join(cells)} |")
     rest = len(plan.change.changes) - MAX_ROWS
-    more = f"\n\nand {rest} more, all of them in `solar_upscale.json`." if rest > 0 else ""
+    more = f"\n\nand {rest} more; see `solar_upscale.json` for all of them." if rest > 0 else ""
     assumed = (
-        "\n\nThe model's type is not one that the tool knows. That its layers are alike and only counted was assumed "
-        "(`--assume-uniform`), and agrees with its files."
+        "\n\nThe tool does not know this model type. It was assumed (`--assume-uniform`) that all layers are alike and "
+        "only their number changes; the model's files are consistent with that."
         if plan.change.assumed_uniform
         else ""
     )
@@ -157,15 +158,15 @@ def _citation(plan: UpscalePlan) -> str:
     if plan.after.layers <= plan.before.layers:
         return ""
     if plan.request.init == "identity":
-        return f"## Citation\n\nBlock expansion is the method of LLaMA Pro (arXiv:2401.02415).\n\n{_LLAMA_PRO}"
-    return f"## Citation\n\nDepth up-scaling is the method of SOLAR (arXiv:2312.15166).\n\n{_SOLAR}"
+        return f"## Citation\n\nBlock expansion was introduced by LLaMA Pro (arXiv:2401.02415).\n\n{_LLAMA_PRO}"
+    return f"## Citation\n\nDepth up-scaling was introduced by SOLAR (arXiv:2312.15166).\n\n{_SOLAR}"
 
 
 def _listed(title: str, items: Iterable[str]) -> str:
-    every = list(items)
-    shown = [f"* {item}" for item in every[:MAX_ROWS]]
-    if len(every) > MAX_ROWS:
-        shown.append(f"* and {len(every) - MAX_ROWS} more, in `solar_upscale.json`")
+    rows = [f"* {item}" for item in items]
+    shown = rows[:MAX_ROWS]
+    if len(rows) > MAX_ROWS:
+        shown.append(f"* and {len(rows) - MAX_ROWS} more; see `solar_upscale.json`")
     return f"## {title}\n\n" + "\n".join(shown) if shown else ""
 
 
@@ -174,7 +175,7 @@ def _value(value: Any) -> str:
 
 
 def _shown(text: str) -> str:
-    """One printable line of bounded length that can stand between backticks and in a table."""
+    """One printable line of bounded length that is safe between backticks and in a table cell."""
     text = printable(text).replace("`", "'").replace("|", "/")
     return shortened(text, MAX_VALUE)
 
@@ -184,5 +185,5 @@ def _code(text: str | None) -> str:
 
 
 def _prose(text: str) -> str:
-    """Text that Markdown and HTML show as it is."""
+    """Text escaped so that Markdown and HTML show it literally."""
     return re.sub(r"([\\`*_\[\]<>|#&!~])", r"\\\1", printable(text))

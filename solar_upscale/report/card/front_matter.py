@@ -1,4 +1,4 @@
-"""The card's metadata: what is inherited from the source's card, what the plan adds. The text is body.py."""
+"""The card's metadata: fields inherited from the source's card, and fields from the plan. The text is in body.py."""
 
 import re
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ MAX_ITEMS = 100
 
 _BLOCK = re.compile(rb"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_.-]{1,96})?", re.ASCII)
-# A file of the repository or a page; a link that is anything else is not handed on.
+# A file in the repository or a web page; any other link is not inherited.
 _LINK = re.compile(r"https?://[^\s<>\"'`]{1,400}|[\w.-]{1,100}", re.ASCII)
 _WORD = re.compile(r"[\w.+-]{1,80}", re.ASCII)
 _FREE = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
-# The fields that stay true of the output, and what each of their values must look like.
+# The fields that stay true of the output, and the pattern that each value must match.
 _INHERITED: Mapping[str, re.Pattern[str]] = {
     "license": _WORD,
     "license_name": _FREE,
@@ -30,43 +30,43 @@ _INHERITED: Mapping[str, re.Pattern[str]] = {
     "tags": _FREE,
 }
 _LISTS = ("language", "tags")
-# YAML's words for nothing, which the plain loader hands on as they stand.
-_NOTHING = ("", "~", "null", "Null", "NULL")
+# YAML's spellings of null, which the base loader returns as strings.
+_NULLS = ("", "~", "null", "Null", "NULL")
 
 
 def inherited(readme: bytes | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the source's card hands on, and remarks on what it cannot: texts without any of the card's own words."""
+    """The fields inherited from the source's card, and remarks on those that cannot be, which never quote the card."""
     if readme is None:
         return {}, ("The source has no model card, so no licence, language or tags are inherited.",)
     block = _BLOCK.match(readme[: MAX_FRONT_NBYTES + 16].removeprefix(b"\xef\xbb\xbf"))
     if block is None:
-        return {}, ("The source's model card has no front matter that could be read; nothing is inherited from it.",)
+        return {}, ("The source's model card has no readable front matter; nothing is inherited from it.",)
     found, problem = _parse(block[1])
     if problem:
         return {}, (f"The source's model card {problem}; nothing is inherited from it.",)
     fields: dict[str, Any] = {}
     remarks = []
     for name, pattern in _INHERITED.items():
-        if name in found and found[name] not in _NOTHING:
+        if name in found and found[name] not in _NULLS:
             values = found[name] if isinstance(found[name], list) else [found[name]]
-            good = [value for value in values if isinstance(value, str) and _fits(value, pattern)][:MAX_ITEMS]
-            if len(good) < len(values) or (len(good) > 1 and name not in (*_LISTS, "license")):
-                remarks.append(f"The source's model card has a {name} that could not be taken over as it is.")
-            if good:
-                fields[name] = good if isinstance(found[name], list) and name in (*_LISTS, "license") else good[0]
+            valid = [value for value in values if isinstance(value, str) and _is_valid(value, pattern)][:MAX_ITEMS]
+            if len(valid) < len(values) or (len(valid) > 1 and name not in (*_LISTS, "license")):
+                remarks.append(f"The source's model card has a {name} that could not be inherited as it is.")
+            if valid:
+                fields[name] = valid if isinstance(found[name], list) and name in (*_LISTS, "license") else valid[0]
     return fields, tuple(remarks)
 
 
-def _fits(value: str, pattern: re.Pattern[str]) -> bool:
-    return value.isprintable() and value not in _NOTHING and pattern.fullmatch(value) is not None
+def _is_valid(value: str, pattern: re.Pattern[str]) -> bool:
+    return value.isprintable() and value not in _NULLS and pattern.fullmatch(value) is not None
 
 
 def _parse(text: bytes) -> tuple[Mapping[str, Any], str | None]:
-    """The front matter as strings, lists and mappings of strings; or what is wrong with it."""
+    """The front matter as strings, lists and mappings of strings; and what is wrong with it, if anything."""
     import yaml
 
     try:
-        # utf-8 by name: handed bytes, the reader would take a byte order mark's word for another encoding.
+        # Decoded here: given bytes, YAML would let a byte order mark choose another encoding.
         decoded = text.decode("utf-8")
         depth = 0
         for event in yaml.parse(decoded, Loader=yaml.BaseLoader):
@@ -74,16 +74,16 @@ def _parse(text: bytes) -> tuple[Mapping[str, Any], str | None]:
             if isinstance(event, yaml.AliasEvent):
                 return {}, "uses YAML aliases"
             if depth > MAX_DEPTH:
-                return {}, "nests its metadata too deep"
-        # The base loader makes nothing but strings: "no" stays Norwegian, and no tag calls any code.
+                return {}, "nests its metadata too deeply"
+        # The base loader makes only strings: "no" stays Norwegian, and no tag runs any code.
         found = yaml.load(decoded, Loader=yaml.BaseLoader)  # noqa: S506 - BaseLoader is safer than SafeLoader
     except (yaml.YAMLError, ValueError):
         return {}, "has front matter that is not YAML"
-    return (found, None) if isinstance(found, dict) else ({}, "has front matter that is no mapping")
+    return (found, None) if isinstance(found, dict) else ({}, "has front matter that is not a mapping")
 
 
 def front_matter(plan: UpscalePlan, fields: Mapping[str, Any]) -> str:
-    """The front matter as YAML: the inherited ``fields``, then what the plan makes true."""
+    """The front matter as YAML: the inherited ``fields``, then those that follow from the plan."""
     import yaml
 
     tags = fields.get("tags", [])
@@ -95,8 +95,8 @@ def front_matter(plan: UpscalePlan, fields: Mapping[str, Any]) -> str:
     }
     source = hub_id(plan)
     if source is not None:
-        # The Hub knows finetune, adapter, quantized and merge. Nothing was trained, added or quantised: layers of an
-        # existing model were put together anew, which is what it calls a merge.
+        # The Hub knows finetune, adapter, quantized and merge. Nothing was trained, added or quantised: an existing
+        # model's layers were rearranged, and merge is the closest of the four.
         values |= {"base_model": [source], "base_model_relation": "merge"}
     values["tags"] = list(dict.fromkeys([*tags, *_own_tags(plan)]))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)

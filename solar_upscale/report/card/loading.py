@@ -1,4 +1,4 @@
-"""How to load and how to reproduce a model, as code and commands. Every value is quoted for its language."""
+"""Code that loads a model and the command that reproduces it. Every value is quoted for its language."""
 
 import json
 import shlex
@@ -11,7 +11,7 @@ from solar_upscale.request import UpscaleRequest
 
 __all__ = ["load_snippet", "named", "reproduce_block"]
 
-# By the end of the architecture's name: the auto class that builds it. The first match counts.
+# The auto class for an architecture, by the end of its name. The first match wins.
 AUTO_CLASSES = (
     ("ForCausalLM", "AutoModelForCausalLM"),
     ("LMHeadModel", "AutoModelForCausalLM"),
@@ -24,14 +24,14 @@ AUTO_CLASSES = (
 )
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-# The list that nearly every decoder has, and the default wherever a model has it.
+# The stack of nearly every decoder, and the default of every model that has it.
 DEFAULT_STACK = "model.layers"
 
 _NAME_LINE = 'name = "path/to/this/folder"'
 
 
 def load_snippet(plan: UpscalePlan) -> str:
-    """Python that loads the model, and its tokenizer or processor if one is copied."""
+    """Python code that loads the model, and its tokenizer or processor if one is copied."""
     config = plan.change.config
     model_class = _auto_class(config)
     names = {file.name for file in plan.copied_files}
@@ -53,7 +53,7 @@ def load_snippet(plan: UpscalePlan) -> str:
 
 
 def named(card: bytes, repo_id: str) -> bytes:
-    """A card as it is published: the lines that load the model name it by its Hub id."""
+    """The card to publish: its code loads the model by its Hub id instead of from a folder."""
     return card.replace(f"\n{_NAME_LINE}\n".encode(), f"\nname = {json.dumps(repo_id)}\n".encode(), 1)
 
 
@@ -63,12 +63,12 @@ def _has_code(config: Mapping[str, Any]) -> bool:
 
 def _auto_class(config: Mapping[str, Any]) -> str:
     if _has_code(config):
-        named = [
+        classes = [
             key for key in config["auto_map"] if isinstance(key, str) and key.startswith("AutoModel") and key.isalnum()
         ]
-        for wanted in ("AutoModelForCausalLM", *sorted(named)):
-            if wanted in named:
-                return wanted
+        for preferred in ("AutoModelForCausalLM", *sorted(classes)):
+            if preferred in classes:
+                return preferred
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
     if name.endswith("ForConditionalGeneration"):
@@ -79,9 +79,9 @@ def _auto_class(config: Mapping[str, Any]) -> str:
 
 
 def reproduce_block(plan: UpscalePlan, hub_id: str | None) -> str:
-    """The command that makes these bytes again, from the request alone; with the recipe it needs where one is needed.
+    """The command that reproduces these bytes, with a recipe where the options alone cannot express the request.
 
-    ``hub_id`` is the source's, None for a folder, whose place is not told.
+    ``hub_id`` is the source's; None for a folder, whose path is not disclosed.
     """
     request, revision = plan.request, plan.source.revision
     source = hub_id or f"./{plan.source.name}"

@@ -1,4 +1,4 @@
 """Which source layer each target layer comes from, for people: as text for a terminal, as SVG for a model page.
 
-Everything here reads a pattern and returns text. Whether a terminal has colour is the caller's to know.
+Everything here reads a pattern and returns text. The caller knows whether a terminal has colour.
 """

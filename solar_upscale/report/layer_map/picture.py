@@ -1,7 +1,7 @@
-"""The layer map as an SVG: the source's layers at the left, the target's at the right, a band for every piece.
+"""The layer map as an SVG: the source's layers on the left, the target's on the right, a band for every piece.
 
-The file is text, shapes and colours only: no script, no style sheet, no font and no reference to anything outside. It
-brings its own background, so that it reads the same on a light page and a dark one.
+The file has only text, shapes and colours: no script, style sheet, font or external reference. It has its own
+background, so that it looks the same on a light page and a dark one.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ STACK_HEIGHT, LAYER_HEIGHT = 480.0, 26.0
 SOURCE_X, TARGET_X, STACK_WIDTH = 196, 470, 48
 LABEL_GAP = 14.0
 MAX_TITLE = 72
-# What is drawn piece by piece; more pieces than this share shapes, so that the file stays small.
+# Above these limits, pieces share shapes and lines are left out, so that the file stays small and legible.
 MAX_PIECES = 240
 MAX_LINES = 160
 
@@ -34,7 +34,7 @@ SEAM = "#c2255c"
 
 
 class _Piece(NamedTuple):
-    """Neighbouring target layers of one kind, and the source layers that they span."""
+    """Adjacent target layers of one kind, and the source layers that they span."""
 
     target: int
     target_stop: int
@@ -44,7 +44,7 @@ class _Piece(NamedTuple):
 
 
 class _Scale(NamedTuple):
-    """Where layers stand: both stacks are drawn to one scale, the shorter one in the middle."""
+    """Vertical positions of layers: both stacks have one scale, and the shorter one is centred."""
 
     height: float
     layer: float
@@ -59,7 +59,7 @@ class _Scale(NamedTuple):
 
 
 def svg_map(pattern: LayerPattern, *, factors: Sequence[float] = (), title: str) -> str:
-    """The map as one SVG document of bounded size. ``factors`` holds one factor a target layer, or nothing."""
+    """The map as one SVG document of bounded size. ``factors`` has one factor per target layer, or is empty."""
     scale = _scale(pattern.num_source_layers, len(pattern))
     copies = pattern.occurrences
     height = TOP + scale.height + BOTTOM
@@ -140,7 +140,7 @@ def _bands(pieces: Sequence[_Piece], scale: _Scale) -> Iterable[str]:
 
 
 def _source_stack(pattern: LayerPattern, counts: Counter[int], scale: _Scale) -> Iterable[str]:
-    """The source's layers by how often they are used: dropped, once, repeated."""
+    """The source's layers by how often they are used: dropped, once or repeatedly."""
     depth = pattern.num_source_layers
     stretches = [(count, list(layers)) for count, layers in groupby(range(depth), key=lambda layer: counts[layer])]
     labels = []
@@ -156,7 +156,7 @@ def _source_stack(pattern: LayerPattern, counts: Counter[int], scale: _Scale) ->
 
 
 def _some(stretches: list[tuple[int, list[int]]], depth: int) -> list[tuple[int, list[int]]]:
-    """The stretches, or, where they are too many to draw, even slices of the depth with the count -1 for mixed."""
+    """The stretches, or, where there are too many to draw, equal slices of the depth; a mixed one has the count -1."""
     if len(stretches) <= MAX_PIECES:
         return stretches
     flat = [count for count, layers in stretches for _ in layers]
@@ -173,7 +173,7 @@ def _target_stack(pattern: LayerPattern, scale: _Scale) -> Iterable[str]:
 
 
 def _target_labels(pattern: LayerPattern, factors: Sequence[float], scale: _Scale) -> Iterable[str]:
-    """Which source layers each run comes from; where runs are too thin for a line each, every so many are named."""
+    """Which source layers each run comes from; where runs are too thin for a label each, some have none."""
     labels = []
     for run in runs(pattern.sources):
         middle = (scale.target(run.target) + scale.target(run.target_stop)) / 2
@@ -207,9 +207,9 @@ def _legend(kinds: set[str], pattern: LayerPattern, counts: Counter[int], y: flo
 
 
 def _seams_to_draw(pattern: LayerPattern) -> tuple[int, ...]:
-    """The seams, unless they stand so close that they would hide the layers."""
-    cuts = pattern.seams
-    return cuts if len(cuts) <= MAX_LINES else ()
+    """The seams, unless they are so dense that they would hide the layers."""
+    seams = pattern.seams
+    return seams if len(seams) <= MAX_LINES else ()
 
 
 def _description(pattern: LayerPattern, counts: Counter[int]) -> str:
@@ -226,17 +226,17 @@ def _block(x: float, top: float, bottom: float, colour: str) -> str:
 
 
 def _lines(x: int, top: float, layers: int, scale: _Scale) -> Iterable[str]:
-    """The stack's frame, and a hair line between layers while one can see them."""
+    """The stack's frame, and hairlines between layers unless there are too many to see."""
     if layers <= MAX_LINES:
-        hairs = "".join(f"M{x} {_n(top + layer * scale.layer)}h{STACK_WIDTH}" for layer in range(1, layers))
-        if hairs:
-            yield f'<path d="{hairs}" stroke="{PAPER}" stroke-width="0.8"/>'
+        hairlines = "".join(f"M{x} {_n(top + layer * scale.layer)}h{STACK_WIDTH}" for layer in range(1, layers))
+        if hairlines:
+            yield f'<path d="{hairlines}" stroke="{PAPER}" stroke-width="0.8"/>'
     height = _n(layers * scale.layer)
     yield f'<rect x="{x}" y="{_n(top)}" width="{STACK_WIDTH}" height="{height}" fill="none" stroke="{QUIET}"/>'
 
 
 def _apart(labels: Sequence[tuple[float, str]]) -> Iterable[tuple[float, str]]:
-    """The labels, in order, that can stand without touching the one before."""
+    """The labels, in order, without those that would touch the one before."""
     last = float("-inf")
     for y, label in labels:
         if y - last >= LABEL_GAP:
@@ -257,5 +257,5 @@ def _text(text: str) -> str:
 
 
 def _n(value: float) -> str:
-    """A coordinate in at most two decimals."""
+    """A coordinate with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""A pattern in few words: its runs. No drawing here."""
+"""A pattern condensed into runs. Nothing is drawn here."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -8,9 +8,9 @@ __all__ = ["Run", "as_ranges", "runs"]
 
 
 class Run(NamedTuple):
-    """Target layers from ``target`` on that climb through ``layers`` neighbouring source layers from ``source`` on.
+    """Target layers from ``target`` on that step through ``layers`` consecutive source layers from ``source`` on.
 
-    ``times`` is how often each source layer stands in place before the next one: 5, 5, 6, 6 is two layers, two times.
+    ``times`` is how often each source layer appears in a row before the next one: 5, 5, 6, 6 is two layers, two times.
     """
 
     target: int
@@ -30,12 +30,12 @@ class Run(NamedTuple):
 
 
 def runs(sources: Sequence[int]) -> tuple[Run, ...]:
-    """The pattern as runs, in target order; each run is as long as it can be."""
+    """The pattern as runs, in target order, each as long as possible."""
     blocks = [(source, len(list(same))) for source, same in groupby(sources)]
     found: list[Run] = []
     target = 0
-    for at, (source, times) in enumerate(blocks):
-        in_place = times > 1 and (_climbs(blocks, at) or (at > 0 and _climbs(blocks, at - 1)))
+    for index, (source, times) in enumerate(blocks):
+        in_place = times > 1 and (_joins_next(blocks, index) or (index > 0 and _joins_next(blocks, index - 1)))
         for run in (Run(target, source, 1, times),) if in_place else _one_by_one(target, source, times):
             last = found[-1] if found else None
             if last and last.times == run.times and last.source_stop == run.source:
@@ -46,9 +46,9 @@ def runs(sources: Sequence[int]) -> tuple[Run, ...]:
     return tuple(found)
 
 
-def _climbs(blocks: Sequence[tuple[int, int]], at: int) -> bool:
-    """Whether the block at ``at`` and the next are neighbours that stand equally often: then both are one run."""
-    return at + 1 < len(blocks) and blocks[at + 1] == (blocks[at][0] + 1, blocks[at][1])
+def _joins_next(blocks: Sequence[tuple[int, int]], index: int) -> bool:
+    """Whether a block and the next are consecutive source layers, repeated equally often: then both are one run."""
+    return index + 1 < len(blocks) and blocks[index + 1] == (blocks[index][0] + 1, blocks[index][1])
 
 
 def _one_by_one(target: int, source: int, times: int) -> Iterable[Run]:

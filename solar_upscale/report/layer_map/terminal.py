@@ -1,7 +1,7 @@
-"""The layer map as text: one row a run, each row a bar over the depth of the source.
+"""The layer map as text: one row per run, each a bar across the depth of the source.
 
-Row under row the bars are a dot plot: a straight stair is the source's order, a step back is a repeat. Long patterns
-share rows, so that the number of lines is bounded; deep sources share columns, so that no line is wider than asked.
+Together the bars form a dot plot: a straight staircase is the source's order, a step back is a repeat. Long patterns
+share rows and deep sources share columns, so that the number of lines and their width are bounded.
 """
 
 import textwrap
@@ -20,7 +20,7 @@ MIN_WIDTH = 40
 MAX_ROWS = 24
 MAX_RANGES = 6
 
-# Not used here, first use, repeat, both in one column. Every glyph differs, so colour adds and never decides.
+# Not used, first use, repeat, both in one column. The glyphs differ, so that the map reads without colour.
 GLYPHS = ".█▒▓"
 PLAIN_GLYPHS = ".#+*"
 COLOURS = {"first": "36", "repeat": "33", "both": "33;1", "none": "2", "dropped": "31", "heading": "1"}
@@ -29,7 +29,7 @@ MEANINGS = ("not in this row", "first use", "repeat", "both")
 
 
 class _Row(NamedTuple):
-    """Neighbouring runs that share a line; one run, unless the pattern has too many."""
+    """Adjacent runs that share a line; one run, unless the pattern has too many."""
 
     runs: tuple[Run, ...]
 
@@ -52,7 +52,7 @@ def terminal_map(
 ) -> str:
     """The map as lines of at most ``width`` columns (at least 40), at most 40 lines whatever the depth.
 
-    ``factors`` holds one factor a target layer, or nothing where all are 1. Where ``encoding`` lacks the block glyphs,
+    ``factors`` has one factor per target layer, or is empty where all are 1. If ``encoding`` lacks the block glyphs,
     the map is plain ASCII.
     """
     width = max(width, MIN_WIDTH)
@@ -95,7 +95,7 @@ def range_text(layers: range) -> str:
 
 
 def factor_text(factor: float) -> str:
-    """A factor in at most four digits: "x0.25"."""
+    """A factor with at most four digits: "x0.25"."""
     return f"x{factor:.4g}"
 
 
@@ -105,10 +105,10 @@ def _rows(all_runs: tuple[Run, ...]) -> list[_Row]:
 
 
 def _columns(depth: int, room: int, note_width: int) -> int:
-    """How many columns the bar takes: one to four for each layer, fewer than layers only where they do not fit."""
-    for_each = max(1, min(4, 32 // depth))
-    if depth * for_each <= room:
-        return depth * for_each
+    """How many columns the bar takes: one to four per layer, fewer than one only where they do not fit."""
+    per_layer = max(1, min(4, 32 // depth))
+    if depth * per_layer <= room:
+        return depth * per_layer
     if depth <= room:
         return depth
     return max(8, min(room - note_width - 2, room)) if room > note_width + 24 else max(8, room)
@@ -121,7 +121,7 @@ def _axis(depth: int, columns: int, target_width: int, source_width: int) -> str
 
 
 def _cells(source: int, depth: int, columns: int) -> range:
-    """The columns that a source layer takes."""
+    """The columns that show a source layer."""
     start = source * columns // depth
     return range(start, max(start + 1, (source + 1) * columns // depth))
 
@@ -136,7 +136,7 @@ def _kinds(row: _Row, pattern: LayerPattern, copies: Sequence[int], columns: int
 
 
 def _uses(pattern: LayerPattern, columns: int, colour: bool) -> str:
-    """How often each source layer is used, as digits; 0 where all of a column is dropped, + beyond nine."""
+    """How often each source layer is used, as a digit per column; 0 if all of it is dropped, + beyond nine."""
     counts = Counter(pattern.sources)
     most = [0] * columns
     for source, count in counts.items():
@@ -180,18 +180,18 @@ def _note(row: _Row, factors: Sequence[float], seam_set: frozenset[int]) -> str:
 
 
 def _factors_note(targets: range, factors: Sequence[float]) -> str:
-    where: dict[float, list[int]] = {}
+    layers_by_factor: dict[float, list[int]] = {}
     for target in targets:
-        where.setdefault(factors[target], []).append(target)
-    if len(where) == 1:
-        (factor,) = where
+        layers_by_factor.setdefault(factors[target], []).append(target)
+    if len(layers_by_factor) == 1:
+        (factor,) = layers_by_factor
         return "" if factor == 1 else factor_text(factor)
     words = []
-    for factor, layers in where.items():
+    for factor, layers in layers_by_factor.items():
         if factor != 1:
-            together = layers[-1] - layers[0] + 1 == len(layers)
-            place = f"at {range_text(range(layers[0], layers[-1] + 1))}" if together else f"on {len(layers)}"
-            words.append(f"{factor_text(factor)} {place}")
+            contiguous = layers[-1] - layers[0] + 1 == len(layers)
+            scope = f"at {range_text(range(layers[0], layers[-1] + 1))}" if contiguous else f"on {len(layers)}"
+            words.append(f"{factor_text(factor)} {scope}")
     return ", ".join(words[:2]) + (", ..." if len(words) > 2 else "")
 
 
@@ -200,7 +200,7 @@ def _cut(text: str, room: int) -> str:
 
 
 def _legend(items: Sequence[tuple[str, str]], width: int, colour: bool) -> list[str]:
-    """The items with three spaces between them, never broken inside an item."""
+    """The items separated by three spaces, wrapped only between items."""
     lines, used = [""], 0
     for text, kind in items:
         if used and used + 3 + len(text) > width:
@@ -212,7 +212,7 @@ def _legend(items: Sequence[tuple[str, str]], width: int, colour: bool) -> list[
 
 
 def _painted(glyphs: Iterable[str], kinds: Iterable[str], colour: bool) -> str:
-    """Glyphs as one text; neighbours of one kind share their colour codes."""
+    """Glyphs as one string; adjacent ones of one kind share their colour codes."""
     stretches = groupby(zip(kinds, glyphs, strict=True), key=lambda pair: pair[0])
     return "".join(_paint("".join(glyph for _, glyph in pairs), kind, colour) for kind, pairs in stretches)
 
