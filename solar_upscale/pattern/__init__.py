@@ -1,7 +1,7 @@
 """The layer index language: which source layer each target layer comes from.
 
-``entries`` reads what the user wrote, ``functions`` evaluates one text without executing it, ``guess`` looks for what
-was meant, ``layer_pattern`` is the resolved value. What becomes of a repeated layer's tensors is not decided here.
+``entries`` resolves what the user wrote, ``functions`` evaluates one text without executing it, ``guess`` suggests
+corrections, and ``layer_pattern`` is the resolved value. How repeated layers are initialised is decided elsewhere.
 """
 
 from solar_upscale.pattern.entries import parse_layers, resolve_entries, resolve_layer_indices

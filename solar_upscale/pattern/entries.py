@@ -1,6 +1,6 @@
-"""From what the user wrote to source layers: the public functions of the layer index language.
+"""Resolves what the user wrote to source layers: the public functions of the layer index language.
 
-One entry is an integer or a text; a pattern is a sequence of entries. Evaluating a text is functions.py's.
+An entry is an integer or a text; a pattern is a sequence of entries. Texts are evaluated in functions.py.
 """
 
 import operator
@@ -26,12 +26,12 @@ _SHOWN_TEXT = 120
 
 
 def parse_layers(layers: Layers, num_layers: int, *, where: str = "--layers") -> LayerPattern:
-    """Return the pattern that ``layers`` writes for a model of ``num_layers`` layers.
+    """Return the pattern that ``layers`` describes for a model of ``num_layers`` layers.
 
     Args:
-        layers: integers, texts such as ``"range(0,24)"`` or ``"0:24"``, or a mix; one alone is a pattern of one entry.
+        layers: integers, texts such as ``"range(0,24)"`` or ``"0:24"``, or a mix; a single one need not be in a list.
         num_layers: depth of the source (layers); ``n`` and ``num_layers`` in a text.
-        where: where the user wrote it, for messages.
+        where: prefix of messages: where the user wrote the pattern.
 
     Raises:
         PatternError: an entry is malformed, yields nothing or names a layer that does not exist.
@@ -41,7 +41,7 @@ def parse_layers(layers: Layers, num_layers: int, *, where: str = "--layers") ->
 
 
 def resolve_layer_indices(layers: Layers, num_layers: int) -> list[int]:
-    """Return the source layer of each target layer (layers, from 0; negative ones already counted from the end).
+    """Return the source layer of each target layer (layers, from 0; negative indices are resolved).
 
     Raises:
         PatternError: an entry is malformed, yields nothing or names a layer that does not exist.
@@ -50,7 +50,7 @@ def resolve_layer_indices(layers: Layers, num_layers: int) -> list[int]:
 
 
 def resolve_entries(layers: Layers, num_layers: int, *, where: str = "--layers") -> tuple[tuple[int, ...], ...]:
-    """Return the source layers of each entry of ``layers``, for callers that hold more about an entry than its text.
+    """Return the source layers of each entry of ``layers``, for callers with data for each entry, such as a scale.
 
     Raises:
         PatternError: an entry is malformed, yields nothing or names a layer that does not exist.
@@ -75,7 +75,7 @@ def resolve_entries(layers: Layers, num_layers: int, *, where: str = "--layers")
 
 
 class _Found(NamedTuple):
-    """What one entry names: its layers as written, and those among them that the model does not have."""
+    """The layers of one entry, as written, and those among them that the model does not have."""
 
     entry: str | int
     sources: Sequence[int]
@@ -90,19 +90,19 @@ def _depth(num_layers: object) -> int:
 
 
 def _integer(value: object) -> int | None:
-    """The integer that ``value`` is, numpy's included; None for anything else and for a bool."""
+    """``value`` as an int if it is an integer, numpy's included; None for anything else, and for a bool."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None
     try:
         return operator.index(value)
-    except TypeError:  # an array of several numbers has the method, and refuses
+    except TypeError:  # an array of several numbers has the method but raises
         return None
 
 
 def _entries(layers: object, where: str) -> Iterable[object]:
     if isinstance(layers, str) or _integer(layers) is not None:
         return (layers,)
-    # OmegaConf's ListConfig and numpy's arrays are sequences by their methods, so methods are what is asked for.
+    # OmegaConf's ListConfig and numpy's arrays are not registered as Sequence, so check for the methods.
     unordered = isinstance(layers, Mapping | Set | bytes | bytearray)
     if not unordered and isinstance(layers, Iterable) and hasattr(layers, "__getitem__"):
         return layers
@@ -146,9 +146,9 @@ def _resolve_text(text: str, depth: int, budget: Budget, where: str) -> _Found:
 
 
 def _slice_layers(part: slice, depth: int, where: str) -> tuple[Sequence[int], Sequence[int]]:
-    """The layers of ``part``, and those outside the model, as the user counts them. Nothing is clamped.
+    """The layers of ``part``, and those outside the model as the user would write them. Nothing is clamped.
 
-    The bounds themselves must lie in the model, even where a step would jump over what is missing.
+    The bounds themselves must be in the model, even if a step would skip the missing layers.
     """
     step = 1 if part.step is None else part.step
     first, last = (0, depth) if step > 0 else (depth - 1, -1)
@@ -191,7 +191,7 @@ def _check_length(value: Sequence[object], where: str) -> None:
 
 
 def _refused_item(item: Value) -> str:
-    """Why ``item`` of a text's result is not a layer, and what to write."""
+    """Why ``item`` in the result of a text is not a layer, and what to write instead."""
     if isinstance(item, bool):
         return f"yields {item}, a bool, where a layer is needed; write {int(item)} if the layer is meant"
     if isinstance(item, float):
@@ -200,20 +200,20 @@ def _refused_item(item: Value) -> str:
 
 
 def _outside_message(outside: Sequence[_Found], depth: int, budget: Budget, where: str) -> str:
-    """One line for every entry that names a layer which does not exist."""
-    told = [f"{_shown(result.entry)}: {_do_not_exist(result.outside)}" for result in outside[:_SHOWN_ENTRIES]]
+    """The message for all entries with layers that do not exist."""
+    problems = [f"{_shown(result.entry)}: {_do_not_exist(result.outside)}" for result in outside[:_SHOWN_ENTRIES]]
     if len(outside) > _SHOWN_ENTRIES:
-        told.append(f"and {len(outside) - _SHOWN_ENTRIES:,} more entries")
+        problems.append(f"and {len(outside) - _SHOWN_ENTRIES:,} more entries")
     meant = []
     for result in outside[:_SHOWN_ENTRIES]:
         texts = guess.within_depth(result.entry, depth)
         meant.extend([f'"{text}"' for text in texts if _resolves(text, depth, budget)][:1])
     advice = f"; did you mean {' '.join(meant)}?" if meant else ""
-    return f"{where} {'; '.join(told)}; {_has(depth)}{advice}"
+    return f"{where} {'; '.join(problems)}; {_has(depth)}{advice}"
 
 
 def _do_not_exist(layers: Sequence[int]) -> str:
-    """``layers`` in words: runs of neighbours are told by their ends."""
+    """``layers`` in words, with consecutive ones as "8 to 15"."""
     distinct = sorted(set(layers))
     runs = [list(run) for _, run in groupby(enumerate(distinct), lambda pair: pair[1] - pair[0])]
     words = []
@@ -232,7 +232,7 @@ def _advice(texts: Iterable[str], depth: int, budget: Budget) -> str:
 
 
 def _resolves(text: str, depth: int, budget: Budget) -> bool:
-    """Whether ``text`` is a sound entry: nothing is offered to the user that would be refused in its turn."""
+    """Whether ``text`` is a valid entry: a suggestion must not be refused itself."""
     try:
         return len(text) <= _SHOWN_TEXT and not _resolve_text(text, depth, budget, "").outside
     except PatternError:
@@ -251,14 +251,14 @@ def _kind(value: object) -> str:
 
 
 def _number(value: int) -> str:
-    """``value`` in digits, or its size where Python would refuse to print so many."""
+    """``value`` in digits, or its size in bits if it has more digits than Python prints."""
     return (
         str(value) if value.bit_length() <= 64 else f"{'-' if value < 0 else ''}(a number of {value.bit_length()} bits)"
     )
 
 
 def _shown(value: object) -> str:
-    """``value`` as the user wrote it, cut to what a message bears."""
+    """``value`` as the user wrote it, truncated for a message."""
     if isinstance(value, str):
         return f'"{shortened(value)}"'
     index = _integer(value)
@@ -266,5 +266,5 @@ def _shown(value: object) -> str:
         return _number(index)
     try:
         return shortened(reprlib.repr(value))
-    except ValueError:  # a number within it that Python refuses to print
+    except ValueError:  # it contains a number with more digits than Python prints
         return _kind(value)

@@ -1,4 +1,4 @@
-"""The functions of the layer index language, as a table, and the evaluation of one text with them."""
+"""The functions of the layer index language, as a table, and the evaluation of a text."""
 
 import ast
 from collections.abc import Callable
@@ -13,7 +13,7 @@ def evaluate(text: str, *, num_layers: int, budget: Budget, where: str) -> list[
     """Return the value of each part of ``text``; commas outside brackets separate the parts, as in ``"0:24, 8:32"``.
 
     Raises:
-        PatternError: the text is not of the language, or asks for more work than is allowed.
+        PatternError: the text is not in the language, or exceeds a limit.
     """
     budget.spend(len(text), where)
     parts = parse_parts(text, where)
@@ -43,13 +43,13 @@ def _sorted(run: Interpreter, node: ast.Call, arguments: list[Value], reverse: V
 
 def _reversed(run: Interpreter, node: ast.Call, arguments: list[Value], _: Value | None) -> Value:
     if isinstance(arguments[0], OneShot):
-        raise run.error(node, "reverses what can be walked only once; use list(...) around it")
+        raise run.error(node, "reverses an iterator; use list(...) around it")
     return OneShot(run.items(node, arguments[0])[::-1])
 
 
 def _sum(run: Interpreter, node: ast.Call, arguments: list[Value], option: Value | None) -> Value:
     if len(arguments) == 2 and option is not None:
-        raise run.error(node, "gives sum its start twice")
+        raise run.error(node, "passes the start of sum twice")
     start = arguments[1] if len(arguments) == 2 else (0 if option is None else option)
     if isinstance(start, int | float):
         items = run.items(node, arguments[0], ordered=False)
@@ -59,7 +59,7 @@ def _sum(run: Interpreter, node: ast.Call, arguments: list[Value], option: Value
     joined: list[Value] = list(start)
     for item in run.items(node, arguments[0]):
         if not isinstance(item, list | tuple) or type(item) is not type(start):
-            raise run.error(node, "joins things of different kinds")
+            raise run.error(node, "adds values of different types")
         run.fit(node, len(joined) + len(item))
         joined.extend(run.items(node, item))
     return joined if isinstance(start, list) else tuple(joined)
@@ -69,7 +69,7 @@ def _extreme(choose: Callable[[list[Number]], Number]) -> Callable[..., Value]:
     def apply(run: Interpreter, node: ast.Call, arguments: list[Value], _: Value | None) -> Value:
         values = arguments if len(arguments) > 1 else run.items(node, arguments[0], ordered=False)
         if not values:
-            raise run.error(node, "looks for an extreme of nothing")
+            raise run.error(node, "has no values to compare")
         return choose(run.numbers(node, values))
 
     return apply
@@ -89,13 +89,13 @@ def _round(run: Interpreter, node: ast.Call, arguments: list[Value], _: Value | 
 
 def _len(run: Interpreter, node: ast.Call, arguments: list[Value], _: Value | None) -> Value:
     if isinstance(arguments[0], int | float | OneShot):
-        raise run.error(node, "measures something that has no length")
+        raise run.error(node, "takes the length of a value that has none")
     return len(arguments[0])
 
 
 def _zip(run: Interpreter, node: ast.Call, arguments: list[Value], _: Value | None) -> Value:
     columns = [run.items(node, argument) for argument in arguments]
-    run.room(node, len(columns) * min(map(len, columns)))
+    run.reserve(node, len(columns) * min(map(len, columns)))
     return OneShot(list(zip(*columns, strict=False)))
 
 

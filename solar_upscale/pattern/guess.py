@@ -1,4 +1,4 @@
-"""What a user may have meant by an entry that is refused. The caller offers a text only if it would be accepted."""
+"""Suggests what the user may have meant by an entry that is refused. The caller drops invalid suggestions."""
 
 import ast
 import re
@@ -15,9 +15,9 @@ _SIXTY = 60
 
 
 def dash_as_slice(text: str) -> str | None:
-    """The slices that ``0-24``, ``0..24`` or ``0 to 24`` stand for.
+    """The slices that ``0-24``, ``0..24`` or ``0 to 24`` were meant to be.
 
-    As arithmetic 0-24 is -24, which is a layer too, but nobody writes a layer that way.
+    0-24 is also valid arithmetic for layer -24, but nobody writes a layer that way.
     """
     if len(text) > MAX_CHARS:
         return None
@@ -27,7 +27,7 @@ def dash_as_slice(text: str) -> str | None:
 
 
 def entry_as_text(entry: object) -> str | None:
-    """The slice that mergekit's ``[0, 24]`` or a Python ``range`` in the place of an entry stands for."""
+    """The text for a mergekit pair ``[0, 24]`` or a Python ``range`` that was passed as an entry."""
     if isinstance(entry, range) and abs(entry.start) < 10**6 and abs(entry.stop) < 10**6:
         return repr(entry).replace(" ", "")
     if isinstance(entry, Sequence) and len(entry) == _PAIR and all(type(bound) is int for bound in entry):
@@ -37,7 +37,7 @@ def entry_as_text(entry: object) -> str | None:
 
 
 def within_depth(entry: str | int, depth: int) -> Iterator[str]:
-    """``entry`` with each range cut to ``depth`` layers, likelier readings first."""
+    """``entry`` with each range cut to ``depth`` layers, the likeliest first."""
     if isinstance(entry, int):
         # YAML 1.1 reads 8:32 without quotes in base sixty.
         start, stop = divmod(entry, _SIXTY)
@@ -46,31 +46,31 @@ def within_depth(entry: str | int, depth: int) -> Iterator[str]:
         return
     ranges = [(start, stop) for start, stop in _bounds(entry) if stop[0].isdigit() and int(stop[0], 0) > depth]
     counted_from_1 = [start for start, stop in ranges if start[0] == "1" and stop[0] == str(depth + 1)]
-    stops = [(at, str(depth)) for _, (_, at) in ranges]
+    stops = [(span, str(depth)) for _, (_, span) in ranges]
     if counted_from_1:
-        yield _edited(entry, [*stops, *((at, "0") for _, at in counted_from_1)])
+        yield _edited(entry, [*stops, *((span, "0") for _, span in counted_from_1)])
     if stops:
         yield _edited(entry, stops)
 
 
 def forwards(text: str) -> Iterator[str]:
-    """``text`` with each range that goes the wrong way turned round, and ``range(0-24)`` with its comma."""
-    turned = []
-    for (start, start_at), (stop, stop_at) in _bounds(text):
+    """``text`` with the bounds of each backward range swapped, and ``range(0-24)`` with a comma."""
+    swapped = []
+    for (start, start_span), (stop, stop_span) in _bounds(text):
         if start.isdigit() and stop.isdigit() and int(start, 0) > int(stop, 0):
-            turned += [(start_at, stop), (stop_at, start)]
-    if turned:
-        yield _edited(text, turned)
+            swapped += [(start_span, stop), (stop_span, start)]
+    if swapped:
+        yield _edited(text, swapped)
     with_comma = re.sub(r"range\(\s*([0-9]+)\s*(?:-|\.\.\.?|:)\s*([0-9]+)\s*\)", r"range(\1,\2)", text)
     if with_comma != text:
         yield with_comma
 
 
-_Place = tuple[int, int]
+_Span = tuple[int, int]
 
 
-def _bounds(text: str) -> list[tuple[tuple[str, _Place], tuple[str, _Place]]]:
-    """Start and stop, each with its place in ``text``, of every range and slice that writes both."""
+def _bounds(text: str) -> list[tuple[tuple[str, _Span], tuple[str, _Span]]]:
+    """Start and stop, each with its span in ``text``, of every range and slice that has both."""
     if "\n" in text or "\r" in text:
         return []
     try:
@@ -89,14 +89,14 @@ def _bounds(text: str) -> list[tuple[tuple[str, _Place], tuple[str, _Place]]]:
     return found
 
 
-def _word(text: str, node: ast.expr) -> tuple[str, _Place]:
+def _word(text: str, node: ast.expr) -> tuple[str, _Span]:
     assert node.end_col_offset is not None
-    place = (node.col_offset - 2, node.end_col_offset - 2)
-    return text[slice(*place)], place
+    span = (node.col_offset - 2, node.end_col_offset - 2)
+    return text[slice(*span)], span
 
 
-def _edited(text: str, edits: Sequence[tuple[_Place, str]]) -> str:
-    """``text`` with each place replaced, the last first, so that the places before it stay true."""
+def _edited(text: str, edits: Sequence[tuple[_Span, str]]) -> str:
+    """``text`` with each span replaced, the last first, so that the earlier spans stay valid."""
     for (start, stop), word in sorted(edits, reverse=True):
         text = text[:start] + word + text[stop:]
     return text

@@ -1,7 +1,7 @@
-"""Walks a syntax tree by whitelist, with every amount of work known and paid for before it is done.
+"""Evaluates a syntax tree by allowlist, charging every step to a budget before it is done.
 
-Whatever Python computes for a tree that is accepted, this computes too. Functions are in functions.py, and what a value
-means as layers is in entries.py.
+An accepted tree evaluates to what Python would compute for it. Functions are in functions.py, and values are turned
+into layers in entries.py.
 """
 
 import ast
@@ -23,12 +23,12 @@ _MAX_EXPONENT = 64
 
 @dataclass(slots=True)
 class Budget:
-    """The steps that all entries of a pattern may still take together."""
+    """The evaluation steps left to all entries of a pattern together."""
 
     left: int = MAX_STEPS
 
     def spend(self, steps: int, where: str) -> None:
-        """Pay for ``steps`` before they are taken; PatternError if there are not as many left."""
+        """Charge ``steps`` before they are taken; PatternError if fewer are left."""
         if steps > self.left:
             raise PatternError(f"{where}: takes more than {MAX_STEPS:,} steps to evaluate; write it more simply")
         self.left -= steps
@@ -36,7 +36,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class OneShot:
-    """What ``zip``, ``reversed`` and generators give. Python lets it be walked once, so it is never kept or tested."""
+    """The iterator of ``zip``, ``reversed`` or a generator. Python can consume it only once, so it is never stored."""
 
     items: Sequence["Value"]
 
@@ -46,7 +46,7 @@ Value: TypeAlias = Number | list["Value"] | tuple["Value", ...] | range | set[Nu
 
 
 class Function(NamedTuple):
-    """A function of the language: how it is computed, how many arguments it takes, and its one keyword, if any."""
+    """A function of the language: its implementation, its number of arguments, and its one keyword, if any."""
 
     apply: "Callable[[Interpreter, ast.Call, list[Value], Value | None], Value]"
     fewest: int
@@ -55,7 +55,7 @@ class Function(NamedTuple):
 
     @property
     def arity(self) -> str:
-        """How many arguments it takes, in words."""
+        """The number of arguments, in words."""
         if self.most == MAX_ITEMS:
             return f"{self.fewest} or more"
         return str(self.fewest) if self.fewest == self.most else f"{self.fewest} to {self.most}"
@@ -97,7 +97,7 @@ _UNARY: dict[type[ast.unaryop], Callable[..., Number]] = {
 
 
 class Interpreter:
-    """Walks the tree of one text. Every step is paid for, and every length is known, before the work is done."""
+    """Evaluates the tree of one text. Every step is charged, and every length checked, before the work is done."""
 
     def __init__(
         self, text: str, functions: Mapping[str, "Function"], names: dict[str, int], budget: Budget, where: str
@@ -110,7 +110,7 @@ class Interpreter:
         self._where = where
 
     def part(self, node: ast.expr) -> Value | slice:
-        """The value of one part of the text: a slice stands for layers only here."""
+        """The value of one part of the text; only here is a slice a range of layers."""
         if isinstance(node, ast.Slice):
             return self._slice(node)
         if isinstance(node, ast.Starred):
@@ -118,49 +118,49 @@ class Interpreter:
         return self._value(node)
 
     def error(self, node: ast.AST, problem: str) -> PatternError:
-        """The error that ``problem`` describes, naming the piece of the text unless it is the whole."""
-        piece = ast.get_source_segment(self._source, node) or ""
-        named = "" if piece == self._text.strip() else f'"{shortened(piece)}" '
-        return PatternError(f"{self._where}: {named}{problem}")
+        """The error for ``problem``, which quotes the node's text unless that is the whole text."""
+        segment = ast.get_source_segment(self._source, node) or ""
+        quoted = "" if segment == self._text.strip() else f'"{shortened(segment)}" '
+        return PatternError(f"{self._where}: {quoted}{problem}")
 
     def fit(self, node: ast.AST, length: int) -> None:
-        """Refuse a sequence of ``length`` items if that is too many."""
+        """Refuse a sequence of more than MAX_ITEMS items."""
         if length > MAX_ITEMS:
             raise self.error(node, f"has {length:,} items; at most {MAX_ITEMS:,} are allowed")
 
-    def room(self, node: ast.AST, length: int) -> None:
-        """Pay for a sequence of ``length`` items, before it is made or walked."""
+    def reserve(self, node: ast.AST, length: int) -> None:
+        """Charge for a sequence of ``length`` items before it is built or iterated."""
         self.fit(node, length)
         self._budget.spend(length, self._where)
 
     def items(self, node: ast.AST, value: Value, *, ordered: bool = True) -> Sequence[Value]:
-        """The items of ``value``, paid for, to be walked once. A set has none where their order would show."""
+        """The items of ``value``, charged for one iteration. A set is refused where its order would matter."""
         if isinstance(value, OneShot):
             value = list(value.items)
         if isinstance(value, set) and ordered:
             raise self.error(node, "is a set, which has no order; use sorted(...) to give it one")
         if isinstance(value, int | float):
             raise self.error(node, f"is the number {value}, not a sequence; expected a range or a list")
-        self.room(node, len(value))
+        self.reserve(node, len(value))
         return value if isinstance(value, list | tuple | range) else list(value)
 
     def numbers(self, node: ast.AST, values: Sequence[Value]) -> list[Number]:
-        """The ``values``, all of which must be numbers."""
+        """Return ``values``, all of which must be numbers."""
         found = [value for value in values if isinstance(value, int | float)]
         if len(found) != len(values):
             raise self.error(node, "holds something that is not a number")
         return found
 
     def number(self, node: ast.AST, value: object) -> Number:
-        """A number within bounds; ``value`` is the result of an operation."""
+        """Return ``value``, the result of an operation, which must be a number within the limit."""
         if not isinstance(value, int | float):
             raise self.error(node, "is not a real number")
-        if not abs(value) <= MAX_NUMBER:  # so written because nan compares false
+        if not abs(value) <= MAX_NUMBER:  # not ">", which is false for nan
             raise self.error(node, f"is too large; numbers go up to {MAX_NUMBER:,}")
         return value
 
     def integer(self, node: ast.AST, value: Value) -> int:
-        """An integer, as a range or an index needs."""
+        """Return ``value``, which must be an integer."""
         if isinstance(value, float):
             raise self.error(node, f"is {value}, not a whole number; use // to divide, or int(...)")
         if not isinstance(value, int):
@@ -171,7 +171,7 @@ class Interpreter:
         self._budget.spend(1, self._where)
         handler = _NODES.get(type(node))
         if handler is None:
-            raise self.error(node, f"{_REFUSED.get(type(node), 'is')} not part of the language")
+            raise self.error(node, f"{_UNSUPPORTED.get(type(node), 'is')} not part of the language")
         return handler(self, node)
 
     def _slice(self, node: ast.Slice) -> slice:
@@ -184,7 +184,7 @@ class Interpreter:
     def _truth(self, node: ast.expr) -> bool:
         value = self._value(node)
         if isinstance(value, OneShot):
-            raise self.error(node, "is neither true nor false; use list(...) around it")
+            raise self.error(node, "is an iterator, which is neither true nor false; use list(...) around it")
         return bool(value)
 
     def _constant(self, node: ast.Constant) -> Value:
@@ -235,7 +235,7 @@ class Interpreter:
         if isinstance(value, int) or (isinstance(value, float) and not isinstance(node.op, ast.Invert)):
             # + 0 turns a bool into an integer, which Python's ~ is about to stop doing.
             return self.number(node, _UNARY[type(node.op)](value + 0))
-        raise self.error(node, "is not arithmetic on whole numbers")
+        raise self.error(node, "is not an operation on a whole number")
 
     def _binary(self, node: ast.BinOp) -> Value:
         left, right = self._value(node.left), self._value(node.right)
@@ -243,21 +243,22 @@ class Interpreter:
         if isinstance(left, int | float) and isinstance(right, int | float):
             return self._arithmetic(node, left, right)
         if kind is ast.Add and isinstance(left, list) and isinstance(right, list):
-            self.room(node, len(left) + len(right))
+            self.reserve(node, len(left) + len(right))
             return left + right
         if kind is ast.Add and isinstance(left, tuple) and isinstance(right, tuple):
-            self.room(node, len(left) + len(right))
+            self.reserve(node, len(left) + len(right))
             return left + right
         if kind is ast.Mult:
             return self._repeated(node, left, right)
         if kind in _SETS and isinstance(left, set) and isinstance(right, set):
-            self.room(node, len(left) + len(right))
+            self.reserve(node, len(left) + len(right))
             return _SETS[kind](left, right)
         if kind is ast.Add:
             raise self.error(
-                node, "adds what + cannot join; write separate entries, or unpack both: [*range(0,24), *range(8,32)]"
+                node,
+                "adds values that + cannot add; write separate entries, or unpack both: [*range(0,24), *range(8,32)]",
             )
-        raise self.error(node, "is an operation on values that do not allow it")
+        raise self.error(node, "is not supported for these values")
 
     def _arithmetic(self, node: ast.BinOp, left: Number, right: Number) -> Number:
         if isinstance(node.op, ast.Pow | ast.LShift) and abs(right) > _MAX_EXPONENT:
@@ -272,8 +273,8 @@ class Interpreter:
     def _repeated(self, node: ast.BinOp, left: Value, right: Value) -> Value:
         sequence, times = (right, left) if isinstance(left, int) else (left, right)
         if not isinstance(sequence, list | tuple) or not isinstance(times, int):
-            raise self.error(node, "multiplies what * cannot repeat; write list(range(...)) * 2")
-        self.room(node, len(sequence) * max(times, 0))
+            raise self.error(node, "multiplies values that * cannot repeat; write list(range(...)) * 2")
+        self.reserve(node, len(sequence) * max(times, 0))
         return sequence * times
 
     def _compare(self, node: ast.Compare) -> Value:
@@ -291,17 +292,17 @@ class Interpreter:
         if type(test) in _COMPARISONS and isinstance(right, int | float):
             return _COMPARISONS[type(test)](left, right)
         if isinstance(test, ast.In | ast.NotIn) and isinstance(right, list | tuple | range | set):
-            if not (isinstance(right, range) and isinstance(left, int)):  # Python walks a range to look for a float
-                self.room(node, len(right))
+            if not (isinstance(right, range) and isinstance(left, int)):  # Python scans a range to find a float
+                self.reserve(node, len(right))
             return (left in right) == isinstance(test, ast.In)
-        raise self.error(node, "is not a comparison of numbers; use ==, <, in and their like")
+        raise self.error(node, "is not a comparison of numbers; use ==, <, in and the like")
 
     def _boolean(self, node: ast.BoolOp) -> Value:
         value: Value = False
         for operand in node.values:
             value = self._value(operand)
             if isinstance(value, OneShot):
-                raise self.error(operand, "is neither true nor false; use list(...) around it")
+                raise self.error(operand, "is an iterator, which is neither true nor false; use list(...) around it")
             if bool(value) == isinstance(node.op, ast.Or):
                 break
         return value
@@ -316,11 +317,11 @@ class Interpreter:
         if isinstance(node.slice, ast.Slice):
             part = self._slice(node.slice)
             if not isinstance(value, range):
-                self.room(node, len(range(*part.indices(len(value)))))
+                self.reserve(node, len(range(*part.indices(len(value)))))
             return value[part]
         index = self.integer(node.slice, self._value(node.slice))
         if not -len(value) <= index < len(value):
-            raise self.error(node, f"asks for item {index} of {len(value)}")
+            raise self.error(node, f"is out of range: index {index} of {len(value)} items")
         return value[index]
 
     def _list_comprehension(self, node: ast.ListComp) -> Value:
@@ -334,12 +335,12 @@ class Interpreter:
 
     def _comprehension(self, node: ast.expr, item: ast.expr, clauses: list[ast.comprehension]) -> list[Value]:
         outer = self._scope
-        self.room(node, len(outer))
+        self.reserve(node, len(outer))
         self._scope = dict(outer)
         made: list[Value] = []
         self._clauses(clauses, item, made)
         self._scope = outer
-        self.room(node, len(made))
+        self.reserve(node, len(made))
         return made
 
     def _clauses(self, clauses: list[ast.comprehension], item: ast.expr, made: list[Value]) -> None:
@@ -358,7 +359,7 @@ class Interpreter:
             if target.id in self._functions:
                 raise self.error(target, "is a function; choose another name for the variable")
             if isinstance(value, OneShot):
-                raise self.error(target, "would hold what can be walked only once; use list(...) around it")
+                raise self.error(target, "would hold an iterator; use list(...) around it")
             self._scope[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
             values = self.items(target, value)
@@ -371,7 +372,7 @@ class Interpreter:
 
     def _call(self, node: ast.Call) -> Value:
         if not isinstance(node.func, ast.Name):
-            self._value(node.func)  # most often an attribute, refused with its own words
+            self._value(node.func)  # usually an attribute, which has its own message
             raise self.error(node.func, "is not a function")
         name = node.func.id
         if name not in self._functions:
@@ -379,12 +380,12 @@ class Interpreter:
         function = self._functions[name]
         arguments = self._elements(node.args)
         option: Value | None = None
-        for given in node.keywords:
-            if given.arg is None or given.arg != function.option or len(node.keywords) > 1:
+        for keyword in node.keywords:
+            if keyword.arg is None or keyword.arg != function.option or len(node.keywords) > 1:
                 raise self.error(node, f"has an argument that {name} does not take here")
-            option = self._value(given.value)
+            option = self._value(keyword.value)
         if not function.fewest <= len(arguments) <= function.most:
-            raise self.error(node, f"gives {name} {len(arguments)} arguments; it takes {function.arity}")
+            raise self.error(node, f"passes {len(arguments)} arguments to {name}; it takes {function.arity}")
         return function.apply(self, node, arguments, option)
 
 
@@ -405,7 +406,7 @@ _NODES: dict[type[ast.expr], Callable[..., Value]] = {
     ast.GeneratorExp: Interpreter._generator,
     ast.Call: Interpreter._call,
 }
-_REFUSED: dict[type[ast.expr], str] = {
+_UNSUPPORTED: dict[type[ast.expr], str] = {
     ast.Attribute: "reads an attribute, which is",
     ast.Dict: "is a dict, which is",
     ast.DictComp: "is a dict, which is",

@@ -1,4 +1,4 @@
-"""The resolved pattern as a value. How a user writes one is in entries.py."""
+"""The resolved pattern as a value. Parsing is in entries.py."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,17 +23,17 @@ class LayerPattern:
 
     @property
     def occurrences(self) -> tuple[int, ...]:
-        """For each target layer, how often its source layer came before: 0 is the original, 1 the first repeat."""
+        """For each target layer, how often its source layer occurred before: 0 is the original, 1 the first repeat."""
         seen: Counter[int] = Counter()
-        numbers = []
+        occurrences = []
         for source in self.sources:
-            numbers.append(seen[source])
+            occurrences.append(seen[source])
             seen[source] += 1
-        return tuple(numbers)
+        return tuple(occurrences)
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """For each source layer, how many target layers come from it."""
+        """For each source layer, the number of target layers that come from it."""
         counts = Counter(self.sources)
         return tuple(counts[layer] for layer in range(self.num_source_layers))
 
@@ -49,7 +49,7 @@ class LayerPattern:
 
     @property
     def seams(self) -> tuple[int, ...]:
-        """The target layers, after the first, that do not follow the layer they followed in the source."""
+        """The target layers, after the first, whose predecessor is not their predecessor in the source."""
         pairs = pairwise(self.sources)
         return tuple(target for target, (before, source) in enumerate(pairs, start=1) if source != before + 1)
 
@@ -61,41 +61,41 @@ class LayerPattern:
 
     @property
     def keeps_source_order(self) -> bool:
-        """Whether every source layer is used, and the originals stand in the source's order."""
+        """Whether every source layer is used, and the originals are in source order."""
         return tuple(dict.fromkeys(self.sources)) == tuple(range(self.num_source_layers))
 
     @property
     def entries(self) -> tuple[str, ...]:
-        """The pattern in its shortest plain words, such as ``("0:24", "8:32")``; they resolve to the same pattern."""
+        """The shortest readable entries that resolve to this pattern, such as ``("0:24", "8:32")``."""
         blocks = [(source, len(list(same))) for source, same in groupby(self.sources)]
-        words: list[str] = []
+        entries: list[str] = []
         plain: list[int] = []
-        at = 0
-        while at < len(blocks):
-            (first, times), stop = blocks[at], at + 1
+        start = 0
+        while start < len(blocks):
+            (first, times), stop = blocks[start], start + 1
             while times > 1 and stop < len(blocks) and blocks[stop] == (blocks[stop - 1][0] + 1, times):
                 stop += 1
-            if stop - at > 1:
-                words += _progressions(plain, self.num_source_layers)
-                words.append(f"[i for i in range({first},{first + stop - at}) for _ in range({times})]")
+            if stop - start > 1:
+                entries += _progressions(plain, self.num_source_layers)
+                entries.append(f"[i for i in range({first},{first + stop - start}) for _ in range({times})]")
                 plain = []
             else:
                 plain += [first] * times
-            at = stop
-        return (*words, *_progressions(plain, self.num_source_layers))
+            start = stop
+        return (*entries, *_progressions(plain, self.num_source_layers))
 
 
 def _progressions(sources: Sequence[int], depth: int) -> Iterator[str]:
-    """Layers as words, each for as many evenly spaced ones as follow one another."""
+    """Layers as entries, each for the longest evenly spaced run."""
     position = 0
     while position < len(sources):
-        word, length = _progression(sources, position, depth)
-        yield word
+        entry, length = _progression(sources, position, depth)
+        yield entry
         position += length
 
 
 def _progression(sources: Sequence[int], position: int, depth: int) -> tuple[str, int]:
-    """The word for the evenly spaced layers that begin at ``position``, and how many layers it covers."""
+    """The entry for the evenly spaced layers that start at ``position``, and the number of layers it covers."""
     first, *rest = sources[position : position + 2]
     step = rest[0] - first if rest else 0
     if step == 0:
@@ -103,8 +103,8 @@ def _progression(sources: Sequence[int], position: int, depth: int) -> tuple[str
     length = 2
     while position + length < len(sources) and sources[position + length] == first + step * length:
         length += 1
-    if step != 1 and length == 2:  # two layers apart are clearer as themselves than with a step
+    if step != 1 and length == 2:  # two layers are clearer as two entries than as a slice with a step
         return str(first), 1
     stop = min(first + step * length, depth)  # a stop beyond the model would be refused
-    # A stop below 0 would count from the end; left out, it means "down to layer 0".
+    # A negative stop would count from the end; an omitted one means "down to layer 0".
     return f"{first}:{stop if stop >= 0 else ''}" + (f":{step}" if step != 1 else ""), length

@@ -1,7 +1,7 @@
-"""A text of the layer index language as a syntax tree. Nothing is evaluated here.
+"""Parses a text of the layer index language to a syntax tree. Nothing is evaluated here.
 
-Python's own parser makes the tree, but sees a text only after its characters, words and depth have been looked at, so
-that no text can overflow its stack or make it warn.
+The parser is Python's own, but its input is scanned first for foreign characters, words and deep nesting, so that no
+text can overflow its stack or make it warn.
 """
 
 import ast
@@ -26,7 +26,7 @@ def parse_parts(text: str, where: str) -> list[ast.expr]:
         raise PatternError(f"{where}: has {len(text):,} characters; at most {MAX_CHARS:,} are allowed")
     _scan(text, where)
     try:
-        # As what stands between the brackets of an index, 0:24 and commas are grammar already.
+        # Inside the brackets of an index, 0:24 and commas are valid syntax.
         tree = ast.parse(f"_[{text}\n]", mode="eval").body
     except SyntaxError as error:
         near = (text.splitlines() or [""])[0][max((error.offset or 0) - 3, 0) :] if error.lineno == 1 else ""
@@ -50,7 +50,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 def _scan(text: str, where: str) -> None:
-    """Refuse foreign characters and words, unbalanced brackets and depth, before Python's own parser sees the text."""
+    """Refuse foreign characters and words, unbalanced brackets and deep nesting, before Python parses the text."""
     if not text.strip():
         raise PatternError(f'{where}: is empty; write a layer or a range, such as "0:24"')
     position = 0
@@ -89,7 +89,7 @@ def _scan(text: str, where: str) -> None:
 
 def _foreign(char: str) -> str:
     if char in "\"'`":
-        return f'{char} is not part of the language; write each entry as a word of its own: "range(0,24)" "range(8,32)"'
+        return f'{char} is not part of the language; pass each entry as its own argument: "range(0,24)" "range(8,32)"'
     if char == ";":
         return '";" is not part of the language; use a comma between ranges: "0:24, 8:32"'
     return f"{char} (U+{ord(char):04X}) is not part of the language"
