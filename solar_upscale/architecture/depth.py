@@ -6,8 +6,7 @@ config says of its source. That is checked after writing, for all attributes, wh
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from solar_upscale.architecture.encodings.common import Listed
 from solar_upscale.architecture.hybrid import lost_kinds
@@ -156,8 +155,7 @@ def _set_attributes(changes: _Changes, known: Known, sources: Sequence[int]) -> 
     return expressed.view
 
 
-@dataclass(frozen=True, slots=True)
-class _Expressed:
+class _Expressed(NamedTuple):
     """What says every attribute in the new order; ``failed`` is the first that nothing says, and what it should be."""
 
     view: View

@@ -1,8 +1,7 @@
 """What the tables say about the stack of one config, and the report of it that `inspect` prints."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from solar_upscale.architecture.everywhere import EVERY_TYPE
 from solar_upscale.architecture.findings import unexplained
@@ -16,8 +15,7 @@ from solar_upscale.architecture.types import Stack
 __all__ = ["DepthField", "Known", "depth_fields", "explained_fields", "record_attributes", "what_is_known"]
 
 
-@dataclass(frozen=True, slots=True)
-class DepthField:
+class DepthField(NamedTuple):
     """A config field tied to depth: its dotted path, its value (None: absent, a default counts), and its treatment."""
 
     path: str
@@ -25,8 +23,7 @@ class DepthField:
     treatment: str
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What the records say about the stack of a config: that of its own type, and that of a model around it."""
 
     view: View

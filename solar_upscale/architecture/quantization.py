@@ -9,10 +9,9 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import comb, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from solar_upscale.errors import UnsupportedError
 
@@ -49,8 +48,7 @@ _MAX_ENTRY = 1000  # characters
 _MAX_DIGITS = 9
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(NamedTuple):
     """Whether an entry means a module, by its name, and how many steps one answer takes."""
 
     asks: Callable[[str], bool]

@@ -4,15 +4,17 @@ Nothing here reads a config: that is known.py (fields), stacks.py (names of tens
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from solar_upscale.architecture.rules import Attribute
 
 __all__ = ["Block", "ModelType", "NoFactor", "named"]
 
+_NOTHING: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Block:
+
+class Block(NamedTuple):
     """Where one kind of layer writes into the residual stream, as module paths within the layer; ``*`` is a number.
 
     Each entry of ``writers`` must be there; "a|b" means the first of them that a layer has, because checkpoints and
@@ -28,8 +30,7 @@ class Block:
     ones: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NoFactor:
+class NoFactor(NamedTuple):
     """Why no factor can be put on what a layer adds, so that only ``--init copy`` can start its repeats.
 
     It holds for stacks of ``role`` if that is given, and where the config's ``field`` is ``value`` if that is given;
@@ -42,8 +43,7 @@ class NoFactor:
     value: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ModelType:
+class ModelType(NamedTuple):
     """Everything that the package knows about one model type. A bare record says: its layers are alike and counted.
 
     Which config fields follow the depth:
@@ -74,8 +74,8 @@ class ModelType:
 
     name: str
     attributes: tuple[Attribute, ...] = ()
-    by_role: Mapping[str, tuple[Attribute, ...]] = field(default_factory=dict)
-    counts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_role: Mapping[str, tuple[Attribute, ...]] = _NOTHING
+    counts: Mapping[str, tuple[str, ...]] = _NOTHING
     proportional: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
     parallel: tuple[str, ...] = ()
@@ -94,4 +94,4 @@ class ModelType:
 
 def named(like: ModelType, names: str) -> tuple[ModelType, ...]:
     """The record ``like`` under each of ``names``, which spaces separate."""
-    return tuple(replace(like, name=name) for name in names.split())
+    return tuple(like._replace(name=name) for name in names.split())

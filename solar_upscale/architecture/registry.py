@@ -3,7 +3,6 @@
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache, lru_cache
 
 from solar_upscale.architecture import families, generated
@@ -22,8 +21,7 @@ def find_type(name: str) -> ModelType | None:
     if record is None and name not in generated.COUNTED and name not in generated.TEXT_TYPES:
         return None
     record = record or ModelType(name, composite=name in generated.TEXT_TYPES)
-    return replace(
-        record,
+    return record._replace(
         counts=record.counts or generated.COUNT_FIELDS.get(name, {}),
         text_type=record.text_type or generated.TEXT_TYPES.get(name),
     )

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from solar_upscale.errors import CheckpointError
 
@@ -19,8 +19,7 @@ Vector = tuple[Any, ...]
 Updates = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """The part of config.json that owns a stack, with the whole config for the fields that lie elsewhere.
 
     ``num_layers`` is the depth of the source. ``get`` takes a dotted name and answers None for a field that is absent
@@ -70,8 +69,7 @@ class OneField:
         return (self.field,)
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """One per-layer property and its encodings, in the order in which the model's code believes them.
 
     ``pointer`` marks values that are themselves layer indices: they must follow the layer they point to.

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["DepthChange", "FieldChange", "GatherRule", "ResidualRule", "Stack"]
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
+class Stack(NamedTuple):
     """One list of layers in a model.
 
     ``prefixes`` are what stands before a layer's number in tensor names ("model.layers"); usually one, several where
@@ -23,8 +22,7 @@ class Stack:
     role: str = "decoder"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldChange:
+class FieldChange(NamedTuple):
     """One field of a JSON file that the new depth changes: a dotted path, both values (None: absent), and why."""
 
     path: str
@@ -33,8 +31,7 @@ class FieldChange:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class GatherRule:
+class GatherRule(NamedTuple):
     """A tensor outside the layers with one equal slice a layer along ``axis``: slice j becomes slice ``sources[j]``."""
 
     axis: int
@@ -42,8 +39,7 @@ class GatherRule:
     sources: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ResidualRule:
+class ResidualRule(NamedTuple):
     """How a factor on a layer's contribution is put on one tensor: w becomes ``(w + offset) * factor - offset``.
 
     ``only_zero`` marks a tensor through which no other factor can be expressed: a scalar on the whole stream, which a

@@ -41,7 +41,7 @@ def provenance(plan: UpscalePlan, version: str, copied_digests: Mapping[str, str
         "after": asdict(plan.after),
         "layers": _rows(plan),
         "dropped_layers": sorted(set(range(plan.pattern.num_source_layers)) - set(sources)),
-        "config_changes": [asdict(change) for change in plan.change.changes],
+        "config_changes": [change._asdict() for change in plan.change.changes],
         "assumed_uniform": plan.change.assumed_uniform,
         "dropped_tensors": dict(sorted(plan.dropped.items())),
         "warnings": list(plan.warnings),
