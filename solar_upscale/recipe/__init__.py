@@ -1,6 +1,6 @@
-"""Recipes: one YAML file that holds a whole job, in any of three dialects told apart by their keys.
+"""Recipes: a whole job in one YAML file, in any of three dialects, which are recognised by their keys.
 
-Our own dialect; only ``layers`` is needed:
+Our own dialect; only ``layers`` is required:
 
     source: mistralai/Mistral-7B-v0.1     # a Hub repo id or a folder
     revision: main                        # of the source
@@ -12,8 +12,8 @@ Our own dialect; only ``layers`` is needed:
     published: {target_layers: 48}        # what `solar-upscale recipes` shows; see ``Published``
 
 FusionBench's method file (``_target_: DepthUpscalingAlgorithm`` with ``layer_indices``), and mergekit's passthrough
-with one model. What a recipe asks for is carried out elsewhere: entries are resolved by ``solar_upscale.pattern``,
-and checked against a checkpoint by the planner.
+with one model. A recipe is only read here: entries are resolved by ``solar_upscale.pattern``, and checked against a
+checkpoint by the planner.
 """
 
 from importlib import resources
@@ -29,12 +29,12 @@ MAX_NBYTES = 1 << 20
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """The recipe of this file, or the shipped recipe of this name.
+    """Load a recipe file, or the shipped recipe of this name.
 
-    A text that is the name of a shipped recipe means that one; write ``./NAME`` for a file that is called the same.
+    The name of a shipped recipe takes precedence over a file; write ``./NAME`` for a file with the same name.
 
     Raises:
-        PatternError: there is no such recipe, or the file is not one; the message has file and line.
+        PatternError: there is no such recipe, or the file is not a recipe; the message has file and line.
     """
     shipped = _shipped_files()
     if isinstance(name_or_path, str) and name_or_path in shipped:
@@ -44,7 +44,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         if path.is_file():
             return _read(path, path.stem)
         found = path.exists()
-    except OSError as error:  # a name too long, a folder that may not be searched
+    except OSError as error:  # a name that is too long, a folder without search permission
         raise PatternError(f"{path}: cannot be read: {error.strerror or error}") from error
     if found:
         raise PatternError(f"{path}: not a regular file; expected a recipe in YAML")
@@ -65,7 +65,7 @@ def _shipped_files() -> dict[str, Traversable]:
 
 
 def _read(file: Traversable, name: str) -> Recipe:
-    # YAML is imported for a job that has a recipe, not for those that have none.
+    # YAML is imported only for jobs that have a recipe.
     from solar_upscale.recipe.dialects import read_recipe
     from solar_upscale.recipe.document import read_document
 
@@ -84,9 +84,9 @@ def _read(file: Traversable, name: str) -> Recipe:
     return read_recipe(read_document(text, shown), name)
 
 
-def _no_such_recipe(wanted: str, names: list[str]) -> str:
+def _no_such_recipe(name: str, names: list[str]) -> str:
     from difflib import get_close_matches
 
-    close = get_close_matches(wanted, names, n=1)
+    close = get_close_matches(name, names, n=1)
     hint = f'did you mean "{close[0]}"? ' if close else ""
-    return f"{wanted}: neither a file nor a shipped recipe; {hint}`solar-upscale recipes` lists them"
+    return f"{name}: neither a file nor a shipped recipe; {hint}`solar-upscale recipes` lists them"

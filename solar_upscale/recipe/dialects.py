@@ -1,4 +1,4 @@
-"""The three dialects: what the keys of a document mean. Nothing is ignored: what cannot be honoured is refused."""
+"""The three dialects: interprets the keys of a document. No key is ignored: what is not supported is refused."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -21,22 +21,22 @@ _FUSION_BENCH_TARGETS = (
 _MERGEKIT_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 _SCALED = ("o_proj", "down_proj")
 
-# Why a mergekit key that other merges use cannot be followed here.
+# Why a key of mergekit's other merge methods is not supported.
 _MERGEKIT_REASONS = {
-    "modules": "one model with one stack of layers is read; write slices",
-    "tokenizer_source": "mergekit would rebuild the tokenizer and cut the embedding to it, while here both stay byte "
-    "for byte; remove the key to keep the model's own",
-    "tokenizer": "tokens and embeddings are never changed here; remove the key to keep the model's own",
+    "modules": "only one model with one stack of layers is supported; write slices",
+    "tokenizer_source": "mergekit would rebuild the tokenizer and resize the embedding, while here both are copied "
+    "unchanged; remove the key to keep the model's own",
+    "tokenizer": "the tokenizer and embeddings are never changed here; remove the key to keep the model's own",
     "chat_template": "the model's own chat template is copied unchanged; remove the key to keep it",
-    "residual_weight": "there is no second model for a residual to come from",
+    "residual_weight": "there is no second model to take a residual from; remove the key",
 }
 
 
 def read_recipe(document: Node, name: str) -> Recipe:
-    """The recipe that a document holds, in whichever dialect its keys are.
+    """Read the recipe in a document, in the dialect of its keys.
 
     Raises:
-        PatternError: a key is unknown, missing, of the wrong kind, or asks for what this tool does not do.
+        PatternError: a key is unknown, missing, of the wrong type, or asks for something that is not supported.
     """
     fields = _mapping(document, "the file")
     for keys, read in _DIALECTS:
@@ -57,12 +57,12 @@ def _read_own(document: Node, fields: Mapping[str, Node], name: str) -> Recipe:
         _refuse(document, "no layers; expected layers (or FusionBench's layer_indices, or mergekit's slices)")
     source, revision = _optional_text(fields, "source"), _optional_text(fields, "revision")
     if revision is not None and source is None:
-        _refuse(fields["revision"], "revision without source; name the source that it is a revision of")
+        _refuse(fields["revision"], "revision without source; name the source too")
     entries = _entries(fields["layers"], "layers")
     layers, scales = zip(*(_own_entry(entry, f"layers[{i}]") for i, entry in enumerate(entries)), strict=True)
     init = _optional_text(fields, "init")
     if init not in (None, "copy") and any(scale is not None for scale in scales):
-        _refuse(fields["init"], f"init {fields['init']} beside an entry's own scale; keep one of the two")
+        _refuse(fields["init"], f"init {fields['init']} and an entry with its own scale; keep one of the two")
     return Recipe(
         name=name,
         dialect="solar-upscale",
@@ -84,7 +84,7 @@ def _own_entry(node: Node, what: str) -> tuple[int | str, float | None]:
         return _entry(node, what), None
     _check_keys(node.value, ("layers", "scale"))
     if "layers" not in node.value:
-        _refuse(node, f"{what} names no layers; expected {{layers: ..., scale: ...}}")
+        _refuse(node, f"{what} has no layers; expected {{layers: ..., scale: ...}}")
     scale = _number(node.value["scale"], f"{what} scale") if "scale" in node.value else None
     return _entry(node.value["layers"], f"{what} layers"), scale
 
@@ -116,7 +116,7 @@ def _read_fusion_bench(document: Node, fields: Mapping[str, Node], name: str) ->
     _check_keys(fields, ("_target_", "layer_indices"))
     target = fields.get("_target_")
     if target is not None and target.value not in _FUSION_BENCH_TARGETS:
-        _refuse(target, f"_target_ is {target}; expected DepthUpscalingAlgorithm, the one FusionBench method read here")
+        _refuse(target, f"_target_ is {target}; only FusionBench's DepthUpscalingAlgorithm is supported")
     indices = fields.get("layer_indices")
     if indices is None or indices.value is None:
         _refuse(indices or document, 'layer_indices is not filled in; write for example ["range(0,24)", "range(8,32)"]')
@@ -133,7 +133,8 @@ def _read_mergekit(document: Node, fields: Mapping[str, Node], name: str) -> Rec
     method = fields.get("merge_method")
     if method is None or method.value != "passthrough":
         _refuse(
-            method or document, f"merge_method is {method or 'missing'}; only passthrough leaves tensors as they are"
+            method or document,
+            f"merge_method is {method or 'missing'}; only passthrough is supported, since the others blend tensors",
         )
     if ("slices" in fields) == ("models" in fields):
         _refuse(document, "expected either slices or models, and not both")
@@ -168,7 +169,7 @@ def _mergekit_slices(fields: Mapping[str, Node]) -> _Slices:
             _refuse(node, f"slices[{i}] has no sources; expected sources: [{{model: ..., layer_range: [a, b]}}]")
         sources = _items(part["sources"], f"slices[{i}].sources")
         if len(sources) != 1:
-            _refuse(part["sources"], f"slices[{i}] has {len(sources)} sources; passthrough takes one and blends none")
+            _refuse(part["sources"], f"slices[{i}] has {len(sources)} sources; passthrough takes one")
         source = _mapping(sources[0], f"slices[{i}].sources[0]")
         _check_mergekit_keys(source, ("model", "layer_range", "parameters"))
         for key in ("model", "layer_range"):
@@ -200,32 +201,32 @@ def _mergekit_models(fields: Mapping[str, Node]) -> _Slices:
 
 
 def _layer_range(node: Node, what: str) -> tuple[int, int]:
-    """A half-open range; negative, empty and reversed ones make mergekit fail late or write a model without layers."""
-    ends = [end.value for end in node.value] if isinstance(node.value, list) else []
-    if len(ends) != 2 or not all(type(end) is int for end in ends):
+    """A half-open range; mergekit fails late on negative, empty and reversed ones, or writes a model without layers."""
+    bounds = [bound.value for bound in node.value] if isinstance(node.value, list) else []
+    if len(bounds) != 2 or not all(type(bound) is int for bound in bounds):
         _refuse(node, f"{what} layer_range is not two whole numbers; expected [first layer, layer after the last]")
-    start, stop = (end for end in ends if isinstance(end, int))
+    start, stop = (bound for bound in bounds if isinstance(bound, int))
     if start < 0 or stop < 0:
         _refuse(node, f"{what} layer_range [{start}, {stop}] is negative; mergekit counts from the first layer only")
     if start >= stop:
-        _refuse(node, f"{what} layer_range [{start}, {stop}] holds no layer; the end is not included")
+        _refuse(node, f"{what} layer_range [{start}, {stop}] is empty; the end is not included")
     return start, stop
 
 
 def _one_model(nodes: list[Node]) -> tuple[str, str | None]:
-    """The name and revision of the only model that the nodes name."""
+    """The name and revision of the model, which must be the same in all nodes."""
     named = {_model(node): node for node in nodes}
     if len(named) > 1:
         names = ", ".join([str(node) for node in named.values()][:4]) + (", ..." if len(named) > 4 else "")
         _refuse(
-            list(named.values())[1], f"layers of {len(named)} models are mixed ({names}); only one model is deepened"
+            list(named.values())[1], f"layers of {len(named)} models ({names}) are mixed; only one model is supported"
         )
     return next(iter(named))
 
 
 def _model(node: Node) -> tuple[str, str | None]:
     if not isinstance(node.value, str) or not node.value:
-        _refuse(node, f"model is {node}; expected a repo id or folder as text, with @revision or without")
+        _refuse(node, f"model is {node}; expected a repo id or folder as text, optionally with @revision")
     if "+" in node.value:
         _refuse(node, f"model {node} adds a LoRA; merge the adapter into the model first, then name the result")
     model, _, revision = node.value.partition("@")
@@ -236,25 +237,26 @@ def _model(node: Node) -> tuple[str, str | None]:
 
 def _mergekit_dtype(fields: Mapping[str, Node]) -> str | None:
     nodes = [*_present(fields, "dtype"), *_present(fields, "out_dtype")]
-    words = []
+    dtypes = []
     for node in nodes:
         name = node.value.removeprefix("torch.") if isinstance(node.value, str) else None
         if name not in _MERGEKIT_DTYPES:
             _refuse(node, f"dtype is {node}; expected one of {', '.join(_MERGEKIT_DTYPES)}")
-        words.append(_MERGEKIT_DTYPES[name])
-    if len(set(words)) > 1:
+        dtypes.append(_MERGEKIT_DTYPES[name])
+    if len(set(dtypes)) > 1:
         _refuse(
             nodes[1],
-            f"dtype {nodes[0]} and out_dtype {nodes[1]} differ, which converts tensors; here none is converted",
+            f"dtype {nodes[0]} and out_dtype {nodes[1]} differ; tensors are never converted here, so keep only the "
+            "source's dtype",
         )
-    return words[0] if words else None
+    return dtypes[0] if dtypes else None
 
 
 def _mergekit_scale(scopes: list[Mapping[str, Node]]) -> float | None:
-    """The one factor that ``parameters: scale:`` gives a slice's o_proj and down_proj, None if it is 1.
+    """The factor that ``parameters: scale:`` gives both o_proj and down_proj of a slice, None if it is 1.
 
-    ``scopes`` are the mappings that may hold parameters, the strongest first. Three tensors stand for all: what each
-    filter names, and what no filter names; the latter must keep its value.
+    ``scopes`` are the mappings that may hold parameters, in order of precedence. Three tensors represent all: one for
+    each filter, and one that no filter matches, which must not be scaled.
     """
     settings: list[Node] = []
     for scope in scopes:
@@ -264,22 +266,20 @@ def _mergekit_scale(scopes: list[Mapping[str, Node]]) -> float | None:
             settings += _present(parameters, "scale")
     o_proj, down_proj, rest = (_factor(settings, tensor) for tensor in (*_SCALED, ""))
     if rest != 1.0:
-        _refuse(
-            settings[0], f"scale {rest} on all tensors; only o_proj and down_proj can be scaled, by filters, together"
-        )
+        _refuse(settings[0], f"scale {rest} on all tensors; only o_proj and down_proj can be scaled, with filters")
     if o_proj != down_proj:
-        _refuse(settings[0], f"scale {o_proj} on o_proj and {down_proj} on down_proj; both need the same factor here")
+        _refuse(settings[0], f"scale {o_proj} on o_proj and {down_proj} on down_proj; both must have the same factor")
     return None if o_proj == 1.0 else o_proj
 
 
 def _factor(settings: list[Node], tensor: str) -> float:
-    """mergekit's own order: the first scope that has a value for the tensor; in it, the first filter that fits."""
-    fitting = [value for setting in settings for filter_, value in _conditions(setting) if filter_ in (None, tensor)]
-    return fitting[0] if fitting else 1.0
+    """mergekit's precedence: the first scope that has a value for the tensor, and in it the first matching filter."""
+    matching = [value for setting in settings for filter_, value in _conditions(setting) if filter_ in (None, tensor)]
+    return matching[0] if matching else 1.0
 
 
 def _conditions(setting: Node) -> Iterable[tuple[str | None, float]]:
-    """Each (filter, value) of a scale setting; the filter is None where the value is for every tensor."""
+    """Each (filter, value) of a scale setting; the filter is None if the value applies to every tensor."""
     conditions = setting.value if isinstance(setting.value, list) else [setting]
     if not conditions:
         _refuse(setting, "scale is an empty list; expected a number or filters")
@@ -314,7 +314,7 @@ def _check_mergekit_keys(fields: Mapping[str, Node], known: tuple[str, ...]) -> 
 
 
 def _present(fields: Mapping[str, Node], key: str) -> list[Node]:
-    """The field as a list of none or one; mergekit reads null as not there."""
+    """The field as a list of at most one node; mergekit treats null as absent."""
     return [fields[key]] if key in fields and fields[key].value is not None else []
 
 
@@ -324,7 +324,7 @@ _DIALECTS: tuple[tuple[tuple[str, ...], Callable[[Node, Mapping[str, Node], str]
 )
 
 
-# --- what the values of all dialects have in common --------------------------------------------------------------
+# --- values, in all dialects -------------------------------------------------------------------------------------
 
 
 def _refuse(node: Node, message: str) -> NoReturn:
@@ -352,7 +352,7 @@ def _items(node: Node, what: str) -> list[Node]:
 
 
 def _entries(node: Node, what: str) -> list[Node]:
-    """A list of entries; a single one may stand alone."""
+    """A list of entries; a single one need not be in a list."""
     if node.value is None or node.value == []:
         _refuse(node, f'{what} is empty; write for example ["range(0,24)", "range(8,32)"]')
     return node.value if isinstance(node.value, list) else [node]
@@ -364,7 +364,7 @@ def _entry(node: Node, what: str) -> int | str:
     if isinstance(node.value, str) and node.value.count("(") != node.value.count(")"):
         _refuse(
             node,
-            f"{what} is {node}, with a bracket left open; inside [...] YAML splits at commas: write it in quotes",
+            f"{what} is {node}, which leaves a bracket open; YAML splits at commas inside [...]: quote it",
         )
     return node.value
 
@@ -375,9 +375,7 @@ def _optional_text(fields: Mapping[str, Node], key: str) -> str | None:
         return None
     if not isinstance(node.value, str) or not node.value.strip():
         quotes = (
-            ""
-            if isinstance(node.value, (str, dict, list, type(None)))
-            else f'; if it is one, put it in quotes: "{node}"'
+            "" if isinstance(node.value, (str, dict, list, type(None))) else f'; to use it as text, quote it: "{node}"'
         )
         _refuse(node, f"{key} is {node}; expected text{quotes}")
     return node.value
@@ -388,7 +386,7 @@ def _number(node: Node, what: str) -> float:
         _refuse(node, f"{what} is {node}; expected a finite number")
     try:
         number = float(node.value)
-    except OverflowError:  # whole numbers have no end
+    except OverflowError:  # an integer beyond the range of a float
         number = math.inf
     if not math.isfinite(number):
         _refuse(node, f"{what} is {node}; expected a finite number")

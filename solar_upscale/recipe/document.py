@@ -1,11 +1,11 @@
-"""YAML from anyone, as plain values that know their line. What the keys mean is in dialects.py.
+"""Untrusted YAML as plain values with line numbers. The keys are interpreted in dialects.py.
 
-Only what a recipe needs is read: mappings with text keys, lists, text, whole numbers, decimals, true, false, null.
-Tags, anchors and aliases, keys given twice, several documents, and files of absurd size, depth or length are refused
-from the parser's events, before any value exists.
+Only what a recipe needs is supported: mappings with text keys, lists, text, integers, decimals, true, false, null.
+Tags, anchors and aliases, duplicate keys, several documents, and files of absurd size, depth or length are refused from
+the parser's events, before any value is built.
 
-Scalars are read by the rules of YAML 1.2, not 1.1, where ``8:32`` is the number 512, ``010`` is 8 and ``no`` is false:
-a range written without quotes stays the text that it is.
+Scalars follow YAML 1.2, not 1.1, where ``8:32`` is the number 512, ``010`` is 8 and ``no`` is false: an unquoted range
+stays text.
 """
 
 import re
@@ -20,7 +20,7 @@ from solar_upscale.errors import PatternError
 __all__ = ["Node", "read_document"]
 
 MAX_DEPTH = 16  # a mergekit file with filters is 8 deep
-MAX_EVENTS = 100_000  # 10,000 entries, the most that a pattern may have, with a factor each are 60,000
+MAX_EVENTS = 100_000  # a pattern's maximum of 10,000 entries, each with a factor, takes 60,000
 
 Scalar = str | int | float | bool | None
 
@@ -35,13 +35,13 @@ _DECIMAL = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value of the document and where it stands, as ``file:line``."""
+    """A value of the document and its location, as ``file:line``."""
 
     value: "Scalar | list[Node] | dict[str, Node]"
     where: str
 
     def __str__(self) -> str:
-        """The value as an error message shows it."""
+        """The value as shown in messages."""
         match self.value:
             case dict():
                 return "a mapping"
@@ -58,10 +58,10 @@ class Node:
 
 
 def read_document(text: str, filename: str) -> Node:
-    """The one value that a YAML text holds.
+    """Parse a YAML text that holds one document.
 
     Raises:
-        PatternError: the text is not YAML, holds none or several documents, or uses what is refused here.
+        PatternError: the text is not YAML, holds no or several documents, or uses an unsupported feature.
     """
     events = _Events(text, filename)
     events.take(yaml.StreamStartEvent)
@@ -70,7 +70,7 @@ def read_document(text: str, filename: str) -> Node:
     root = _value(events, events.next())
     events.take(yaml.DocumentEndEvent)
     if not isinstance(last := events.next(), yaml.StreamEndEvent):
-        raise PatternError(f"{events.where(last)}: a second document begins; expected one recipe in a file")
+        raise PatternError(f"{events.where(last)}: a second document begins; expected one recipe per file")
     return root
 
 
@@ -78,7 +78,7 @@ _E = TypeVar("_E", bound=yaml.Event)
 
 
 class _Events:
-    """The parser's events one by one, each checked against what is refused before it is handed out."""
+    """The parser's events one by one, each checked for unsupported features before it is returned."""
 
     def __init__(self, text: str, filename: str) -> None:
         self._filename = filename
@@ -101,23 +101,25 @@ class _Events:
         for count, event in enumerate(self._parsed(text)):
             if count >= MAX_EVENTS:
                 raise PatternError(
-                    f"{self.where(event)}: too long for a recipe; at most {MAX_EVENTS:,} YAML items are read"
+                    f"{self.where(event)}: too long for a recipe; at most {MAX_EVENTS:,} YAML items are allowed"
                 )
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
-                    raise PatternError(f"{self.where(event)}: nested more than {MAX_DEPTH} deep; no recipe is")
+                    raise PatternError(
+                        f"{self.where(event)}: nested too deeply; at most {MAX_DEPTH} levels are allowed"
+                    )
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
             if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
                 mark = "*" if isinstance(event, yaml.AliasEvent) else "&"
                 found = f"{mark}{event.anchor[:80]}"
                 raise PatternError(
-                    f"{self.where(event)}: {found}: anchors and aliases are not read; write the value out"
+                    f"{self.where(event)}: {found}: anchors and aliases are not supported; write the value out"
                 )
             tag = getattr(event, "tag", None)
             if tag is not None:
-                raise PatternError(f"{self.where(event)}: tag {tag[:80]} is not read; write the plain value")
+                raise PatternError(f"{self.where(event)}: tag {tag[:80]} is not supported; write the plain value")
             yield event
 
     def _parsed(self, text: str) -> Iterator[yaml.Event]:
@@ -135,7 +137,7 @@ class _Events:
 
 
 def _value(events: _Events, event: yaml.Event) -> Node:
-    """Build the value that begins with ``event``; the recursion is bounded by MAX_DEPTH."""
+    """Build the value that starts with ``event``; the recursion is bounded by MAX_DEPTH."""
     where = events.where(event)
     if isinstance(event, yaml.ScalarEvent):
         return Node(event.value if event.style else _resolve(event.value), where)
@@ -149,16 +151,16 @@ def _value(events: _Events, event: yaml.Event) -> Node:
     while not isinstance(item := events.next(), yaml.MappingEndEvent):
         key = _value(events, item)
         if not isinstance(key.value, str):
-            raise PatternError(f"{key.where}: key {key} is not text; put quotes around it (a range such as 8: too)")
+            raise PatternError(f"{key.where}: key {key} is not text; quote it (also a range such as 8:)")
         value = _value(events, events.next())
         if key.value in fields:
-            raise PatternError(f"{key.where}: key {key} is given twice; first at {fields[key.value].where}")
+            raise PatternError(f"{key.where}: duplicate key {key}; first at {fields[key.value].where}")
         fields[key.value] = value
     return Node(fields, where)
 
 
 def _resolve(text: str) -> Scalar:
-    """What an unquoted scalar is. Whatever is not plainly something else is text."""
+    """The value of an unquoted scalar. Whatever is not clearly something else is text."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

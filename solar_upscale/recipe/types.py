@@ -1,4 +1,4 @@
-"""A recipe as a value: what a YAML file asks for, before any checkpoint is looked at."""
+"""A recipe as a value: the contents of a YAML file, not yet checked against a checkpoint."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ __all__ = ["Published", "Recipe"]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What is known of a recipe's published model. It is shown beside the recipe; no plan depends on it.
+    """Facts about a recipe's published model, for display only; no plan depends on them.
 
-    Parameters are counted once where the embedding is tied. ``note`` says what differs, or what was inferred.
+    Parameter counts include a tied embedding once. ``note`` says what differs, or what was inferred.
     """
 
     source_layers: int | None = None
@@ -24,9 +24,9 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One job as a file says it: the request, and the source if the file names one.
+    """A job read from a file: the request, and the source if the file names one.
 
-    ``revision`` belongs to ``source``: who replaces the one drops the other.
+    ``revision`` belongs to ``source``: a caller that replaces the source must drop the revision.
     """
 
     name: str
