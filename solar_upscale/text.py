@@ -12,10 +12,10 @@ __all__ = ["count_text", "counted", "listed", "nbytes_text", "rows_text", "short
 MAX_ROWS = 12
 
 
-def rows_text(rows: Iterable[Sequence[str]], *, indent: str = "  ", most: int | None = MAX_ROWS) -> str:
-    """Rows with their columns aligned; more than ``most`` are cut and counted."""
+def rows_text(rows: Iterable[Sequence[str]], *, indent: str = "  ", max_rows: int | None = MAX_ROWS) -> str:
+    """Rows with their columns aligned; those beyond ``max_rows`` are only counted."""
     table = [[printable(cell) for cell in row] for row in rows]
-    shown = table if most is None or len(table) <= most else table[: most - 1]
+    shown = table if max_rows is None or len(table) <= max_rows else table[: max_rows - 1]
     widths = [max((len(row[column]) for row in shown if column < len(row) - 1), default=0) for column in range(8)]
     lines = [
         indent

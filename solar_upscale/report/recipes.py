@@ -36,4 +36,4 @@ def recipes_report(recipes: "Iterable[Recipe]") -> str:
         if facts and facts.source_parameters and facts.target_parameters:
             parameters = f"{short_count(facts.source_parameters)} -> {short_count(facts.target_parameters)}"
         table.append((recipe.name, recipe.source or "", layers, parameters, recipe.request.init))
-    return rows_text(table, indent="", most=None) + "\n"
+    return rows_text(table, indent="", max_rows=None) + "\n"

@@ -140,13 +140,13 @@ def build_header(
     metadata: Mapping[str, str] | None = _TORCH_METADATA,
     residue: int | None = None,
 ) -> bytes:
-    """Return the bytes that go before the data: the length, compact JSON, and spaces.
+    """Return the bytes before the data: the length, compact JSON, and padding spaces.
 
     Args:
-        tensors: In the order of their offsets, which start at 0 and leave no hole.
-        metadata: Written as ``__metadata__``; None writes none.
-        residue: Where in a block of 4096 bytes the data must start, a multiple of 8; met with at most 4095 spaces.
-            None pads to the next multiple of 8.
+        tensors: In the order of their offsets, which start at 0 and have no gaps.
+        metadata: Written as ``__metadata__``; None omits it.
+        residue: Required offset of the data modulo 4096, a multiple of 8, reached with at most 4095 spaces. None pads
+            to the next multiple of 8.
     """
     entries: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
     position = 0

@@ -45,7 +45,7 @@ class Source(Protocol):
         """Every file of the source by name."""
 
     def fetch(self, filenames: Sequence[str]) -> None:
-        """Make local what this source can make local of the named files, side by side; the rest stays where it is."""
+        """Download the named files concurrently, if this source downloads; otherwise do nothing."""
 
     def read(self, filename: str, start: int, stop: int) -> bytes:
         """Exactly the bytes [start, stop) of a file; CheckpointError if they cannot be read."""

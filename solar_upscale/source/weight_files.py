@@ -1,9 +1,9 @@
-"""Which files hold weights, by the end of their name."""
+"""Recognises weight files by suffix."""
 
 __all__ = ["READABLE_SUFFIXES", "WEIGHT_SUFFIXES"]
 
 READABLE_SUFFIXES = (".safetensors", ".bin")
-"""Weights that a checkpoint can be read from."""
+"""Weights in the formats that are supported."""
 
 WEIGHT_SUFFIXES = (
     *READABLE_SUFFIXES,
@@ -22,4 +22,4 @@ WEIGHT_SUFFIXES = (
     ".pth",
     ".tflite",
 )
-"""Weights in any format: not small, and not copied along with a model's other files."""
+"""Weights in any format: large files, which are not copied with a model's other files."""
