@@ -1,4 +1,4 @@
-"""What is refused before anything is rewritten: what the tables do not know, contradictions, what is missing."""
+"""What is refused before anything is rewritten: what no record knows, contradictions, what is missing."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
