@@ -1,4 +1,4 @@
-"""What each command does: from the words on the command line to values, to a call of the library, to a report."""
+"""The commands: each turns its options into values, calls the library, and prints a report."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solar_upscale.cli.executors import passes_executor
-from solar_upscale.cli.terminal import PROGRAM, after_warnings, print_report, progress, settle_hub, terminal_look
+from solar_upscale.cli.terminal import (
+    PROGRAM,
+    after_warnings,
+    configure_hub_client,
+    print_report,
+    progress,
+    terminal_look,
+)
 
 if TYPE_CHECKING:
     from solar_upscale.plan.types import UpscalePlan
@@ -34,7 +41,7 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     if options.dry_run:
         print_report(options, lambda: _plan_json(plan, options), lambda: plan_report(plan, **terminal_look()))
         return
-    assert output is not None, "the parser asked for it"
+    assert output is not None, "OUT is required without --dry-run"
     with progress(plan.total_size, options) as progress_bar, passes_executor(options) as executor:
         on_bytes = after_warnings(plan.warnings, progress_bar)
         shards, url = carry_out(
@@ -49,14 +56,14 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
 
 
 def _output_text(output: Path, options: argparse.Namespace) -> str:
-    is_away = options.delete_local_shards and not any(output.glob("*.safetensors"))
-    return f"{output} (all but the shards, which are on the Hub)" if is_away else str(output)
+    shards_are_deleted = options.delete_local_shards and not any(output.glob("*.safetensors"))
+    return f"{output} (without the shards, which are on the Hub)" if shards_are_deleted else str(output)
 
 
 def _destination(
     parser: argparse.ArgumentParser, options: argparse.Namespace, request: "UpscaleRequest"
 ) -> "Destination | None":
-    """Where to publish what is upscaled; options that exclude one another are a mistake of usage."""
+    """Where to publish the result; options that exclude each other are a usage error."""
     from solar_upscale.errors import OutputError
     from solar_upscale.request import check_destination, destination_from
 
@@ -74,7 +81,7 @@ def _destination(
     except OutputError as error:
         parser.error(str(error))
     if destination is not None:
-        settle_hub(options)
+        configure_hub_client(options)
     return destination
 
 
@@ -85,11 +92,12 @@ def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
     _check_tensors(parser, options)
     recipe = _recipe(options)
-    if len(options.places) > 1:
-        parser.error(f"one SOURCE expected, got {len(options.places)} words: {' '.join(options.places)}")
-    if not options.places and not (recipe and recipe.source):
+    paths = options.paths
+    if len(paths) > 1:
+        parser.error(f"expected one SOURCE, got {len(paths)} arguments: {' '.join(paths)}")
+    if not paths and not (recipe and recipe.source):
         parser.error(_missing("SOURCE", options.layers))
-    source_text = options.places[0] if options.places else _source_of(recipe, options)
+    source_text = paths[0] if paths else _source_of(recipe, options)
     request = _request(parser, options, recipe)
     plan = make_plan(open_checkpoint(_open(source_text, options, headers_only=True)), request)
     print_report(options, lambda: _plan_json(plan, options), lambda: plan_report(plan, **terminal_look()))
@@ -97,7 +105,7 @@ def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 def _check_tensors(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.tensors and not options.json:
-        parser.error("--tensors belongs to --json")
+        parser.error("--tensors requires --json")
 
 
 def _plan_json(plan: "UpscalePlan", options: argparse.Namespace) -> dict[str, Any]:
@@ -122,7 +130,7 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
     from solar_upscale.verify.output import verify_checkpoint, verify_report
 
     if not all(Path(path).is_dir() for path in (options.output, options.source) if path is not None):
-        settle_hub(options)
+        configure_hub_client(options)
     with progress(None, options) as on_bytes:
         report = verify_checkpoint(
             options.output,
@@ -143,7 +151,7 @@ def _push(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     from solar_upscale.upscale import publish_checkpoint
     from solar_upscale.verify.output import verify_report
 
-    settle_hub(options)
+    configure_hub_client(options)
     with progress(None, options) as on_bytes:
         published = publish_checkpoint(
             options.output,
@@ -157,7 +165,7 @@ def _push(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
             on_bytes=on_bytes,
         )
     url, report = published.url, published.verified
-    assert report is not None, "a folder is verified as a whole"
+    assert report is not None, "publishing a folder verifies it"
     print_report(options, lambda: {"url": url, "verified": asdict(report)}, lambda: f"{verify_report(report)}{url}")
 
 
@@ -180,7 +188,7 @@ COMMANDS: dict[str, Callable[[argparse.ArgumentParser, argparse.Namespace], None
 }
 
 
-# ---------------------------------------------------------------- from words to values
+# ---------------------------------------------------------------- from arguments to values
 
 
 def _recipe(options: argparse.Namespace) -> "Recipe | None":
@@ -194,43 +202,44 @@ def _recipe(options: argparse.Namespace) -> "Recipe | None":
 def _source_and_output(
     parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None"
 ) -> tuple[str, Path | None]:
-    """SOURCE and OUT; a recipe that names its source needs none on the command line."""
-    places = options.places
-    if not all(places):
-        parser.error("a word is empty; expected SOURCE and OUT")
-    if len(places) > 2:
-        parser.error(f"SOURCE and OUT expected, got {len(places)} words: {' '.join(places)}")
-    if len(places) == 2:
-        return places[0], Path(places[1])
-    named = recipe is not None and recipe.source is not None
-    if named and (places or options.dry_run):
-        return _source_of(recipe, options), Path(places[0]) if places else None
-    if options.dry_run and places:
-        return places[0], None
-    return parser.error(_missing("OUT" if places or named else "SOURCE and OUT", options.layers))
+    """SOURCE and OUT; SOURCE may come from the recipe, and OUT is optional with --dry-run."""
+    paths = options.paths
+    if not all(paths):
+        parser.error("expected SOURCE and OUT, got an empty argument")
+    if len(paths) > 2:
+        parser.error(f"expected SOURCE and OUT, got {len(paths)} arguments: {' '.join(paths)}")
+    if len(paths) == 2:
+        return paths[0], Path(paths[1])
+    recipe_has_source = recipe is not None and recipe.source is not None
+    if recipe_has_source and (paths or options.dry_run):
+        return _source_of(recipe, options), Path(paths[0]) if paths else None
+    if options.dry_run and paths:
+        return paths[0], None
+    return parser.error(_missing("OUT" if paths or recipe_has_source else "SOURCE and OUT", options.layers))
 
 
 def _source_of(recipe: "Recipe | None", options: argparse.Namespace) -> str:
-    """The recipe's source; its revision belongs to it, and is not asked of any other source."""
-    assert recipe is not None, "the caller has seen that it names a source"
-    assert recipe.source is not None, "as above"
+    """The recipe's source; its revision applies to no other source, so it becomes the default only here."""
+    assert recipe is not None, "callers check that there is a recipe"
+    assert recipe.source is not None, "callers check that it has a source"
     options.revision = options.revision or recipe.revision
     return recipe.source
 
 
 def _missing(what: str, entries: Sequence[str]) -> str:
+    verb = "are" if " and " in what else "is"
     if len(entries) > 1:
-        return f"{what} missing; --layers takes every word after it, so put SOURCE OUT first, or -- before them"
-    return f"{what} missing; see {PROGRAM} --help"
+        return f"{what} {verb} missing; --layers takes every argument after it, so put SOURCE OUT first or after --"
+    return f"{what} {verb} missing; see {PROGRAM} --help"
 
 
 def _no_layers(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.layers:
-        parser.error("--layers does not belong to this command")
+        parser.error("--layers is not an option of this command")
 
 
 def _request(parser: argparse.ArgumentParser, options: argparse.Namespace, recipe: "Recipe | None") -> "UpscaleRequest":
-    """What the recipe asks for, if there is one, with what the command line says in its place."""
+    """The request from the command line; what it leaves out comes from the recipe, if there is one."""
     from dataclasses import replace
 
     from solar_upscale.request import UpscaleRequest, parse_nbytes
@@ -256,7 +265,7 @@ def _open(text: str, options: argparse.Namespace, *, headers_only: bool) -> "Sou
     from solar_upscale.source.opening import open_source
 
     if not Path(text).is_dir():
-        settle_hub(options)
+        configure_hub_client(options)
     hub = HubOptions(
         options.revision,
         options.token,

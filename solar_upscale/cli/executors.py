@@ -1,4 +1,4 @@
-"""Where passes run: this thread, more threads, or a Dask cluster."""
+"""Where passes run: this thread, several threads, or a Dask cluster."""
 
 import argparse
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ __all__ = ["passes_executor"]
 
 @contextmanager
 def passes_executor(options: argparse.Namespace) -> Iterator[Any]:
-    """What runs the passes: a cluster, threads, or, as None, this thread."""
+    """The executor that runs the passes: a cluster, a thread pool, or None for this thread."""
     if options.dask is not None:
         with _cluster(options.dask) as executor:
             yield executor
@@ -27,7 +27,7 @@ def passes_executor(options: argparse.Namespace) -> Iterator[Any]:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
-    """A Dask cluster as an executor. A worker that dies is replaced; one that dies again and again is reported."""
+    """A Dask cluster as an executor. Dask replaces a worker that dies; repeated deaths are an error."""
     try:
         from distributed import Client, KilledWorker
     except ImportError as error:
@@ -35,9 +35,9 @@ def _cluster(address: str) -> Iterator[Any]:
     try:
         client = Client(address)
     except (OSError, ValueError) as error:
-        raise OutputError(f"--dask {address}: no scheduler can be reached there: {error}") from error
+        raise OutputError(f"--dask {address}: cannot connect to the scheduler: {error}") from error
     try:
         with client:
             yield client.get_executor()
     except KilledWorker as error:
-        raise OutputError(f"--dask {address}: its workers died; run the same command again to resume") from error
+        raise OutputError(f"--dask {address}: workers keep dying; run the same command again to resume") from error

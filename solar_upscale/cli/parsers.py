@@ -1,4 +1,4 @@
-"""The parser of each command: its options, and what --help says of them."""
+"""The argument parser of each command, with its help texts."""
 
 import argparse
 from collections.abc import Callable
@@ -13,11 +13,11 @@ _MAIN_HELP = """\
 Change the depth of a Hugging Face checkpoint without loading the model.
 
   solar-upscale SOURCE OUT --layers PATTERN ...     upscale
-  solar-upscale plan SOURCE --layers PATTERN ...    what would be written
-  solar-upscale inspect SOURCE                      stacks, layers, fields
-  solar-upscale verify OUT [--source SOURCE]        prove an output right
+  solar-upscale plan SOURCE --layers PATTERN ...    show what would be written
+  solar-upscale inspect SOURCE                      show stacks, layers, fields
+  solar-upscale verify OUT [--source SOURCE]        verify an output
   solar-upscale push OUT USER/NAME                  publish on the Hub
-  solar-upscale recipes                             the recipes that ship
+  solar-upscale recipes                             list the shipped recipes
 """
 
 _MAIN_EXAMPLES = """\
@@ -27,21 +27,21 @@ examples:
       --layers "range(0,24)" "range(8,32)"
   the same without shell quoting, from a folder:
     solar-upscale ./mistral out/ --layers 0:24 8:32
-  each layer of 8 to 23 twice in place, the second use silent (LLaMA-Pro):
+  each of layers 8 to 23 twice in a row, the repeat adding nothing (LLaMA-Pro):
     solar-upscale ./llama out/ --init identity \\
       --layers 0:8 "[i for i in range(8,24) for _ in range(2)]" 24:
   a published recipe:
     solar-upscale out/ --config solar-10.7b
-  from an id to a published model, a source shard's shards on disk at a time:
+  from a Hub id to a published model, with one source shard's output on disk:
     solar-upscale mistralai/Mistral-7B-v0.1 out/ --layers 0:24 8:32 \\
       --stream --delete-local-shards --push-to-hub me/SOLAR
 
-A SOURCE is a folder or a Hub repo id. COMMAND --help tells about one command.
+SOURCE is a folder or a Hub repo id. For help on a command: COMMAND --help
 """
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Argparse makes one for each option that is added, and would import shutil to ask for the width."""
+    """A formatter with a given width: argparse makes one per option, and would import shutil to find the width."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=terminal_width() - 2)
@@ -53,17 +53,17 @@ def _parser(
     prog = PROGRAM if command == "upscale" else f"{PROGRAM} {command}"
     parser = argparse.ArgumentParser(prog, usage, summary, epilog, formatter_class=_Formatter, allow_abbrev=False)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings from libraries")
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tensors", action="store_true", help="with --json: every tensor, not only how many")
+    parser.add_argument("--tensors", action="store_true", help="with --json: list every tensor, not just their number")
     group = parser.add_argument_group("what to write")
     group.add_argument(
         "--layers",
         metavar="PATTERN",
-        help="entries of the layer pattern, every word up to the next option or --: 0:24 8:32, "
+        help="entries of the layer pattern, up to the next option or --: 0:24 8:32, "
         '"range(0,24)" "range(8,32)", 5, -8:, "[i for i in range(n) for _ in range(2)]" (n: the source depth)',
     )
     group.add_argument("--config", metavar="RECIPE", help="a recipe file, or the name of a shipped recipe")
@@ -76,13 +76,11 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-shard-size",
         metavar="SIZE",
-        help='shards in model order, with at most this much of tensors each: "5GB" (default: as the source)',
+        help='write shards in model order, each with at most this size of tensors: "5GB" (default: as the source)',
     )
+    group.add_argument("--drop-mtp", action="store_true", help="drop next-token heads numbered after the last layer")
     group.add_argument(
-        "--drop-mtp", action="store_true", help="leave out next-token heads numbered after the last layer"
-    )
-    group.add_argument(
-        "--assume-uniform", action="store_true", help="accept a model type that is not known, where its files agree"
+        "--assume-uniform", action="store_true", help="accept an unknown model type whose layers look alike"
     )
 
 
@@ -90,9 +88,9 @@ def _add_source(parser: argparse.ArgumentParser, *, revision: bool = True) -> No
     group = parser.add_argument_group("a Hub source")
     if revision:
         group.add_argument("--revision", help="branch, tag or commit")
-    group.add_argument("--token", help="a Hub token (default: the one that you logged in with)")
-    group.add_argument("--cache-dir", metavar="DIR", help="where downloads are kept")
-    group.add_argument("--local-files-only", action="store_true", help="only what is in the cache; no network")
+    group.add_argument("--token", help="a Hub token (default: the one you are logged in with)")
+    group.add_argument("--cache-dir", metavar="DIR", help="the download cache")
+    group.add_argument("--local-files-only", action="store_true", help="use only the cache, no network")
 
 
 def _upscale_parser() -> argparse.ArgumentParser:
@@ -101,24 +99,30 @@ def _upscale_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument(
-        "places", nargs="*", metavar="SOURCE OUT", help="a folder or Hub repo id, and the folder to write"
+        "paths", nargs="*", metavar="SOURCE OUT", help="a folder or Hub repo id, and the folder to write"
     )
     _add_job(parser)
     parser.add_argument(
-        "--dask", metavar="ADDRESS", help="the scheduler of a Dask cluster whose workers see the same paths"
+        "--dask", metavar="ADDRESS", help="run passes on a Dask cluster whose workers see the same paths"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what OUT holds, at the end and in one step")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT, at the end and in one step")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
-    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="passes side by side (default: 1)")
+    parser.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="passes to run in parallel (default: 1)"
+    )
     _add_source(parser)
-    parser.add_argument("--stream", action="store_true", help="read a Hub source by ranges; no copy of it on disk")
+    parser.add_argument(
+        "--stream", action="store_true", help="read a Hub source with range requests, without a copy on disk"
+    )
     group = parser.add_argument_group("publishing")
-    group.add_argument("--push-to-hub", type=_repo_id, metavar="USER/NAME", help="publish the result as this model")
+    group.add_argument(
+        "--push-to-hub", type=_repo_id, metavar="USER/NAME", help="publish the result to this repository"
+    )
     _add_destination(group)
     group.add_argument(
         "--delete-local-shards",
         action="store_true",
-        help="send each shard as soon as it is finished, and delete it here; OUT keeps the small files",
+        help="upload each shard as soon as it is finished, then delete it locally; OUT keeps the small files",
     )
     return parser
 
@@ -143,7 +147,7 @@ def _repo_id(word: str) -> str:
 
 def _plan_parser() -> argparse.ArgumentParser:
     parser = _parser("plan", "Print what would be written, from headers and config.json alone.")
-    parser.add_argument("places", nargs="*", metavar="SOURCE", help="a folder or Hub repo id")
+    parser.add_argument("paths", nargs="*", metavar="SOURCE", help="a folder or Hub repo id")
     _add_job(parser)
     _add_source(parser)
     return parser
@@ -157,33 +161,33 @@ def _inspect_parser() -> argparse.ArgumentParser:
 
 
 def _verify_parser() -> argparse.ArgumentParser:
-    parser = _parser("verify", "Prove an output right: byte by byte with --source, else as far as it can tell.")
+    parser = _parser("verify", "Verify an output: byte by byte with --source, otherwise as far as possible.")
     parser.add_argument(
         "output", metavar="OUT", help="a folder that solar-upscale wrote, or a model published from one"
     )
-    parser.add_argument("--source", metavar="SOURCE", help="what it was made from")
+    parser.add_argument("--source", metavar="SOURCE", help="the checkpoint it was made from")
     _add_source(parser)
     return parser
 
 
 def _push_parser() -> argparse.ArgumentParser:
-    parser = _parser("push", "Verify an output and publish it on the Hub; prints its page.")
+    parser = _parser("push", "Verify an output, publish it on the Hub, and print its URL.")
     parser.add_argument("output", metavar="OUT", help="a folder that solar-upscale wrote")
     parser.add_argument(
-        "repo_id", type=_repo_id, metavar="USER/NAME", help="the model to publish it as; made if there is none"
+        "repo_id", type=_repo_id, metavar="USER/NAME", help="the repository to publish to; created if it does not exist"
     )
     group = parser.add_argument_group("publishing")
     _add_destination(group)
     group.add_argument("--revision", metavar="BRANCH", help="the branch to write (default: main)")
     group.add_argument(
-        "--source", metavar="SOURCE", help="what OUT was made from, to prove each byte before it is sent"
+        "--source", metavar="SOURCE", help="the checkpoint OUT was made from, to verify every byte before uploading"
     )
-    group.add_argument("--token", help="a Hub token (default: the one that you logged in with)")
+    group.add_argument("--token", help="a Hub token (default: the one you are logged in with)")
     return parser
 
 
 def _recipes_parser() -> argparse.ArgumentParser:
-    return _parser("recipes", "List the recipes that ship with the program; use one with --config NAME.")
+    return _parser("recipes", "List the shipped recipes; use one with --config NAME.")
 
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {

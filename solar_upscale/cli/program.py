@@ -1,4 +1,4 @@
-"""The process: its words, its signals, its exit code, and one line for whatever goes wrong."""
+"""The process: its arguments, signals and exit code, and one line for any error."""
 
 import gc
 import io
@@ -17,45 +17,47 @@ from solar_upscale.errors import UpscaleError, printable
 
 __all__ = ["run"]
 
-# Objects made between two garbage collections: a plan holds a million live ones, and Python would visit them in vain.
+# Allocations between garbage collections: a plan has a million live objects, and traversing them frees nothing.
 GC_THRESHOLD = 200_000
+
+_INTERRUPTED = "interrupted; run the same command again to resume"
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """What ``solar_upscale.cli.main`` returns."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Run a command and return the exit code of ``solar_upscale.cli.main``."""
+    args = list(sys.argv[1:] if argv is None else argv)
     gc.set_threshold(GC_THRESHOLD)
     logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING, stream=sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
-    stopped, level = signal.getsignal(signal.SIGTERM), logging.getLogger().level
+        sys.stdout.reconfigure(errors="backslashreplace")  # print names that the terminal cannot show
+    previous_handler, previous_level = signal.getsignal(signal.SIGTERM), logging.getLogger().level
     try:
-        signal.signal(signal.SIGTERM, _raise_stopped)
-        return _run(words)
+        signal.signal(signal.SIGTERM, _raise_terminated)
+        return _run(args)
     except UpscaleError as error:
         return _fail(str(error), 1)
-    except _Stopped:
-        return _fail("stopped; run the same command again to resume", 143)
+    except _Terminated:
+        return _fail(_INTERRUPTED, 143)
     except KeyboardInterrupt:
-        return _fail("stopped; run the same command again to resume", 130)
+        return _fail(_INTERRUPTED, 130)
     except BrokenPipeError:
-        # The reader of stdout went away, as `| head` does: nothing to report, and nothing left to flush.
+        # The reader of stdout closed it, as `| head` does: nothing to report, and nothing left to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(str(UpscaleError(f"{where}{error.strerror or error}")), 1)
     finally:
-        signal.signal(signal.SIGTERM, stopped)
-        logging.getLogger().setLevel(level)
+        signal.signal(signal.SIGTERM, previous_handler)
+        logging.getLogger().setLevel(previous_level)
 
 
-class _Stopped(BaseException):
-    """SIGTERM, raised where the program stands so that every context manager closes."""
+class _Terminated(BaseException):
+    """SIGTERM as an exception, so that every context manager exits."""
 
 
-def _raise_stopped(_signum: int, _frame: FrameType | None) -> NoReturn:
-    raise _Stopped
+def _raise_terminated(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated
 
 
 def _fail(message: str, code: int) -> int:
@@ -63,35 +65,35 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _run(words: list[str]) -> int:
-    command = words.pop(0) if words and words[0] in COMMANDS else "upscale"
-    words, entries = _take_layers(words)
+def _run(args: list[str]) -> int:
+    command = args.pop(0) if args and args[0] in COMMANDS else "upscale"
+    args, entries = _split_layers(args)
     parser = PARSERS[command]()
-    options = parser.parse_intermixed_args(words)
+    options = parser.parse_intermixed_args(args)
     if entries == []:
-        parser.error('--layers: an entry is missing; for example --layers "range(0,24)" "range(8,32)"')
+        parser.error('--layers: expected at least one entry; for example --layers "range(0,24)" "range(8,32)"')
     options.layers = entries or []
     logging.getLogger().setLevel(logging.ERROR if getattr(options, "quiet", False) else logging.WARNING)
     COMMANDS[command](parser, options)
     return 0
 
 
-def _take_layers(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Take every word after --layers, up to the next option or ``--``; a word such as -8: is an entry."""
-    kept: list[str] = []
+def _split_layers(args: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Split off every argument after --layers, up to the next option or ``--``; one such as -8: is an entry."""
+    others: list[str] = []
     entries: list[str] | None = None
-    taking = False
-    for position, word in enumerate(words):
-        if word == "--":
-            return [*kept, *words[position:]], entries
-        if word == "--layers" or word.startswith("--layers="):
-            taking = word == "--layers"
-            entries = [*(entries or ()), *([] if taking else [word.removeprefix("--layers=")])]
-        elif word.startswith("--") or word in ("-h", "-q"):
-            taking = False
-            kept.append(word)
-        elif taking and entries is not None:
-            entries.append(word)
+    in_layers = False
+    for position, arg in enumerate(args):
+        if arg == "--":
+            return [*others, *args[position:]], entries
+        if arg == "--layers" or arg.startswith("--layers="):
+            in_layers = arg == "--layers"
+            entries = [*(entries or ()), *([] if in_layers else [arg.removeprefix("--layers=")])]
+        elif arg.startswith("--") or arg in ("-h", "-q"):
+            in_layers = False
+            others.append(arg)
+        elif in_layers and entries is not None:
+            entries.append(arg)
         else:
-            kept.append(word)
-    return kept, entries
+            others.append(arg)
+    return others, entries

@@ -1,4 +1,4 @@
-"""What the user sees: reports on stdout, progress and warnings on stderr, in the form that the terminal can show."""
+"""Terminal output: reports on stdout, progress and warnings on stderr, in a form that the terminal can show."""
 
 import argparse
 import logging
@@ -10,13 +10,21 @@ from typing import Any
 
 from solar_upscale.errors import printable
 
-__all__ = ["PROGRAM", "after_warnings", "print_report", "progress", "settle_hub", "terminal_look", "terminal_width"]
+__all__ = [
+    "PROGRAM",
+    "after_warnings",
+    "configure_hub_client",
+    "print_report",
+    "progress",
+    "terminal_look",
+    "terminal_width",
+]
 
 PROGRAM = "solar-upscale"
 
 
 def print_report(options: argparse.Namespace, value: Callable[[], Any], text: Callable[[], str]) -> None:
-    """Print a report on stdout: its text, or with --json its value."""
+    """Print a report on stdout: as text, or as JSON with --json."""
     if options.json:
         from solar_upscale.strict_json import json_pieces
 
@@ -28,8 +36,8 @@ def print_report(options: argparse.Namespace, value: Callable[[], Any], text: Ca
 
 
 def terminal_look() -> dict[str, Any]:
-    """Width and colour of stdout."""
-    if sys.stdout is None:  # closed by whoever started the program
+    """Width, colour and encoding of stdout."""
+    if sys.stdout is None:  # closed by the parent process
         return {"width": 80, "colour": False, "encoding": "utf-8"}
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     width = terminal_width() if sys.stdout.isatty() else 80
@@ -37,19 +45,19 @@ def terminal_look() -> dict[str, Any]:
 
 
 def terminal_width() -> int:
-    """The columns of the terminal, as ``shutil.get_terminal_size`` has them; shutil takes too long to import."""
+    """The columns of the terminal, as in ``shutil.get_terminal_size``; shutil takes too long to import."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):
         return int(columns)
     try:
         return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]  # caught below
-    except (AttributeError, ValueError, OSError):  # closed, or no terminal
+    except (AttributeError, ValueError, OSError):  # closed, or not a terminal
         return 80
 
 
 @contextmanager
 def progress(total: int | None, options: argparse.Namespace) -> Iterator[Callable[[int], None]]:
-    """A progress bar in bytes on stderr, when that is a terminal and nobody asked for quiet."""
+    """A progress bar in bytes on stderr, if that is a terminal and --quiet is not given."""
     if not _shows_progress(options):
         yield lambda nbytes: None
         return
@@ -60,19 +68,19 @@ def progress(total: int | None, options: argparse.Namespace) -> Iterator[Callabl
 
 
 def after_warnings(warnings: Sequence[str], on_bytes: Callable[[int], None]) -> Callable[[int], None]:
-    """Print warnings when the first byte is written: a job that is refused prints one line."""
-    waiting = list(warnings)
+    """Delay warnings until the first byte is written, so that a job that is refused prints only its error."""
+    pending = list(warnings)
 
     def report(nbytes: int) -> None:
-        while waiting:
-            logging.getLogger(PROGRAM).warning("warning: %s", printable(waiting.pop(0)))
+        while pending:
+            logging.getLogger(PROGRAM).warning("warning: %s", printable(pending.pop(0)))
         on_bytes(nbytes)
 
     return report
 
 
-def settle_hub(options: argparse.Namespace) -> None:
-    """The client's progress shows where ours does, and what it logs comes once, by way of our handler."""
+def configure_hub_client(options: argparse.Namespace) -> None:
+    """Show the client's progress bars only where ours are shown, and its log messages once, through our handler."""
     from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # documented there
     from huggingface_hub.utils.logging import get_logger

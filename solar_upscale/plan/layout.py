@@ -1,8 +1,8 @@
 """How output tensors are laid out in shards.
 
-The mirror layout follows the source's shards so that source and target offsets agree modulo 4096: then a file system
-that shares blocks moves no bytes, and one source shard read once completes its own output shards. The model layout
-is the conventional one: names in natural order, shards cut at a maximum size.
+The mirror layout follows the source's shards so that source and target offsets agree modulo 4096. Then a file system
+that shares blocks moves no data, and reading one source shard once completes its output shards. The model layout is
+the conventional one: tensors in natural order of their names, in shards of a maximum size.
 """
 
 import re
@@ -25,18 +25,18 @@ from solar_upscale.source.header import (
 
 __all__ = ["Target", "mirror_layout", "model_layout"]
 
-# A run shorter than this, in bytes, is not worth a shard of its own: it is appended, and copied where need be.
+# A shorter run, in bytes, does not get a shard of its own: it is appended to one, and copied if it cannot be cloned.
 SHORT_RUN_NBYTES = 64 * 2**20
 
-# Output shards for one source shard, as a multiple of the fewest that could hold its bytes.
+# Maximum number of output shards for one source shard, as a multiple of the fewest that could hold its bytes.
 MAX_SPREAD = 2
 
-# Tensors of one output shard: with names of ordinary length, the header stays well below what readers take.
+# Maximum number of tensors in an output shard; with names of ordinary length, its header stays far below the limit.
 MAX_SHARD_TENSORS = MAX_TENSORS // 2
 
 
 class Target(NamedTuple):
-    """An output tensor that has no place yet. ``occurrence`` counts the uses of its source tensor, from 0."""
+    """An output tensor not yet assigned to a shard. ``occurrence`` counts the uses of its source tensor, from 0."""
 
     name: str
     dtype: str
@@ -49,13 +49,13 @@ class Target(NamedTuple):
 
     @property
     def start(self) -> int:
-        """Where its first byte lies in the source file."""
+        """Offset of its first byte in the source file."""
         return self.pieces[0].start
 
 
 @dataclass(slots=True)
 class _OpenShard:
-    """A shard being laid out: the residue of its data start, and what it holds so far."""
+    """A shard being laid out: the residue of its data start modulo the block size, and its tensors so far."""
 
     residue: int
     targets: list[Target]
@@ -63,14 +63,14 @@ class _OpenShard:
 
 
 def mirror_layout(targets: Iterable[Sequence[Target]], source_nbytes: Sequence[int]) -> tuple[Pass, ...]:
-    """One pass for each source shard that gives something, from its targets and its size in bytes.
+    """One pass for each source shard that is used, from its targets and its size in bytes.
 
-    First occurrences come in source order, then second ones, and so on. A run (neighbours in the source) goes to the
-    first open shard where its offset agrees with the source's modulo 4096, else to a new shard; a short run, or one
-    that would spread the output over too many shards, is appended instead. No shard outgrows its source shard.
+    First occurrences come in source order, then second ones, and so on. A run (tensors adjacent in the source) goes to
+    the first open shard where its offset agrees with the source's modulo 4096, or else to a new shard; a short run, or
+    one that would spread the output over too many shards, is appended instead. No shard outgrows its source shard.
 
     Raises:
-        UnsupportedError: the names are so long that a shard's header would be larger than readers take.
+        UnsupportedError: the names are so long that a shard's header would exceed the limit of the format's readers.
     """
     shards_of = [_mirror(group, limit) for group, limit in zip(targets, source_nbytes, strict=True)]
     count = sum(map(len, shards_of))
@@ -86,9 +86,9 @@ def mirror_layout(targets: Iterable[Sequence[Target]], source_nbytes: Sequence[i
 
 
 def model_layout(targets: Iterable[Target], max_shard_nbytes: int) -> tuple[Pass, ...]:
-    """Names in natural order, a new shard whenever the next tensor would pass the limit, one pass for each shard.
+    """Tensors in natural order of their names, a new shard whenever the next would exceed the limit, a pass per shard.
 
-    A tensor larger than the limit has a shard of its own.
+    A tensor larger than the limit gets a shard of its own.
 
     Raises:
         UnsupportedError: as ``mirror_layout``.
@@ -115,7 +115,7 @@ def _mirror(targets: Sequence[Target], source_nbytes: int) -> list[_OpenShard]:
     spread = MAX_SPREAD * max(1, -(-total // room))
     shards: list[_OpenShard] = []
     for run in _runs(targets):
-        _place(run, shards, room=room, spread=spread)
+        _append_run(run, shards, room=room, spread=spread)
     for shard in shards:
         if not _keeps_alignment(shard.targets, 0):
             _sort_by_element(shard.targets)
@@ -123,7 +123,7 @@ def _mirror(targets: Sequence[Target], source_nbytes: int) -> list[_OpenShard]:
 
 
 def _runs(targets: Sequence[Target]) -> Iterable[list[Target]]:
-    """Neighbours in the source that stay neighbours: whatever becomes of their bytes, their sizes stay."""
+    """Tensors that are adjacent in the source and stay so, in groups: their values may change, but not their sizes."""
     run: list[Target] = []
     for target in sorted(targets, key=lambda target: (target.occurrence, target.start)):
         if run and (len(run) == MAX_SHARD_TENSORS or not _follows(run[-1], target)):
@@ -147,7 +147,7 @@ def _keeps_size(target: Target) -> bool:
     return len(target.pieces) == 1 and target.nbytes == target.pieces[0].nbytes
 
 
-def _place(run: list[Target], shards: list[_OpenShard], *, room: int, spread: int) -> None:
+def _append_run(run: list[Target], shards: list[_OpenShard], *, room: int, spread: int) -> None:
     nbytes = sum(target.nbytes for target in run)
     residue = run[0].start % BLOCK_NBYTES
     fitting = [
@@ -157,13 +157,13 @@ def _place(run: list[Target], shards: list[_OpenShard], *, room: int, spread: in
     ]
     agreeing = [shard for shard in fitting if (shard.residue + shard.nbytes) % BLOCK_NBYTES == residue]
     aligned = [shard for shard in fitting if _keeps_alignment(run, shard.nbytes)]
-    enough = len(shards) >= spread
+    is_spread_out = len(shards) >= spread
     if agreeing:
         shard = agreeing[0]
-    elif aligned and (nbytes < SHORT_RUN_NBYTES or residue % 8 or enough):
+    elif aligned and (nbytes < SHORT_RUN_NBYTES or residue % 8 or is_spread_out):
         shard = aligned[-1]
-    elif fitting and enough:
-        shard = fitting[-1]  # out of step with its elements until the shard is sorted
+    elif fitting and is_spread_out:
+        shard = fitting[-1]  # misaligned until _mirror sorts the shard
     else:
         shard = _OpenShard(residue - residue % 8, [])
         shards.append(shard)
@@ -172,7 +172,7 @@ def _place(run: list[Target], shards: list[_OpenShard], *, room: int, spread: in
 
 
 def _keeps_alignment(run: Sequence[Target], start: int) -> bool:
-    """Whether every tensor would start at a multiple of its element size, without which it cannot be used in place."""
+    """Whether every tensor would start at a multiple of its element size, as using its data in place requires."""
     for target in run:
         if start % _element_nbytes(target.dtype):
             return False
@@ -181,7 +181,7 @@ def _keeps_alignment(run: Sequence[Target], start: int) -> bool:
 
 
 def _sort_by_element(targets: list[Target]) -> None:
-    """Larger elements first, as safetensors itself has it: then every tensor is aligned, whatever the sizes are."""
+    """Sort larger elements first, as safetensors itself does: then every tensor is aligned, whatever its size."""
     targets.sort(key=lambda target: -_element_nbytes(target.dtype))
 
 
@@ -198,7 +198,7 @@ def _shard_plan(filename: str, targets: Sequence[Target], *, residue: int | None
     header = build_header([item.target for item in items], residue=residue)
     if len(header) > MAX_HEADER_NBYTES:
         raise UnsupportedError(
-            f"{filename}: its header would take {len(header)} bytes; the limit is {MAX_HEADER_NBYTES} (25 MiB); give a "
+            f"{filename}: its header would have {len(header)} bytes; the limit is {MAX_HEADER_NBYTES} (25 MiB); use a "
             "smaller --max-shard-size"
         )
     return ShardPlan(filename, header, tuple(items))
@@ -209,6 +209,7 @@ def _shard_name(number: int, count: int) -> str:
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """A sort key under which layer 2 comes before layer 10: a number by how many digits it has, then by these."""
-    parts = re.split(r"0*([0-9]+)", name)  # text and digits in turn
-    return tuple((len(part) if odd else 0, part) for part, odd in zip(parts, cycle((False, True)), strict=False))
+    """A sort key that puts layer 2 before layer 10: numbers compare by their length, then by their digits."""
+    parts = re.split(r"0*([0-9]+)", name)  # text and digits alternate
+    is_number = cycle((False, True))
+    return tuple((len(part) if number else 0, part) for part, number in zip(parts, is_number, strict=False))

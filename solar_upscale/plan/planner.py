@@ -1,6 +1,6 @@
-"""From a checkpoint and a pattern to a plan: every decision is taken here or in the modules that this one asks.
+"""Makes a plan from a checkpoint and a request: every decision is made here or in the modules that this one calls.
 
-What depth means for the model is asked of architecture/, how repeats start of start/, where tensors lie of layout.py.
+architecture/ knows what depth means for the model, start/ how repeats start, and layout.py assigns tensors to shards.
 """
 
 from collections import Counter, defaultdict
@@ -36,7 +36,7 @@ from solar_upscale.strict_json import json_bytes
 __all__ = ["make_plan"]
 
 
-# Tensors of the output; ten times those of the largest published checkpoint.
+# Maximum number of output tensors: ten times as many as the largest published checkpoint has.
 MAX_TARGET_TENSORS = 1_000_000
 
 # Why a tensor is dropped.
@@ -48,9 +48,9 @@ def make_plan(checkpoint: Checkpoint, request: UpscaleRequest) -> UpscalePlan:
     """The plan for one request, from headers and config.json alone.
 
     Raises:
-        PatternError: the pattern or the start is malformed or does not fit the model.
-        UnsupportedError: the model's depth cannot be changed truthfully in this way, or it is not what a recipe takes
-            for granted.
+        PatternError: the pattern or ``init`` is malformed or does not fit the model.
+        UnsupportedError: the model's depth cannot be changed truthfully in this way, or the model does not meet a
+            recipe's conditions.
         CheckpointError: the checkpoint contradicts itself.
     """
     _check_dtype(checkpoint, request.expected_dtype)
@@ -70,19 +70,10 @@ def make_plan(checkpoint: Checkpoint, request: UpscaleRequest) -> UpscalePlan:
     _check_filters(checkpoint, stack, pattern, factors, request.scale_filters)
     targets, dropped = _targets(checkpoint, stack, pattern, change, factors)
     kv = kv_cache_nbytes(checkpoint.config, checkpoint.tensors, stack)
-    entries, scales = _canonical_entries(request, pattern)
     passes = _lay_out(checkpoint, targets, request.max_shard_nbytes)
+    canonical = replace(request, stack=stack.name, init=start.spelling, assume_uniform=change.assumed_uniform)
     plan = UpscalePlan(
-        request=replace(
-            request,
-            layers=entries,
-            stack=stack.name,
-            init=start.spelling,
-            entry_scales=scales,
-            assume_uniform=change.assumed_uniform,
-            expected_dtype=None,
-            scale_filters=(),
-        ),
+        request=_with_canonical_entries(canonical, pattern),
         source=SourceIdentity(checkpoint.source.name, checkpoint.source.revision),
         pattern=pattern,
         stack=stack,
@@ -106,54 +97,55 @@ def make_plan(checkpoint: Checkpoint, request: UpscaleRequest) -> UpscalePlan:
 
 
 def _check_dtype(checkpoint: Checkpoint, dtype: str | None) -> None:
-    other = [] if dtype is None else [each for each in checkpoint.tensors.values() if each.dtype != dtype]
-    if other:
+    others = [] if dtype is None else [each for each in checkpoint.tensors.values() if each.dtype != dtype]
+    if others:
         raise UnsupportedError(
-            f"{other[0].name}: is {other[0].dtype}; the recipe wants {dtype} written, and nothing is converted here; "
-            f"remove dtype from the recipe to keep each tensor's own ({len(other)} tensors are not {dtype})"
+            f"{others[0].name}: expected dtype {dtype} as in the recipe, got {others[0].dtype}, and dtypes are never "
+            f"converted; remove dtype from the recipe to keep each tensor's own ({len(others)} tensors are not {dtype})"
         )
 
 
 def _check_filters(
     checkpoint: Checkpoint, stack: Stack, pattern: LayerPattern, factors: Sequence[float], filters: Sequence[str]
 ) -> None:
-    """A recipe's factors on tensors by name mean factors on layers only where they meet all that a layer adds."""
+    """Refuse a recipe's filters on tensor names unless they match all of a layer's residual writers, and only those."""
     if not filters:
         return
     rules = factor_rules(checkpoint.config, checkpoint.tensors, stack, pattern, factors)
     layers = {source for source, factor in zip(pattern.sources, factors, strict=True) if factor != 1}
     split = name_splitter(stack.prefixes)
-    places = ((name, split(name)) for name in checkpoint.tensors)
-    scaled = {name for name, place in places if place and place[1] in layers and any(each in name for each in filters)}
+    split_names = ((name, split(name)) for name in checkpoint.tensors)
+    scaled = {
+        name for name, parts in split_names if parts and parts[1] in layers and any(each in name for each in filters)
+    }
     plain = {name for name, rule in rules.items() if rule == ResidualRule()}
-    odd = sorted(scaled ^ plain) or sorted(rules.keys() - plain)
-    if odd:
+    mismatched = sorted(scaled ^ plain) or sorted(rules.keys() - plain)
+    if mismatched:
         raise UnsupportedError(
-            f"scale filters {', '.join(filters)}: do not match just what the layers add to the residual stream "
-            f"({odd[0]}{' and more' if len(odd) > 1 else ''}); give the entries a scale of their own instead"
+            f"scale filters {', '.join(filters)}: do not match exactly the tensors that write to the residual stream "
+            f"({mismatched[0]}{' and others' if len(mismatched) > 1 else ''}); give each entry its own scale instead"
         )
 
 
-def _canonical_entries(
-    request: UpscaleRequest, pattern: LayerPattern
-) -> tuple[tuple[str, ...], tuple[float | None, ...] | None]:
-    """The shortest entries that give the pattern; where entries have scales, none reaches across two of them."""
+def _with_canonical_entries(request: UpscaleRequest, pattern: LayerPattern) -> UpscaleRequest:
+    """The request with the shortest entries that give the pattern, one scale to an entry, and no recipe conditions."""
+    request = replace(request, expected_dtype=None, scale_filters=())
     if request.entry_scales is None or all(scale is None for scale in request.entry_scales):
-        return pattern.entries, None
+        return replace(request, layers=pattern.entries, entry_scales=None)
     entries: list[str] = []
     scales: list[float | None] = []
     resolved = resolve_entries(request.layers, pattern.num_source_layers)
     for sources, scale in zip(resolved, request.entry_scales, strict=True):
-        words = LayerPattern(sources, pattern.num_source_layers).entries
-        entries.extend(words)
-        scales.extend([scale] * len(words))
-    return tuple(entries), tuple(scales)
+        shortest = LayerPattern(sources, pattern.num_source_layers).entries
+        entries.extend(shortest)
+        scales.extend([scale] * len(shortest))
+    return replace(request, layers=tuple(entries), entry_scales=tuple(scales))
 
 
 def _targets(
     checkpoint: Checkpoint, stack: Stack, pattern: LayerPattern, change: DepthChange, factors: Sequence[float]
 ) -> tuple[list[list[Target]], dict[str, str]]:
-    """The output tensors that each source shard gives, and why each tensor that gives none is dropped."""
+    """The output tensors made from each source shard, and why each unused source tensor is dropped."""
     uses = {prefix: _uses(numbering) for prefix, numbering in change.numbering.items()}
     split = name_splitter(tuple(uses))
     rules = factor_rules(checkpoint.config, checkpoint.tensors, stack, pattern, factors)
@@ -168,24 +160,24 @@ def _targets(
             if tensor.name in change.dropped:
                 dropped[tensor.name] = change.dropped[tensor.name]
                 continue
-            place = split(tensor.name)
-            if place is None:
+            parts = split(tensor.name)
+            if parts is None:
                 group.append(_outside(shard, tensor, change.gathers.get(tensor.name)))
                 continue
-            prefix, layer, rest = place
-            places = uses[prefix].get(layer, ())
-            if not places:
+            prefix, layer, suffix = parts
+            target_layers = uses[prefix].get(layer, ())
+            if not target_layers:
                 dropped[tensor.name] = LAYER_NOT_USED if layer < stack.num_layers else MTP_NOT_USED
             rule = rules.get(tensor.name) if prefix in stack.prefixes else None
-            count += len(places)
+            count += len(target_layers)
             if count > MAX_TARGET_TENSORS:
                 raise UnsupportedError(f"the output exceeds the limit of {MAX_TARGET_TENSORS} tensors")
             piece = _piece(shard, tensor)
-            for occurrence, target in enumerate(places):
+            for occurrence, target in enumerate(target_layers):
                 transform = None
                 if rule is not None and target < len(factors) and factors[target] != 1:
                     transform = transform_for(factors[target], rule, tensor)
-                name = f"{prefix}.{target}{rest}"
+                name = f"{prefix}.{target}{suffix}"
                 group.append(
                     Target(
                         name, tensor.dtype, tensor.shape, tensor.nbytes, tensor.name, occurrence, (piece,), transform
@@ -194,7 +186,7 @@ def _targets(
         names.update(target.name for target in group)
     if len(names) != sum(map(len, targets)):
         counts = Counter(target.name for group in targets for target in group)
-        raise CheckpointError(f"{counts.most_common(1)[0][0]}: two source tensors would get this name")
+        raise CheckpointError(f"{counts.most_common(1)[0][0]}: two source tensors would both get this name")
     return targets, dropped
 
 
@@ -212,14 +204,14 @@ def _piece(shard: Shard, tensor: TensorInfo) -> Piece:
 
 
 def _outside(shard: Shard, tensor: TensorInfo, rule: GatherRule | None) -> Target:
-    """A tensor outside the layers: as it is, or with its slices, one a layer, in the new order."""
+    """A tensor outside the layers: unchanged, or with its slices, one per layer, in the new order."""
     piece = _piece(shard, tensor)
     if rule is None or rule.sources == tuple(range(rule.source_slices)):
         return Target(tensor.name, tensor.dtype, tensor.shape, tensor.nbytes, tensor.name, 0, (piece,))
     size = tensor.shape[rule.axis]
     if size % rule.source_slices or not tensor.nbytes:
         raise UnsupportedError(
-            f"{tensor.name}: {list(tensor.shape)} has no equal slice for each of {rule.source_slices} layers"
+            f"{tensor.name}: {list(tensor.shape)} cannot be split into equal slices for {rule.source_slices} layers"
         )
     shape = list(tensor.shape)
     shape[rule.axis] = size // rule.source_slices * len(rule.sources)

@@ -1,8 +1,8 @@
-"""What becomes of a tensor's bytes on the way: nothing, zeros, a factor, or another order of its slices.
+"""Transforms of a tensor's bytes: none, all zeros, multiplication by a factor, or another order of its slices.
 
-A transform is a value in the plan; ``--init`` is what the user says and ``transform_for`` turns its factor into one.
-The functions are pure: bytes in, bytes out, in bounded memory. Which tensors get a factor is said by
-start/residual.py and decided in plan/planner.py; how untouched bytes move is write/move.py.
+A transform is a value in the plan; ``transform_for`` makes one from a factor, which follows from ``--init``. The
+functions are pure: bytes in, bytes out, in bounded memory. start/residual.py knows which tensors a factor applies to,
+and planner.py applies it; untouched bytes are moved by write/move.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -31,13 +31,13 @@ __all__ = [
     "transform_for",
 ]
 
-# Element size in bytes of the dtypes that a factor can be put on.
+# Element size in bytes of the dtypes that can be multiplied by a factor.
 SCALABLE_DTYPES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
-# Dtypes in which a zero byte everywhere means the value 0.0. F8_E8M0 has no zero; integers need their scheme's word.
+# Dtypes in which zero bytes are the value 0.0. F8_E8M0 has no zero; for integers it depends on the quantisation.
 ZEROABLE_DTYPES = frozenset(SCALABLE_DTYPES) | {"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
 
-_BLOCK_NBYTES = 1 << 18  # what arithmetic works on at once: its float32 copies stay in the processor's cache
-_CHUNK_NBYTES = 4 << 20  # the largest piece that is handed on
+_BLOCK_NBYTES = 1 << 18  # arithmetic works on blocks whose float32 copies stay in the processor's cache
+_CHUNK_NBYTES = 4 << 20  # the largest chunk that is yielded
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Zero:
 class Scale:
     """Every element w becomes ``(w + offset) * factor - offset``.
 
-    ``offset`` is 0 for a projection or a gain stored as it is, and 1 for a norm gain stored as w in (1 + w).
+    ``offset`` is 0 for a projection or a plain gain, and 1 for a norm that stores w and applies the gain (1 + w).
     """
 
     factor: float
@@ -70,16 +70,16 @@ Transform = Zero | Scale | Gather | None
 
 
 def transform_for(factor: float, rule: "ResidualRule", tensor: "TensorInfo") -> Transform:
-    """The transform that puts ``factor`` on a layer's contribution through ``tensor``, whose rule this is.
+    """The transform that multiplies a layer's contribution through ``tensor`` by ``factor``; ``rule`` is the tensor's.
 
     Raises:
-        UnsupportedError: the tensor's dtype, or what it does in the layer, does not allow this factor.
+        UnsupportedError: the tensor's dtype, or its role in the layer, does not allow this factor.
     """
     if factor == 1:
         return None
     if rule.only_zero and factor != 0:
         raise UnsupportedError(
-            f"{tensor.name}: factor {factor:g} cannot be put on this layer, only 0 can; use --init copy or identity"
+            f"{tensor.name}: this layer cannot be scaled by {factor:g}, only by 0; use --init copy or identity"
         )
     if factor == 0 and rule.offset == 0:
         if not rule.only_zero:
@@ -90,10 +90,10 @@ def transform_for(factor: float, rule: "ResidualRule", tensor: "TensorInfo") -> 
 
 
 def check_scalable(dtype: str, name: str) -> None:
-    """Do nothing if a tensor of this dtype can be multiplied.
+    """Check that a tensor of this dtype can be multiplied; ``name`` is for the message.
 
     Raises:
-        UnsupportedError: it cannot (FP8, packed or integer); names the tensor.
+        UnsupportedError: it cannot (FP8, packed or integer).
     """
     if dtype not in SCALABLE_DTYPES:
         raise UnsupportedError(
@@ -103,14 +103,14 @@ def check_scalable(dtype: str, name: str) -> None:
 
 
 def check_zeroable(dtype: str, name: str) -> None:
-    """Do nothing if zero bytes are the value zero in this dtype.
+    """Check that zero bytes are the value zero in this dtype; ``name`` is for the message.
 
     Raises:
-        UnsupportedError: they may not be (packed or integer); names the tensor.
+        UnsupportedError: they may not be (packed or integer).
     """
     if dtype not in ZEROABLE_DTYPES:
         raise UnsupportedError(
-            f"{name}: {dtype} may be packed, and zero bytes need not be the value zero; expected one of "
+            f"{name}: {dtype} may be packed, so zero bytes may not be the value zero; expected one of "
             f"{', '.join(sorted(ZEROABLE_DTYPES))}; use --init copy or an unquantised source"
         )
 
@@ -121,13 +121,13 @@ def transform_chunks(
     """Yield the target tensor's bytes in order, in chunks of a few MiB at most.
 
     Args:
-        transform: What becomes of the source tensor.
+        transform: The transform of the source tensor.
         dtype: Its dtype, as in the header.
         nbytes: Size of the source tensor, in bytes.
-        read: Gives the source tensor's bytes [start, stop) in chunks of any size.
+        read: Returns the source tensor's bytes [start, stop) in chunks of any size.
 
     Raises:
-        UnsupportedError: the dtype cannot be multiplied; a plan checks this first.
+        UnsupportedError: the dtype cannot be multiplied, which planning checks first, or a number overflows.
     """
     if transform is None:
         yield from read(0, nbytes)
@@ -142,22 +142,22 @@ def transform_chunks(
 
 
 def scale_chunks(scale: Scale, dtype: str, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """Yield chunks multiplied; the incoming ones may end inside an element, the last one may not.
+    """Yield the chunks multiplied; an incoming chunk may end inside an element, except the last.
 
-    Arithmetic is float32 (float64 for F64), each of its three steps rounded to that, and the result rounded once to the
-    dtype, to nearest, ties to even: the bits of torch's ``((w.float() + offset) * factor - offset).to(w.dtype)``. A
-    power of two is exact where the result is not below the dtype's smallest normal number. Infinities stay; NaN stays
-    NaN, its payload aside.
+    Each of the three steps is computed in float32 (float64 for F64), and the result is rounded once to the dtype, to
+    nearest, ties to even: the same bits as torch's ``((w.float() + offset) * factor - offset).to(w.dtype)``. A power of
+    two is exact unless the result is below the dtype's smallest normal number. Infinities stay infinite; NaN stays NaN,
+    but its payload may change.
 
     Raises:
-        UnsupportedError: the dtype cannot be multiplied, or a number grows beyond its largest.
+        UnsupportedError: the dtype cannot be multiplied, or a number overflows it.
     """
     check_scalable(dtype, "tensor")
     width, scale_block = SCALABLE_DTYPES[dtype], _checked(dtype) if abs(scale.factor) > 1 else _SCALE_BLOCK[dtype]
     rest = b""
     for chunk in chunks:
         view = memoryview(chunk).cast("B")
-        if rest:  # complete the element that the last chunk began
+        if rest:  # complete the element that the previous chunk began
             missing = width - len(rest)
             rest, view = rest + bytes(view[:missing]), view[missing:]
             if len(rest) < width:
@@ -171,7 +171,7 @@ def scale_chunks(scale: Scale, dtype: str, chunks: Iterable[bytes | memoryview])
 
 
 def _checked(dtype: str) -> Callable[[Scale, memoryview], bytes]:
-    """The function for a factor that may take numbers beyond the dtype's largest."""
+    """The scaling function with an overflow check, for factors above 1."""
 
     def scale_block(scale: Scale, block: memoryview) -> bytes:
         scaled = _SCALE_BLOCK[dtype](scale, block)
@@ -183,8 +183,8 @@ def _checked(dtype: str) -> Callable[[Scale, memoryview], bytes]:
 
 
 def too_large(factor: float, dtype: str) -> str:
-    """What is wrong with a factor that makes an infinity of a number."""
-    return f"factor {factor:g} takes a number beyond the largest that {dtype} can hold; use a smaller factor"
+    """The message for a factor that turns a finite number into an infinity."""
+    return f"factor {factor:g} makes a number overflow {dtype}; use a smaller factor"
 
 
 def _infinities(data: bytes | memoryview, dtype: str) -> int:
@@ -202,7 +202,7 @@ def _scale_bf16(scale: Scale, block: memoryview) -> bytes:
     _scale_in_place(scale, values)
     bits = values.view("<u4")
     nan = np.isnan(values)
-    # Round to nearest even on the 16 bits that fall away; a carry out of the mantissa is the right exponent.
+    # Round the dropped 16 bits to nearest, ties to even; a carry out of the mantissa gives the right exponent.
     bits += np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     bits >>= np.uint32(16)
     rounded = bits.astype("<u2")
@@ -233,7 +233,7 @@ _SCALE_BLOCK: dict[str, Callable[[Scale, memoryview], bytes]] = {
 def _scale_in_place(scale: Scale, values: "np.ndarray[Any, Any]") -> None:
     import numpy as np
 
-    with np.errstate(all="ignore"):  # infinities and NaN in weights are the source's business
+    with np.errstate(all="ignore"):  # the source's weights may have infinities and NaN
         values += values.dtype.type(scale.offset)
         values *= values.dtype.type(scale.factor)
         values -= values.dtype.type(scale.offset)
@@ -256,10 +256,10 @@ def _gather_rows(gather: Gather, row_nbytes: int, chunks: Iterable[bytes]) -> It
     step = _CHUNK_NBYTES // max(row_nbytes, len(gather.sources) * gather.slice_nbytes) * row_nbytes
     rest = b""
     for chunk in chunks:
-        held = rest + chunk
-        whole = len(held) - len(held) % row_nbytes
+        pending = rest + chunk
+        whole = len(pending) - len(pending) % row_nbytes
         for start in range(0, whole, step):
-            rows = np.frombuffer(held[start : min(start + step, whole)], np.uint8)
+            rows = np.frombuffer(pending[start : min(start + step, whole)], np.uint8)
             yield rows.reshape(-1, gather.source_slices, gather.slice_nbytes)[:, gather.sources].tobytes()
-        rest = held[whole:]
+        rest = pending[whole:]
     assert not rest, "the bytes of a tensor are whole rows"

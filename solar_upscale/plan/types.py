@@ -1,8 +1,8 @@
 """The plan: which bytes of which source file become which tensor of which output file.
 
-A plan is a frozen value made from headers and config.json alone. It is the dry run, it is what execution follows,
-and it is what verify compares with. Nothing here opens tensor data; which layers and fields change is decided in
-architecture/, how a shard is laid out in layout.py.
+A plan is a frozen value made from headers and config.json alone. It is the dry run, what execution follows, and what
+verify compares an output with. Nothing here opens tensor data; architecture/ decides which layers and fields change,
+and layout.py lays out the shards.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ class Piece(NamedTuple):
 
 
 class WriteItem(NamedTuple):
-    """One output tensor: where it lies in its shard's data region, and which source bytes it is made of."""
+    """One output tensor: its range in its shard's data region, and the source bytes that it is made from."""
 
     target: TensorInfo
     source: str
@@ -56,7 +56,7 @@ class WriteItem(NamedTuple):
 
 
 class Move(NamedTuple):
-    """Bytes of one source file that become bytes of one output file; offsets count from the start of each file."""
+    """Bytes of a source file that become bytes of an output file; offsets are from the start of each file."""
 
     filename: str
     source_start: int
@@ -68,7 +68,7 @@ class Move(NamedTuple):
 
     @property
     def clonable_nbytes(self) -> int:
-        """How many bytes a file system that shares blocks need not move: the aligned interior, in bytes."""
+        """Size of the block-aligned interior, which a file system that shares blocks can clone, in bytes."""
         if self.transform is not None or (self.source_start - self.target_start) % BLOCK_NBYTES:
             return 0
         first = -(-self.source_start // BLOCK_NBYTES)
@@ -77,7 +77,7 @@ class Move(NamedTuple):
 
 
 class ShardPlan(NamedTuple):
-    """One output shard: its exact header bytes, then its tensors in the order of their data."""
+    """One output shard: its exact header bytes, and its tensors in the order of their data."""
 
     filename: str
     header: bytes
@@ -95,11 +95,11 @@ class ShardPlan(NamedTuple):
 
     @property
     def source_filenames(self) -> tuple[str, ...]:
-        """The source files that its tensors are made of, sorted."""
+        """The source files that its tensors are made from, sorted."""
         return tuple(sorted({piece.filename for item in self.items for piece in item.pieces}))
 
     def moves(self) -> Iterator[Move]:
-        """The moves that fill the data region, in target order; neighbours in both files are one move."""
+        """The moves that fill the data region, in target order; moves adjacent in both files are merged."""
         pending: Move | None = None
         for _, move in self.tensor_moves():
             if pending is not None and _continues(pending, move):
@@ -118,7 +118,7 @@ class ShardPlan(NamedTuple):
             yield pending
 
     def tensor_moves(self) -> Iterator[tuple[WriteItem, Move]]:
-        """Each tensor with the moves that fill it, one for each of its pieces, in target order."""
+        """Each tensor with the moves that fill it, one per piece, in target order."""
         for item in self.items:
             start = len(self.header) + item.target.data_offsets[0]
             if item.transform is not None:
@@ -144,19 +144,19 @@ def _continues(before: Move, move: Move) -> bool:
 
 
 class Pass(NamedTuple):
-    """The shards that one sweep over their source completes. Passes are independent of one another and picklable."""
+    """The shards that one sweep over a source shard completes. Passes are independent and picklable."""
 
     shards: tuple[ShardPlan, ...]
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the pass writes."""
+        """Number of bytes that the pass writes."""
         return sum(shard.nbytes for shard in self.shards)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A model's size. ``kv_cache_nbytes`` is what one token adds to a bf16 KV cache, None where it is not known."""
+    """A model's size. ``kv_cache_nbytes`` is the size of a bf16 KV cache per token, or None if it is not known."""
 
     layers: int
     parameters: int
@@ -171,7 +171,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """What a plan records of its source: what it is called, and the commit it was read at; None for a folder."""
+    """A plan's record of its source: its name and the commit it was read at, which is None for a folder."""
 
     name: str
     revision: str | None = None
@@ -187,8 +187,8 @@ class UpscalePlan:
     """Everything that will be written, and why.
 
     ``request`` is in canonical form. ``model_files`` are the small files that a model needs and whose bytes follow from
-    the plan: config.json, the index, and what names layers by number. What an output says of itself (card, map,
-    provenance) is rendered from the plan by report/. ``source_card`` is the source's README.md, if it has one.
+    the plan: config.json, the index, and files that refer to layers by number. The card, the layer map and provenance
+    are rendered from the plan by report/. ``source_card`` is the source's README.md, if it has one.
     """
 
     request: UpscaleRequest
@@ -222,18 +222,18 @@ class UpscalePlan:
 
     @property
     def total_size(self) -> int:
-        """Bytes of tensor data in all shards, headers apart."""
+        """Size of the tensor data in all shards, without headers, in bytes."""
         return sum(shard.data_nbytes for shard in self.shards)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the model: its shards, copied files, config and index."""
+        """Size of the model's files in bytes: shards, copied files, config and index."""
         weights = sum(shard.nbytes for shard in self.shards)
         return weights + sum(file.nbytes for file in self.copied_files) + sum(map(len, self.model_files.values()))
 
     @cached_property
     def clonable_nbytes(self) -> int:
-        """Bytes that a file system which shares blocks need not move."""
+        """Number of bytes that a file system that shares blocks can clone instead of copying."""
         return sum(move.clonable_nbytes for shard in self.shards for move in shard.moves())
 
     def index(self) -> bytes:

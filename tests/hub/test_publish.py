@@ -565,7 +565,7 @@ def test_control_c_on_a_stalled_connection_stops_at_once(user: User, words: list
         let_go.set()
     user.shows(f"{step} {words}: {took:.2f} s from Ctrl-C to the end")
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "solar-upscale: stopped; run the same command again to resume"
+    assert err.splitlines()[-1] == "solar-upscale: interrupted; run the same command again to resume"
     assert "Traceback" not in err
     assert took < 5
     assert user.visible() == set()
@@ -650,8 +650,8 @@ def test_offline_is_reported_and_a_cached_model_needs_no_network(user: User, mon
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["a", "b", *SOLAR, "--tensors"], "--tensors belongs to --json"),
-        (["plan", "a", *SOLAR, "--tensors"], "--tensors belongs to --json"),
+        (["a", "b", *SOLAR, "--tensors"], "--tensors requires --json"),
+        (["plan", "a", *SOLAR, "--tensors"], "--tensors requires --json"),
         (["a", "b", *SOLAR, "--private"], "--private requires --push-to-hub"),
         (["a", "b", *SOLAR, "--delete-local-shards"], "--delete-local-shards requires --push-to-hub"),
         (["a", "b", *SOLAR, "--delete-local-shards", "--push-to-hub", "m/n", "--workers", "2"], "leave --workers out"),

@@ -88,24 +88,24 @@ def test_equivalent_arguments_give_the_same_job(line: str, home: Path, capsys: p
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "SOURCE and OUT missing"),
-        ("s", "OUT missing"),
+        ("", "SOURCE and OUT are missing"),
+        ("s", "OUT is missing"),
         ("s out", "--layers is missing; for example"),
-        ("s out --layers", "--layers: an entry is missing"),
-        ("s out --layers --init copy", "--layers: an entry is missing"),
-        ("--layers 0:6 2:8 s out", "put SOURCE OUT first, or -- before them"),
-        ("s '' --layers 0:6", "a word is empty"),
-        ("s out more --layers 0:6", "got 3 words: s out more"),
+        ("s out --layers", "--layers: expected at least one entry"),
+        ("s out --layers --init copy", "--layers: expected at least one entry"),
+        ("--layers 0:6 2:8 s out", "put SOURCE OUT first or after --"),
+        ("s '' --layers 0:6", "expected SOURCE and OUT, got an empty argument"),
+        ("s out more --layers 0:6", "got 3 arguments: s out more"),
         ("s out --layer 0:6", "--layer"),
         ("s out --layers 0:6 --max-shard 5GB", "--max-shard"),
         ("s out --layers 0:6 --workers 0", "expected a number from 1 to 1024, got 0"),
         ("s out --layers 0:6 --workers x", "expected a number from 1 to 1024"),
         ("s out --layers 0:6 --init", "--init"),
-        ("plan", "SOURCE missing"),
+        ("plan", "SOURCE is missing"),
         ("plan s", "--layers is missing"),
-        ("plan s out --layers 0:6", "one SOURCE expected, got 2 words: s out"),
+        ("plan s out --layers 0:6", "expected one SOURCE, got 2 arguments: s out"),
         ("inspect", "SOURCE"),
-        ("inspect s --layers 0:6", "--layers does not belong"),
+        ("inspect s --layers 0:6", "--layers is not an option"),
         ("verify", "OUT"),
         ("verify a b", "b"),
         ("recipes x", "x"),
@@ -401,7 +401,7 @@ def test_equivalent_mergekit_recipe_is_accepted(home: Path) -> None:
 
 def test_mergekit_recipe_that_would_convert_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(["out", "--config", recipe(home, MERGEKIT.format(dtype="bfloat16"))]) == 1
-    assert "is F16; the recipe wants BF16 written, and nothing is converted here" in capsys.readouterr().err
+    assert "expected dtype BF16 as in the recipe, got F16, and dtypes are never converted" in capsys.readouterr().err
 
 
 def test_shipped_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -535,7 +535,7 @@ def test_signal_stops_at_once_and_a_rerun_resumes(sent: signal.Signals, code: in
         stderr = [line for line in process.stderr.read().splitlines() if line != "writing"]
     assert process.returncode == code
     assert time.monotonic() - started < 5
-    assert stderr == ["solar-upscale: stopped; run the same command again to resume"]
+    assert stderr == ["solar-upscale: interrupted; run the same command again to resume"]
     assert not (home / "out").exists()
     assert ends(words) == 0
     assert_layers_come_from(home / "out", home / "s", SOLAR_SOURCES)

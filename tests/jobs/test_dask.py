@@ -102,5 +102,5 @@ def test_invalid_dask_address_gives_a_one_line_error(
     assert main([str(source), str(tmp_path / "out"), "--layers", *LAYERS, "--dask", address]) == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1, said
-    assert said[0].startswith(f"solar-upscale: --dask {address}: no scheduler can be reached there")
+    assert said[0].startswith(f"solar-upscale: --dask {address}: cannot connect to the scheduler")
     assert not (tmp_path / "out").exists()

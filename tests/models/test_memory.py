@@ -400,7 +400,7 @@ def test_block_used_twice_is_refused_and_the_model_is_unchanged():
 
 def test_factor_that_overflows_is_refused_and_the_model_is_unchanged():
     model = tiny().half()
-    with pytest.raises(UnsupportedError, match=r"layers\.3\.\S+: factor 3e\+07 takes a number beyond .* F16"):
+    with pytest.raises(UnsupportedError, match=r"layers\.3\.\S+: factor 3e\+07 makes a number overflow F16"):
         upscale_model(model, ["0:4", "3:6"], init="scale=1,3e7")
     assert len(model.model.layers) == model.config.num_hidden_layers == 6
     assert all(each.isfinite().all() for each in model.parameters())

@@ -152,7 +152,7 @@ def test_identity_start_of_mxfp4_layers_is_exact(gpt_oss, tmp_path):
 
 
 def test_factor_on_mxfp4_is_refused(gpt_oss, tmp_path):
-    with pytest.raises(UnsupportedError, match=r"_blocks: factor 0\.5 cannot be put on this layer, only 0 can"):
+    with pytest.raises(UnsupportedError, match=r"_blocks: this layer cannot be scaled by 0\.5, only by 0"):
         su.upscale_checkpoint(gpt_oss, tmp_path / "out", ["0:6", "3:6"], init="split")
 
 

@@ -24,7 +24,7 @@ INTRODUCTIONS: dict[str, tuple[str, str, str]] = {
         "Writes a new checkpoint whose layers are the source's in the order that `--layers` gives.",
         "solar-upscale mistralai/Mistral-7B-v0.1 out/ --layers 0:24 8:32",
         "The word `upscale` may be left out. SOURCE is a folder or a Hub repo id; OUT must not exist yet or be empty, "
-        "unless `--overwrite` is given. `--layers` takes every word up to the next option, so put SOURCE and OUT "
+        "unless `--overwrite` is given. `--layers` takes every argument up to the next option, so put SOURCE and OUT "
         "first. With `--config` the source may come from the recipe, and `solar-upscale OUT --config NAME` is enough; "
         "`--layers`, `--init`, `--stack` and `--max-shard-size` override what the recipe says. OUT appears whole or "
         "not at all; after an interruption the same command resumes.",
@@ -55,7 +55,7 @@ INTRODUCTIONS: dict[str, tuple[str, str, str]] = {
         "what the Hub may refuse.",
     ),
     "recipes": (
-        "Lists the recipes that ship with the program.",
+        "Lists the shipped recipes.",
         "solar-upscale recipes",
         "Use one with `--config NAME`. The files are in `configs/`; [from-mergekit.md](from-mergekit.md) shows the "
         "YAML.",

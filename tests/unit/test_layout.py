@@ -182,7 +182,7 @@ def test_shard_never_exceeds_the_tensor_limit_of_readers(monkeypatch: pytest.Mon
 
 def test_names_too_long_for_a_header_are_refused() -> None:
     targets = [target(f"{number:04}{'x' * 30_000}", number, 1) for number in range(1000)]
-    with pytest.raises(UnsupportedError, match=r"its header would take .* the limit is 26214400"):
+    with pytest.raises(UnsupportedError, match=r"its header would have .* the limit is 26214400"):
         mirror_layout([targets], [1000])
 
 

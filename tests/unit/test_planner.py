@@ -186,7 +186,7 @@ def test_dtype_that_cannot_be_scaled_is_refused() -> None:
 def test_dtype_of_a_recipe_must_be_that_of_every_tensor() -> None:
     assert su.plan_checkpoint(tiny(), SOLAR, dtype="F16") == su.plan_checkpoint(tiny(), SOLAR)
     with pytest.raises(
-        UnsupportedError, match=r"model.embed_tokens.weight: is F16; the recipe wants BF16 .*75 tensors"
+        UnsupportedError, match=r"model.embed_tokens.weight: expected dtype BF16 .*, got F16, .*75 tensors"
     ):
         su.plan_checkpoint(tiny(), SOLAR, dtype="BF16")
 
@@ -196,7 +196,7 @@ def test_scale_filters_must_cover_the_residual_writers() -> None:
     plan = su.plan_checkpoint(tiny(), SOLAR, **scales, scale_filters=["o_proj", "down_proj"])
     assert plan == su.plan_checkpoint(tiny(), SOLAR, **scales)
     for filters in (["o_proj"], ["o_proj", "down_proj", "v_proj"], ["proj"], ["nothing"]):
-        with pytest.raises(UnsupportedError, match=r"scale filters .* do not match just what"):
+        with pytest.raises(UnsupportedError, match=r"scale filters .* do not match exactly the tensors"):
             su.plan_checkpoint(tiny(), SOLAR, **scales, scale_filters=filters)
 
 
