@@ -654,7 +654,7 @@ def test_offline_is_reported_and_a_cached_model_needs_no_network(user: User, mon
         (["plan", "a", *SOLAR, "--tensors"], "--tensors requires --json"),
         (["a", "b", *SOLAR, "--private"], "--private requires --push-to-hub"),
         (["a", "b", *SOLAR, "--delete-local-shards"], "--delete-local-shards requires --push-to-hub"),
-        (["a", "b", *SOLAR, "--delete-local-shards", "--push-to-hub", "m/n", "--workers", "2"], "leave --workers out"),
+        (["a", "b", *SOLAR, "--delete-local-shards", "--push-to-hub", "m/n", "--workers", "2"], "leave out --workers"),
         (["a", "b", *SOLAR, "--delete-local-shards", "--push-to-hub", "m/n", "--max-shard-size", "1GB"], "mirror"),
         (["push", "out"], "USER/NAME"),
     ],
