@@ -1,5 +1,5 @@
-"""Prove shards and whole outputs right.
+"""Verify shards and whole outputs.
 
-output.py is the public function, against_source.py and by_itself.py are its two ways, shard.py proves one shard before
+output.py has the public function, which uses against_source.py or without_source.py; shard.py verifies one shard before
 it is published, and compare.py compares streams.
 """

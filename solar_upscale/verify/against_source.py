@@ -1,4 +1,4 @@
-"""An output against the plan that its source gives: every file, every header, every byte of every tensor."""
+"""Compares an output with the plan made from its source: every file, every header, every byte of every tensor."""
 
 import json
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ from solar_upscale.write.shards import OnBytes, planned_bytes
 
 __all__ = ["ExpectedOutput", "compare_with_source", "expected_output", "is_finished"]
 
-# Documents that people may edit after the fact: a difference is a note.
+# Documents that people may edit later: a difference is a note.
 _EDITABLE = frozenset({"README.md", "layer_map.svg"})
 
-# What provenance says of the run and not of the result: another folder's name, another version of this program.
-_OF_THE_RUN = ("version", "source", "revision")
+# Provenance keys that describe the run rather than the result: they may differ between folders and versions.
+_RUN_KEYS = ("version", "source", "revision")
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedOutput:
-    """What an output must hold: a plan's shards, the files rendered from it, and the digests of those it copies."""
+    """What an output must hold: a plan's shards, the files rendered from it, and the digests of its copied files."""
 
     plan: UpscalePlan
     source: Source
@@ -38,30 +38,30 @@ class ExpectedOutput:
 
 
 def expected_output(plan: UpscalePlan, source: Source) -> ExpectedOutput:
-    """What a plan makes of the source as it is now.
+    """The output that a plan gives with the source as it is now.
 
     Raises:
-        CheckpointError, HubError: a file that is copied cannot be read.
+        CheckpointError, HubError: a file to be copied cannot be read.
     """
     copied = {file.name: digest_chunks(source.stream(file.name, 0, file.nbytes)) for file in plan.copied_files}
     return ExpectedOutput(plan, source, render_output_files(plan, copied), copied)
 
 
 def compare_with_source(found: Source, provenance: bytes, expected: ExpectedOutput, on_bytes: OnBytes) -> Findings:
-    """Every difference between an output, whose provenance is at hand, and what was expected."""
+    """Every difference between an output, whose provenance has been read, and the expected output."""
     yield from _provenance(provenance, expected.rendered[PROVENANCE_NAME])
     yield from _small_files(found, expected)
-    damaged = list(_headers(found, expected.plan))
-    yield from damaged
-    if not damaged:
+    differences = list(_headers(found, expected.plan))
+    yield from differences
+    if not differences:
         yield from _tensors(found, expected, on_bytes)
 
 
 def is_finished(output: Path, plan: UpscalePlan, source: Source, on_bytes: OnBytes = lambda nbytes: None) -> bool:
     """Whether ``output`` already is the finished result of ``plan``.
 
-    Where a Hub commit names the source's content, documents, headers and sizes prove it. A folder's content has no
-    name (another model of the same shape may be called the same), so there the tensors are compared byte by byte.
+    If the source is pinned to a Hub commit, equal documents, headers and sizes are enough. A folder's content has no
+    such id (another model of the same shape may have the same name), so there the tensors are compared byte by byte.
     """
     if not output.is_dir():
         return False
@@ -83,44 +83,46 @@ def is_finished(output: Path, plan: UpscalePlan, source: Source, on_bytes: OnByt
 
 
 def _provenance(text: bytes, planned: bytes) -> Findings:
-    """The provenance to the byte, save for what it says of the run, and for the sentences of another version."""
+    """Compare the provenance byte by byte, except for the run's own keys and the wording of another version."""
     record: dict[str, Any] = json.loads(text)
     expected: dict[str, Any] = json.loads(planned)
     facts, planned_facts = without_sentences(record), without_sentences(expected)
-    odd = [key for key in {**expected, **record} if key not in _OF_THE_RUN and facts.get(key) != planned_facts.get(key)]
-    yield from (Finding(f"{PROVENANCE_NAME}: {key} is not what the source gives") for key in odd)
-    run = {key: record.get(key) for key in _OF_THE_RUN}
-    if not odd and json_bytes({**expected, **run}) != text:
+    differing = [
+        key for key in {**expected, **record} if key not in _RUN_KEYS and facts.get(key) != planned_facts.get(key)
+    ]
+    yield from (Finding(f"{PROVENANCE_NAME}: {key} does not match the source") for key in differing)
+    run = {key: record.get(key) for key in _RUN_KEYS}
+    if not differing and json_bytes({**expected, **run}) != text:
         if run["version"] == expected["version"]:
-            yield Finding(f"{PROVENANCE_NAME}: is not written as the plan writes it")
+            yield Finding(f"{PROVENANCE_NAME}: is not formatted as planned")
         else:
-            yield Finding(f"{PROVENANCE_NAME} words some sentences as version {run['version']} does", is_note=True)
-    for key in _OF_THE_RUN:
+            yield Finding(f"{PROVENANCE_NAME} has the wording of version {run['version']}", is_note=True)
+    for key in _RUN_KEYS:
         if run[key] != expected[key]:
-            yield Finding(f"{PROVENANCE_NAME} names {key} {run[key]}, here it is {expected[key]}", is_note=True)
+            yield Finding(f"{PROVENANCE_NAME} records {key} {run[key]}, here it is {expected[key]}", is_note=True)
 
 
 def _small_files(found: Source, expected: ExpectedOutput) -> Findings:
-    """All but the shards and the provenance: rendered files by their bytes, copied files by their digests."""
+    """Compare everything but shards and provenance: rendered files by their bytes, copied files by their digests."""
     files = found.files()
     for name, data in expected.rendered.items():
         if name == PROVENANCE_NAME or (name in files and same_bytes(found.stream(name, 0, files[name].nbytes), [data])):
             continue
         if name in _EDITABLE:
-            yield Finding(f"{name} is not the one that the plan writes", is_note=True)
+            yield Finding(f"{name} {'was changed' if name in files else 'is missing'}", is_note=True)
         else:
-            yield Finding(f"{name}: is not what the plan says" if name in files else f"{name}: is missing")
+            yield Finding(f"{name}: is not as planned" if name in files else f"{name}: is missing")
     for name, digest in expected.copied.items():
         if name not in files:
             yield Finding(f"{name}: is missing")
         elif digest_chunks(found.stream(name, 0, files[name].nbytes)) != digest:
-            yield Finding(f"{name}: is not the source's")
+            yield Finding(f"{name}: differs from the source's")
     extra = files.keys() - set(output_filenames(expected.plan))
     for name in sorted(name for name in extra if not name.startswith(".")):
         if name.endswith(".safetensors"):
-            yield Finding(f"{name}: weights that were not written by the plan")
+            yield Finding(f"{name}: is a weight file that is not in the plan")
         else:
-            yield Finding(f"{name} was not written by the plan", is_note=True)
+            yield Finding(f"{name} is not in the plan", is_note=True)
 
 
 def _headers(found: Source, plan: UpscalePlan) -> Findings:
@@ -129,9 +131,9 @@ def _headers(found: Source, plan: UpscalePlan) -> Findings:
         if shard.filename not in files:
             yield Finding(f"{shard.filename}: is missing")
         elif files[shard.filename].nbytes != shard.nbytes:
-            yield Finding(f"{shard.filename}: {files[shard.filename].nbytes} bytes; expected {shard.nbytes}")
+            yield Finding(f"{shard.filename}: expected {shard.nbytes} bytes, got {files[shard.filename].nbytes}")
         elif found.read(shard.filename, 0, len(shard.header)) != shard.header:
-            yield Finding(f"{shard.filename}: the header is not the plan's")
+            yield Finding(f"{shard.filename}: the header is not as planned")
 
 
 def _tensors(found: Source, expected: ExpectedOutput, on_bytes: OnBytes) -> Findings:
@@ -141,7 +143,7 @@ def _tensors(found: Source, expected: ExpectedOutput, on_bytes: OnBytes) -> Find
             offset = first_difference(written, planned_bytes(expected.source, move), on_bytes)
             if offset is not None:
                 name = _tensor_at(shard, move.target_start + offset)
-                yield Finding(f"{shard.filename}: {name}: is not the source's bytes")
+                yield Finding(f"{shard.filename}: {name}: differs from the source")
 
 
 def _tensor_at(shard: ShardPlan, offset: int) -> str:

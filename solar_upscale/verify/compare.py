@@ -1,4 +1,4 @@
-"""Byte streams against each other, and what a comparison reports."""
+"""Comparison of byte streams, and the findings that comparisons report."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ __all__ = ["Finding", "Findings", "first_difference", "same_bytes"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A difference, named by the file it is in; ``is_note`` where it does no harm."""
+    """A difference and the file it is in; ``is_note`` if it is harmless."""
 
     text: str
     is_note: bool = False
@@ -28,18 +28,18 @@ def first_difference(
     left: Iterable[bytes | memoryview], right: Iterable[bytes | memoryview], on_bytes: OnBytes
 ) -> int | None:
     """The offset at which two streams first differ, in bytes from their start; None if they are equal."""
-    lefts, rights = iter(left), iter(right)
+    left_chunks, right_chunks = iter(left), iter(right)
     offset = 0
-    one = other = b""
+    left_chunk = right_chunk = b""
     while True:
-        one = one or bytes(next(lefts, b""))  # bytes, since comparing memoryviews goes element by element
-        other = other or bytes(next(rights, b""))
-        size = min(len(one), len(other))
+        left_chunk = left_chunk or bytes(next(left_chunks, b""))  # bytes: memoryviews compare element by element
+        right_chunk = right_chunk or bytes(next(right_chunks, b""))
+        size = min(len(left_chunk), len(right_chunk))
         if not size:
-            return None if len(one) == len(other) else offset
-        left_part, right_part = one[:size], other[:size]
+            return None if len(left_chunk) == len(right_chunk) else offset
+        left_part, right_part = left_chunk[:size], right_chunk[:size]
         if left_part != right_part:
             return offset + next(index for index in range(size) if left_part[index] != right_part[index])
         on_bytes(size)
         offset += size
-        one, other = one[size:], other[size:]
+        left_chunk, right_chunk = left_chunk[size:], right_chunk[size:]

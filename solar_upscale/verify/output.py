@@ -1,7 +1,7 @@
-"""Prove an output right: against its source, byte by byte, or by itself, as far as that goes.
+"""Verifies an output: against its source, byte by byte, or without it, as far as possible.
 
-The output is never trusted: with a source the plan is made anew from it, and only what was asked for is taken from the
-output's provenance. Differences that do no harm are reported as notes, not errors.
+The output is never trusted: with a source the plan is made again from it, and only the request is read from the
+output's provenance. Harmless differences are reported as notes, not errors.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,22 +22,22 @@ from solar_upscale.source.second_reader import check_with_safetensors
 from solar_upscale.strict_json import parse_json
 from solar_upscale.text import counted, nbytes_text
 from solar_upscale.verify.against_source import compare_with_source, expected_output
-from solar_upscale.verify.by_itself import compare_with_itself, recorded_pattern
 from solar_upscale.verify.compare import Finding, Findings
+from solar_upscale.verify.without_source import compare_without_source, recorded_pattern
 from solar_upscale.write.work_files import RECORD_NAME
 
 __all__ = ["VerifyReport", "recorded_source", "verify_checkpoint", "verify_report"]
 
-# Differences that one message names; the rest are counted.
+# Maximum number of differences in one message.
 MAX_NAMED = 5
 
-# A bound on a provenance that is not trusted.
+# A limit on untrusted provenance.
 MAX_PROVENANCE_NBYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was proved; ``source`` is None where only the output was at hand, ``notes`` are harmless differences."""
+    """What was verified; ``source`` is None if it was not given, ``notes`` are harmless differences."""
 
     output: str
     source: str | None
@@ -58,24 +58,24 @@ def verify_checkpoint(
     local_files_only: bool = False,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> VerifyReport:
-    """Prove an output right, and return what was proved.
+    """Verify an output and return a report.
 
-    With a source: the bytes of every tensor against the source's (computed again where the plan computes them), every
-    header, the index, the config, every copied file. Without: headers, index, config and every copied file against the
-    digests in the provenance, and all copies of a layer against one another. Either way the safetensors library opens
-    each local shard and must read the same names, dtypes and shapes.
+    With a source, every tensor is compared with the source's bytes (recomputed where the plan computes them), and so
+    are every header, the index, the config and every copied file. Without one, headers, index, config and copied files
+    are checked against the digests in the provenance, and the copies of each layer are compared with one another.
+    Either way the safetensors library opens each local shard and must read the same names, dtypes and shapes.
 
     Args:
         output: A folder that ``upscale_checkpoint`` wrote, or the id of a model that was published from one.
-        source: What it was made from.
+        source: The checkpoint that it was made from.
         revision: Branch, tag or commit of a Hub source; by default the recorded commit.
         token: A Hub token; True or None for the one logged in with, False for none.
-        cache_dir: Where downloads are kept.
-        local_files_only: Only what is in the cache; no network.
-        on_bytes: Called with the number of tensor bytes each time some were compared.
+        cache_dir: The download cache.
+        local_files_only: Use only the cache, no network.
+        on_bytes: Called with the number of tensor bytes compared since the last call.
 
     Raises:
-        CheckpointError: a difference was found, or the output is not one of ours; names up to five differences.
+        CheckpointError: there is a difference, or solar-upscale did not write the output; names up to five differences.
         UnsupportedError, HubError: the source cannot be planned again or read.
     """
     hub = HubOptions(revision, token, None if cache_dir is None else Path(cache_dir), local_files_only)
@@ -83,10 +83,10 @@ def verify_checkpoint(
     text, record = _read_provenance(found)
     request, made_from = read_provenance(record)
     checkpoint = open_checkpoint(found)
-    notes = _notes(found, _second_reading(checkpoint))
+    notes = _notes(found, _check_with_library(checkpoint))
     if source is None:
         name, pattern = None, recorded_pattern(request, record)
-        notes += _notes(found, compare_with_itself(checkpoint, request, pattern, record, on_bytes))
+        notes += _notes(found, compare_without_source(checkpoint, request, pattern, record, on_bytes))
     else:
         opened = _open_source(source, made_from, hub)
         plan = _plan_again(opened, request, made_from, record)
@@ -98,17 +98,17 @@ def verify_checkpoint(
 
 
 def recorded_source(output: Path) -> SourceIdentity:
-    """The source that an output's provenance names.
+    """The source recorded in an output's provenance.
 
     Raises:
-        CheckpointError: it has none that can be read.
+        CheckpointError: there is no provenance, or it is invalid.
     """
     return read_provenance(_read_provenance(FolderSource(output))[1])[1]
 
 
 def verify_report(report: VerifyReport) -> str:
-    """What was proved, for a person."""
-    against = f"against {report.source}" if report.source else "by itself; --source SOURCE proves the rest"
+    """The report as text."""
+    against = f"against {report.source}" if report.source else "without the source; add --source SOURCE to check all"
     tensors = f"{counted(report.layers, 'layer')}, {counted(report.tensors, 'tensor')}"
     size = f"{counted(report.shards, 'shard')}, {nbytes_text(report.nbytes)}"
     lines = [
@@ -124,12 +124,12 @@ def _open_output(output: str | Path | Source, hub: HubOptions) -> Source:
     folder = Path(output).expanduser()
     if (folder / RECORD_NAME).is_file():
         raise CheckpointError(
-            f"{folder}: its shards were deleted once they were published; verify that model by its id"
+            f"{folder}: the shards were deleted after publishing; verify the published model by its Hub id instead"
         )
     if folder.is_dir():
         return FolderSource(folder)
     if isinstance(output, Path) or output.count("/") != 1 or output.startswith((".", "/", "~")):
-        raise CheckpointError(f"{folder}: is not a folder")
+        raise CheckpointError(f"{folder}: is not a folder; expected an output, or the id of a published model")
     return open_source(output, replace(hub, revision=None, stream=True))
 
 
@@ -161,14 +161,14 @@ def _plan_again(
     if record.get("source_shards") != headers:
         at = f" at {made_from.revision}" if made_from.is_on_hub else ""
         raise CheckpointError(
-            f"{source.name}: its weight files are not those that {PROVENANCE_NAME} names; give the source that the "
+            f"{source.name}: the weight files are not the ones recorded in {PROVENANCE_NAME}; give the source that the "
             f"output was made from ({made_from.name}{at})"
         )
     return make_plan(checkpoint, request)
 
 
-def _second_reading(checkpoint: Checkpoint) -> Findings:
-    """What the safetensors library finds in the shards that are local."""
+def _check_with_library(checkpoint: Checkpoint) -> Findings:
+    """What the safetensors library reads differently in the local shards."""
     for shard in checkpoint.shards:
         path = checkpoint.source.local_path(shard.filename)
         if path is not None:
@@ -184,7 +184,7 @@ def _notes(found: Source, findings: Findings) -> tuple[str, ...]:
     """The notes among the findings.
 
     Raises:
-        CheckpointError: there is a difference that is more than a note.
+        CheckpointError: some findings are not notes.
     """
     notes: list[str] = []
     differences: list[str] = []
@@ -194,5 +194,5 @@ def _notes(found: Source, findings: Findings) -> tuple[str, ...]:
             break
     if differences:
         more = "; and more" if len(differences) > MAX_NAMED else ""
-        raise CheckpointError(f"{found.name}: differs: {'; '.join(differences[:MAX_NAMED])}{more}")
+        raise CheckpointError(f"{found.name}: verification failed: {'; '.join(differences[:MAX_NAMED])}{more}")
     return tuple(notes)

@@ -1,7 +1,7 @@
-"""One finished shard, read back and proved before anybody relies on it.
+"""Reads a finished shard back and verifies it before anything depends on it.
 
-Where it was streamed, each tensor must have the digest of the bytes that arrived, so the source is not asked again;
-where the source is local, its bytes are compared. That what arrives is what the Hub lists is source/hub/'s to check.
+If it was streamed, each tensor must match the digest of the bytes received, so the source is not read again; if the
+source is local, the bytes are compared. source/hub/ checks what is received against the Hub's own hashes.
 """
 
 from collections.abc import Iterator
@@ -24,31 +24,31 @@ def check_shard(shard: ShardPlan, path: Path, source: Source, digests: Digests |
     """Check every byte of a finished shard.
 
     Args:
-        shard: What was planned.
-        path: The file.
-        source: What it was made from; only asked where there are no digests.
-        digests: Those of a ``FinishedShard``.
+        shard: The planned shard.
+        path: The finished file.
+        source: The source; read only if there are no digests.
+        digests: ``FinishedShard.digests``.
 
     Raises:
-        CheckpointError: a byte is not what the plan says; names the tensor.
+        CheckpointError: a byte is not as planned; names the tensor.
         HubError: the source cannot be read.
     """
-    known = None if digests is None else iter(digests)
+    remaining = None if digests is None else iter(digests)
     try:
         with path.open("rb", buffering=0) as file:
             if path.stat().st_size != shard.nbytes or file.read(len(shard.header)) != shard.header:
-                raise CheckpointError(f"{shard.filename}: header or size are not what the plan says")
+                raise CheckpointError(f"{shard.filename}: the header or the size is not as planned")
             for item, move in shard.tensor_moves():
-                if not _is_right(file, move, source, known):
+                if not _is_as_planned(file, move, source, remaining):
                     raise CheckpointError(
-                        f"{shard.filename}: {item.target.name}: what was written is not the source's bytes; check the "
+                        f"{shard.filename}: {item.target.name}: the bytes on disk differ from the source's; check the "
                         "disk, remove the file, and run the same command again"
                     )
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _is_right(file: BinaryIO, move: Move, source: Source, digests: Iterator[str] | None) -> bool:
+def _is_as_planned(file: BinaryIO, move: Move, source: Source, digests: Iterator[str] | None) -> bool:
     """Whether the next bytes of the file are those of the move."""
     written = next_chunks(file, move.target_nbytes)
     if digests is not None and not isinstance(move.transform, Zero):

@@ -424,7 +424,7 @@ def test_flipped_bit_is_found_before_the_shard_is_sent(user: User, monkeypatch: 
     monkeypatch.setattr("solar_upscale.publish.checkpoint.check_shard", flip)
     for how in (["--stream"], ["--stream", "--delete-local-shards"], []):
         said = user.says("org/small", f"out{len(how)}", *SOLAR, "--push-to-hub", "me/SOLAR", *how, code=1)
-        assert "what was written is not the source's bytes" in said
+        assert "the bytes on disk differ from the source's" in said
     assert not user.hub.lines("PUT")
     assert user.visible() == set()
 

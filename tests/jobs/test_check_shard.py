@@ -72,13 +72,13 @@ def test_every_flipped_bit_of_a_shard_is_found_and_its_tensor_named(
         name = next((i.target.name for i in planned.items if spot < len(planned.header) + i.target.data_offsets[1]), "")
         data[spot] ^= 1
         shard.path.write_bytes(data)
-        expected = f"{planned.filename}: " + ("header" if spot < len(planned.header) else f"{name}: ")
+        expected = f"{planned.filename}: " + ("the header" if spot < len(planned.header) else f"{name}: ")
         with pytest.raises(CheckpointError, match=f"^{expected}"):
             check_shard(planned, shard.path, source, shard.digests)
         data[spot] ^= 1
     for spoiled in (data[:-1], data + b"\0", b""):
         shard.path.write_bytes(spoiled)
-        with pytest.raises(CheckpointError, match="header or size"):
+        with pytest.raises(CheckpointError, match="the header or the size"):
             check_shard(planned, shard.path, source, shard.digests)
     shard.path.unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -93,7 +93,7 @@ def test_local_shard_is_compared_with_the_source_as_it_is_now(folder: Path, tmp_
     data = bytearray(path.read_bytes())
     data[plan.shards[0].items[0].pieces[0].start] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="is not the source's bytes"):
+    with pytest.raises(CheckpointError, match="the bytes on disk differ from the source's"):
         check_shard(plan.shards[0], shard.path, source, shard.digests)
 
 

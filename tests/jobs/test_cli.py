@@ -206,7 +206,7 @@ def test_verify_exits_1_and_names_the_difference(home: Path, capsys: pytest.Capt
     path.write_bytes(content)
     capsys.readouterr()
     assert ends(["verify", "out", "--source", "s"]) == 1
-    assert re.search(rf"out: differs: {path.name}: .* is not the source's bytes", capsys.readouterr().err)
+    assert re.search(rf"out: verification failed: {path.name}: .* differs from the source", capsys.readouterr().err)
 
 
 # ---------------------------------------------------------------- what is printed where
