@@ -20,6 +20,7 @@ __all__ = [
     "check_destination",
     "destination_from",
     "parse_nbytes",
+    "request_from",
 ]
 
 Layers: TypeAlias = str | int | Sequence[str | int]
@@ -86,6 +87,36 @@ class Destination:
     create_pr: bool = False
     commit_message: str | None = None
     delete_local_shards: bool = False
+
+
+def request_from(  # noqa: PLR0913 - one keyword for each option of the public functions
+    layers: Layers,
+    *,
+    init: str = "copy",
+    entry_scales: Sequence[float | None] | None = None,
+    stack: str | None = None,
+    max_shard_size: int | str | None = None,
+    drop_mtp: bool = False,
+    assume_uniform: bool = False,
+    dtype: str | None = None,
+    scale_filters: Sequence[str] = (),
+) -> UpscaleRequest:
+    """The request that the keywords of the public functions describe.
+
+    Raises:
+        OutputError: ``max_shard_size`` is not a size.
+    """
+    return UpscaleRequest(
+        layers,
+        init=init,
+        entry_scales=None if entry_scales is None else tuple(entry_scales),
+        stack=stack,
+        max_shard_nbytes=None if max_shard_size is None else parse_nbytes(max_shard_size),
+        drop_mtp=drop_mtp,
+        assume_uniform=assume_uniform,
+        expected_dtype=dtype,
+        scale_filters=tuple(scale_filters),
+    )
 
 
 def destination_from(

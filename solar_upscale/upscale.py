@@ -1,4 +1,4 @@
-"""The whole package in a few short functions: what is done with a checkpoint, from top to bottom. Read this first.
+"""The whole package in a few short functions: everything that is done with a checkpoint. Read this first.
 
 source --> checkpoint --> plan --> write --> publish
 """
@@ -13,10 +13,9 @@ from solar_upscale.request import (
     Destination,
     HubOptions,
     Layers,
-    UpscaleRequest,
     check_destination,
     destination_from,
-    parse_nbytes,
+    request_from,
 )
 from solar_upscale.source.checkpoint import open_checkpoint
 from solar_upscale.source.opening import open_source
@@ -67,7 +66,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     executor: "Executor | None" = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> UpscalePlan:
-    """Write the checkpoint whose layers are the source's in the order that ``layers`` says, and return the plan.
+    """Write a checkpoint with the source's layers in the order given by ``layers``, and return the plan.
 
     ``output`` appears whole or not at all; an interrupted run resumes where it left off.
 
@@ -76,45 +75,46 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
         output: The folder to write; must not exist, or be empty, unless ``overwrite``.
         layers: Entries of the layer index language, e.g. ``["range(0,24)", "range(8,32)"]``.
         init: How repeated layers start: "copy", "identity", "split" or "scale=F1,F2,...".
-        entry_scales: A factor or None for each entry; it wins over ``init``.
+        entry_scales: A factor or None for each entry; overrides ``init``.
         stack: Which stack of layers; by default the text decoder.
-        max_shard_size: Shards in model order, at most so many bytes (text such as "5GB" too); by default they mirror
-            the source's.
-        drop_mtp: Leave out next-token heads numbered after the last layer.
-        assume_uniform: Accept a model type that is not known, where its files agree.
-        dtype: Refuse a tensor of another dtype (a safetensors word, "BF16"); nothing is ever converted.
-        scale_filters: Refuse unless these parts of tensor names match just what ``entry_scales`` apply to.
+        max_shard_size: Write shards in model order, each of at most this many bytes (or text such as "5GB"); by
+            default they mirror the source's shards.
+        drop_mtp: Drop next-token heads numbered after the last layer.
+        assume_uniform: Accept an unknown model type whose layers look alike.
+        dtype: Refuse tensors of any other dtype (a safetensors name such as "BF16"); nothing is ever converted.
+        scale_filters: Refuse unless these parts of tensor names match exactly the tensors that ``entry_scales`` scale.
         revision: Branch, tag or commit of a Hub source.
-        token: A Hub token; True or None for the one logged in with, False for none.
-        cache_dir: Where downloads are kept.
-        local_files_only: Only what is in the cache; no network.
-        stream: Read a Hub source by ranges, each needed byte once, without a copy of it on disk.
-        overwrite: Replace what ``output`` holds, at the end and in one step.
-        push_to_hub: Publish the result as USER/NAME too, once every shard is proved right.
-        private: Make that repository private; refused where it exists and is public.
+        token: A Hub token; True or None for the one you are logged in with, False for none.
+        cache_dir: The download cache.
+        local_files_only: Use only the cache, no network.
+        stream: Read a Hub source with range requests, each needed byte once, without a copy on disk.
+        overwrite: Replace ``output``, at the end and in one step.
+        push_to_hub: Also publish the result as USER/NAME, once every shard has been verified.
+        private: Make that repository private; an error if it exists and is public.
         create_pr: Open a pull request there instead of writing to main.
         commit_message: The first line of the commit.
-        delete_local_shards: Send and delete each shard as soon as it is finished; ``output`` keeps the small files.
-        executor: Runs the passes side by side; by default they run one after another in this thread.
-        on_bytes: Called with the number of bytes each time some were written.
+        delete_local_shards: Upload each shard as soon as it is finished, then delete it locally; ``output`` keeps the
+            small files.
+        executor: Runs the passes in parallel; by default they run one after another in this thread.
+        on_bytes: Called with the number of bytes written since the last call.
 
     Raises:
         PatternError: the pattern is malformed or does not fit the model.
         CheckpointError: a source file is missing or damaged.
         UnsupportedError: the depth of this model cannot be changed truthfully in this way.
-        OutputError: ``output`` holds something else or cannot be written, or options exclude one another.
+        OutputError: ``output`` holds something else or cannot be written, or options exclude each other.
         HubError: the Hub refused.
     """
-    request = UpscaleRequest(
+    request = request_from(
         layers,
         init=init,
-        entry_scales=None if entry_scales is None else tuple(entry_scales),
+        entry_scales=entry_scales,
         stack=stack,
-        max_shard_nbytes=None if max_shard_size is None else parse_nbytes(max_shard_size),
+        max_shard_size=max_shard_size,
         drop_mtp=drop_mtp,
         assume_uniform=assume_uniform,
-        expected_dtype=dtype,
-        scale_filters=tuple(scale_filters),
+        dtype=dtype,
+        scale_filters=scale_filters,
     )
     destination = destination_from(
         push_to_hub,
@@ -155,32 +155,32 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
         source: A folder, a Hub repo id, or a Source.
         layers: Entries of the layer index language.
         init: How repeated layers start: "copy", "identity", "split" or "scale=F1,F2,...".
-        entry_scales: A factor or None for each entry; it wins over ``init``.
+        entry_scales: A factor or None for each entry; overrides ``init``.
         stack: Which stack of layers; by default the text decoder.
-        max_shard_size: Shards in model order, at most so many bytes (text such as "5GB" too); by default they mirror
-            the source's.
-        drop_mtp: Leave out next-token heads numbered after the last layer.
-        assume_uniform: Accept a model type that is not known, where its files agree.
-        dtype: Refuse a tensor of another dtype (a safetensors word, "BF16"); nothing is ever converted.
-        scale_filters: Refuse unless these parts of tensor names match just what ``entry_scales`` apply to.
+        max_shard_size: Write shards in model order, each of at most this many bytes (or text such as "5GB"); by
+            default they mirror the source's shards.
+        drop_mtp: Drop next-token heads numbered after the last layer.
+        assume_uniform: Accept an unknown model type whose layers look alike.
+        dtype: Refuse tensors of any other dtype (a safetensors name such as "BF16"); nothing is ever converted.
+        scale_filters: Refuse unless these parts of tensor names match exactly the tensors that ``entry_scales`` scale.
         revision: Branch, tag or commit of a Hub source.
-        token: A Hub token; True or None for the one logged in with, False for none.
-        cache_dir: Where downloads are kept.
-        local_files_only: Only what is in the cache; no network.
+        token: A Hub token; True or None for the one you are logged in with, False for none.
+        cache_dir: The download cache.
+        local_files_only: Use only the cache, no network.
 
     Raises:
         PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_checkpoint``.
     """
-    request = UpscaleRequest(
+    request = request_from(
         layers,
         init=init,
-        entry_scales=None if entry_scales is None else tuple(entry_scales),
+        entry_scales=entry_scales,
         stack=stack,
-        max_shard_nbytes=None if max_shard_size is None else parse_nbytes(max_shard_size),
+        max_shard_size=max_shard_size,
         drop_mtp=drop_mtp,
         assume_uniform=assume_uniform,
-        expected_dtype=dtype,
-        scale_filters=tuple(scale_filters),
+        dtype=dtype,
+        scale_filters=scale_filters,
     )
     hub = HubOptions(revision, token, _path(cache_dir), local_files_only)
     return make_plan(open_checkpoint(open_source(source, hub, headers_only=True)), request)
@@ -194,14 +194,14 @@ def inspect_checkpoint(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> dict[str, Any]:
-    """What ``inspect --json`` prints of a checkpoint, from headers and config.json alone; sizes in bytes.
+    """What ``inspect --json`` prints, from headers and config.json alone; sizes in bytes.
 
     Args:
         source: A folder, a Hub repo id, or a Source.
         revision: Branch, tag or commit of a Hub source.
-        token: A Hub token; True or None for the one logged in with, False for none.
-        cache_dir: Where downloads are kept.
-        local_files_only: Only what is in the cache; no network.
+        token: A Hub token; True or None for the one you are logged in with, False for none.
+        cache_dir: The download cache.
+        local_files_only: Use only the cache, no network.
 
     Raises:
         CheckpointError, HubError: as ``upscale_checkpoint``.
@@ -224,25 +224,25 @@ def publish_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     commit_message: str | None = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> "Published":
-    """Verify a finished output and publish it; the commit that shows anything comes last.
+    """Verify a finished output and publish it; nothing is visible before the single final commit.
 
-    To upscale and publish at once, give ``upscale_checkpoint`` the keyword ``push_to_hub``.
+    To upscale and publish in one go, use ``push_to_hub`` of ``upscale_checkpoint``.
 
     Args:
         output: A folder that ``upscale_checkpoint`` wrote.
-        repo_id: USER/NAME; made if it does not exist.
-        source: What the output was made from, to verify it byte by byte. Left out, it is taken from the Hub cache if
-            all of it is there; if not, the output is verified by itself.
-        token: A Hub token; True or None for the one logged in with, False for none.
-        private: Make the repository private; refused where it exists and is public.
-        revision: The branch to write, made from main if it does not exist; main by default.
+        repo_id: USER/NAME; created if it does not exist.
+        source: The checkpoint the output was made from, to verify it byte by byte. By default it is read from the Hub
+            cache if it is complete there; if not, the output is verified without its source.
+        token: A Hub token; True or None for the one you are logged in with, False for none.
+        private: Make the repository private; an error if it exists and is public.
+        revision: The branch to write, main by default; created from main if it does not exist.
         create_pr: Open a pull request instead of writing to the branch.
         commit_message: The first line of the commit.
-        on_bytes: Called with the number of tensor bytes each time some were compared.
+        on_bytes: Called with the number of tensor bytes compared since the last call.
 
     Raises:
-        CheckpointError: the output is not what its provenance says.
-        OutputError: the output is not finished, or would take its source's place.
+        CheckpointError: the output does not match its provenance.
+        OutputError: the output is not finished, or the destination is its source.
         HubError: the Hub refused or could not be reached; nothing became visible.
     """
     from solar_upscale.publish.checkpoint import publish_folder
@@ -261,7 +261,7 @@ def carry_out(
     executor: "Executor | None" = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> tuple[tuple[FinishedShard, ...], str | None]:
-    """Write what is planned and publish it if there is a destination; return how each shard came to be, and the page.
+    """Write a plan and publish the result if there is a destination; return the shards, and the URL or None.
 
     Raises:
         OutputError, CheckpointError, HubError: as ``upscale_checkpoint``.
@@ -285,7 +285,7 @@ def write_plan(
     executor: "Executor | None" = None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> tuple[FinishedShard, ...]:
-    """Carry a plan out and return how each shard came to be; none if ``output`` already was the finished result.
+    """Write a plan and return its finished shards, or none if ``output`` is the finished result already.
 
     Raises:
         OutputError, CheckpointError, HubError: as ``upscale_checkpoint``.

@@ -25,7 +25,7 @@ from solar_upscale.memory.layers import (
 )
 from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan.transform import Scale, Transform, Zero, too_large, transform_for
-from solar_upscale.request import UpscaleRequest
+from solar_upscale.request import request_from
 from solar_upscale.source.header import TensorInfo
 from solar_upscale.start.factors import factor_rules, layer_factors
 from solar_upscale.start.init import parse_init
@@ -76,7 +76,7 @@ def upscale_model(
     tensors = _tensor_infos(model)
     chosen = choose_stack(find_stacks(tensors, config), stack)
     pattern = parse_layers(layers, chosen.num_layers, where="layers")
-    request = UpscaleRequest(layers, init, None if entry_scales is None else tuple(entry_scales))
+    request = request_from(layers, init=init, entry_scales=entry_scales)
     factors = layer_factors(pattern, request, parse_init(init))
     change = change_depth(config, tensors, chosen, pattern, assume_uniform=assume_uniform)
     transforms = _transforms(config, tensors, chosen, pattern, factors)

@@ -1,4 +1,4 @@
-"""Publish an output on the Hub: large files go ahead, one by one; the one commit that shows anything comes last.
+"""Publish an output on the Hub: large files are uploaded first, and one final commit makes everything visible.
 
-What is uploaded ahead is kept by the Hub without being visible: a push that was stopped sends it no second time.
+The Hub keeps uploaded files before they are committed, so a push that resumes does not upload them again.
 """

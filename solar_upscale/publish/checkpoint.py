@@ -1,7 +1,7 @@
-"""From a plan or a folder to a model on the Hub: what is sent was proved right before, and shows in one commit.
+"""Publishes a plan or a finished folder on the Hub: everything is verified first, and one commit makes it visible.
 
-A plan's shards are proved one by one as they are finished, a finished folder as a whole. What a publication is made of
-is publication.py; private models and the source itself are guarded here.
+A plan's shards are verified one by one as they are finished, a finished folder as a whole. publication.py uploads and
+commits; this module protects private models and the source repository.
 """
 
 import logging
@@ -37,10 +37,9 @@ _log = logging.getLogger("solar_upscale")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A model on the Hub: its page, how each shard came to be, and what was proved of the output as a whole.
+    """A published model: its URL, its finished shards, and the report of its verification.
 
-    ``shards`` is empty where the output was finished already. ``verified`` is None where every shard was proved before
-    it was sent.
+    ``shards`` is empty if the output was finished before. ``verified`` is None if each shard was verified on its own.
     """
 
     url: str
@@ -60,21 +59,21 @@ def publish_folder(
     Args:
         output: A folder that ``upscale_checkpoint`` wrote.
         destination: Where to publish it.
-        source: What it was made from. Left out, it is taken from the Hub cache if all of it is there; if not, the
-            output is verified by itself.
-        on_bytes: Called with the number of tensor bytes each time some were compared.
+        source: The checkpoint it was made from. By default it is read from the Hub cache if it is complete there; if
+            not, the output is verified without its source.
+        on_bytes: Called with the number of tensor bytes compared since the last call.
 
     Raises:
-        CheckpointError: the output is not what its provenance says.
-        OutputError: the output is not finished, or would take its source's place.
+        CheckpointError: the output does not match its provenance.
+        OutputError: the output is not finished, or the destination is its source.
         HubError: the Hub refused or could not be reached; nothing became visible.
     """
     if not output.is_dir() or output.name.endswith(".incomplete"):
         raise OutputError(f"{output}: {'is unfinished' if output.is_dir() else 'no such folder'}; expected an output")
     if (output / RECORD_NAME).exists():
         raise OutputError(
-            f"{output}: its shards were deleted once they were published, so it cannot be pushed elsewhere; "
-            "run the command that made it with another --push-to-hub and another OUT"
+            f"{output}: the shards were deleted after publishing, so it cannot be pushed elsewhere; run the command "
+            "that made it with another --push-to-hub and another OUT"
         )
     made_from = recorded_source(output)
     source_id = made_from.name if made_from.is_on_hub else None
@@ -94,14 +93,14 @@ def publish_plan(
     executor: "Executor | None" = None,
     on_bytes: OnBytes = lambda nbytes: None,
 ) -> Published:
-    """Carry a plan out and publish the result; each shard is proved right before it is sent.
+    """Write a plan and publish the result; each shard is verified before it is uploaded.
 
-    Where local shards are deleted, the disk holds those of one pass at a time, and ``output`` at the end only the small
-    files. Either way the commit that shows anything comes last, and an interrupted run resumes where it left off.
+    With ``delete_local_shards`` the disk holds the shards of one pass at a time, and ``output`` keeps only the small
+    files. Either way one final commit makes everything visible, and an interrupted run resumes where it left off.
 
     Raises:
-        CheckpointError: the source is missing something, or a shard is not what the plan says.
-        OutputError: ``output`` cannot be written, holds something else, or the options exclude one another.
+        CheckpointError: the source is incomplete, or a shard is not as planned.
+        OutputError: ``output`` cannot be written, holds something else, or the options exclude each other.
         HubError: the Hub refused or could not be reached; nothing became visible.
     """
     check_destination(destination, plan.request, concurrent_passes=executor is not None)
@@ -109,14 +108,14 @@ def publish_plan(
     source_id = source.name if source.is_on_hub else None
     _refuse_source(source_id, destination)
     destination = _as_private_as(source_id, destination)
-    if destination.delete_local_shards and _is_sent(plan, source, output, destination):
+    if destination.delete_local_shards and _is_uploaded(plan, source, output, destination):
         return Published(Publication(destination, record=output / RECORD_NAME).finish(output))
     if is_finished(output, plan, source, on_bytes):
         forget_leftovers(plan, output)
         is_local = source.local_path(plan.source_shards[0].filename) is not None
         report = verify_checkpoint(output, source if is_local else None)
         return Published(push_folder(output, destination), verified=report)
-    Publication(destination).check_rights()  # before hours of work: may this be written at all?
+    Publication(destination).check_rights()  # fail now rather than after hours of work
     if destination.delete_local_shards:
         return _write_and_send(plan, source, output, destination, overwrite=overwrite, on_bytes=on_bytes)
     planned = {shard.filename: shard for shard in plan.shards}
@@ -132,14 +131,14 @@ def publish_plan(
 def _write_and_send(
     plan: UpscalePlan, source: Source, output: Path, destination: Destination, *, overwrite: bool, on_bytes: OnBytes
 ) -> Published:
-    """Send and delete each shard once it is proved, so that the disk need not hold them all."""
+    """Upload and delete each shard once it is verified, so that the disk need not hold them all."""
     planned = {shard.filename: shard for shard in plan.shards}
     with open_output(plan, source, output, overwrite=overwrite) as work:
         publication = Publication(destination, record=work.folder / RECORD_NAME)
         finished = []
         for name in planned.keys() & publication.sent.keys():
             path, nbytes = work.folder / name, planned[name].data_nbytes
-            path.unlink(missing_ok=True)  # a kill may have come between sending and deleting
+            path.unlink(missing_ok=True)  # the last run may have been killed before deleting it
             on_bytes(nbytes)
             finished.append(FinishedShard(name, path, nbytes, kept=True))
         for shard in work.shards(skip=set(publication.sent), shards_stay=False, on_bytes=on_bytes):
@@ -157,10 +156,9 @@ def _refuse_source(source_id: str | None, destination: Destination) -> None:
 
 
 def _as_private_as(source_id: str | None, destination: Destination) -> Destination:
-    """A destination that does not make a private model's weights public without a word.
+    """The destination, made private if the source is, so that private weights do not become public unnoticed.
 
-    Where the source is private, a repository that does not exist yet is made private; if it exists and is public, the
-    user is warned.
+    This applies to a repository that does not exist yet; if it exists and is public, the user is warned.
     """
     if source_id is None or destination.private or not _is_private(source_id, destination):
         return destination
@@ -175,7 +173,7 @@ def _as_private_as(source_id: str | None, destination: Destination) -> Destinati
 
 
 def _is_private(repo_id: str, destination: Destination) -> bool | None:
-    """Whether a model on the Hub is private; None where there is none, or none that may be seen."""
+    """Whether a model on the Hub is private; None if it does not exist or cannot be accessed."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -188,8 +186,8 @@ def _is_private(repo_id: str, destination: Destination) -> bool | None:
             return None
 
 
-def _is_sent(plan: UpscalePlan, source: Source, output: Path, destination: Destination) -> bool:
-    """Whether ``output`` is what an earlier run with deleted shards left, all of which are at the destination."""
+def _is_uploaded(plan: UpscalePlan, source: Source, output: Path, destination: Destination) -> bool:
+    """Whether ``output`` is from an earlier run that uploaded all shards to this destination and deleted them."""
     try:
         if not (output / RECORD_NAME).is_file():
             return False
@@ -203,7 +201,7 @@ def _is_sent(plan: UpscalePlan, source: Source, output: Path, destination: Desti
 
 
 def _cached_source(output: Path, token: str | bool | None) -> Source | None:
-    """The recorded source, if it is a model on the Hub and all of it that is needed is in the cache."""
+    """The recorded source, if it is a model on the Hub whose needed files are all in the cache."""
     made_from = recorded_source(output)
     if not made_from.is_on_hub:
         return None

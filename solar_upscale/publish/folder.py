@@ -1,4 +1,4 @@
-"""A finished folder as one publication: what it must hold to be one, and its large files sent ahead of the rest."""
+"""Publishes a finished folder: checks that it is complete, uploads its weight files, then commits everything."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ __all__ = ["push_folder"]
 
 
 def push_folder(folder: Path, destination: Destination) -> str:
-    """Publish a finished checkpoint folder, hidden files apart; return the page where it can be seen.
+    """Publish a finished checkpoint folder without its hidden files, and return the URL.
 
     Raises:
         OutputError: the folder is not a finished checkpoint.
@@ -29,7 +29,7 @@ def push_folder(folder: Path, destination: Destination) -> str:
 
 
 def _check_finished(folder: Path) -> None:
-    """Headers, index and config of the folder make a checkpoint, and nothing in it is unfinished."""
+    """Check that the folder is a valid checkpoint and that nothing in it is unfinished."""
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder")
     for name in (folder.resolve().name, *FolderSource(folder).files()):

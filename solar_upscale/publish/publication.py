@@ -1,4 +1,4 @@
-"""A publication in progress: large files are sent ahead, one by one, and one commit makes everything visible."""
+"""A publication in progress: large files are uploaded one by one, and one commit makes everything visible."""
 
 import hashlib
 import io
@@ -41,16 +41,16 @@ DEFAULT_MESSAGE = "Upload model with solar-upscale"
 _CARD = "README.md"
 
 LARGEST_IN_COMMIT = 10 << 20
-"""Bytes of a weight file that may be part of the commit itself, which is one text in memory."""
+"""Maximum size in bytes of a weight file in the commit request itself, which is built in memory."""
 
-_NOT_KNOWN = (404, 405, 501)
-"""What a Hub that cannot be asked about rights may answer; the upload will show."""
+_NOT_IMPLEMENTED = (404, 405, 501)
+"""Responses of a Hub without a check of rights; there the upload itself will fail."""
 
 _OUR_WEIGHTS = re.compile(
     r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
     r"|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json"
 )
-"""What transformers would load instead of, or beside, a new set of weights."""
+"""Weight files that transformers would load instead of, or along with, the new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class _RemoteFile:
 class Publication:
     """A publication in progress: ``send`` each large file once it is finished, then ``finish``.
 
-    ``record`` is a small file beside the unfinished output, in which every sent file is written down with its hash. A
-    file that it names may be deleted here: the next Publication with the same record finishes without it.
+    ``record`` is a small file next to the unfinished output that records every uploaded file with its hash. A recorded
+    file may be deleted locally: the next Publication with the same record finishes without it.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Publication:
         *,
         record: Path | None = None,
     ) -> None:
-        """Make the repository and the branch where they do not exist, and see what they hold.
+        """Create the repository and the branch if they do not exist, and list their files.
 
         Raises:
             HubError: the Hub refused or could not be reached.
@@ -90,14 +90,14 @@ class Publication:
         with hub_errors(self.repo_id, revision=self._revision, writes=True):
             check_token(destination.token)
             self.repo_id = self._make_repository(private=destination.private)
-            self._parent, self._remote = with_retries(self.repo_id, self._look)
+            self._parent, self._remote = with_retries(self.repo_id, self._list_branch)
         self._warn_of_foreign_weights()
         self.sent: dict[str, SentFile] = {} if record is None else load_record(record, self._endpoint, self.repo_id)
 
     def send(self, path: Path, name: str) -> SentFile | None:
-        """Upload a finished file ahead of the commit, unless the Hub has it already; return what it holds.
+        """Upload a finished file before the commit, unless the Hub already has it; return its size and hash.
 
-        None is returned for a small file that the Hub wants in the commit itself: it must stay until then.
+        Returns None for a small file that the Hub wants in the commit itself: it must not be deleted before.
 
         Raises:
             HubError: the Hub refused or could not be reached.
@@ -122,24 +122,24 @@ class Publication:
             ),
             max_attempts=MAX_CLIENT_ATTEMPTS,
         )
-        if operation.path_or_fileobj == b"":  # the client lets go of what it has uploaded
+        if operation.path_or_fileobj == b"":  # the client drops the content once it is uploaded
             self._operations[name] = operation
             return operation.upload_info.sha256.hex()
         if nbytes <= LARGEST_IN_COMMIT and not getattr(operation, "_should_ignore", False):
             return None
         raise HubError(
-            f"{self.repo_id}: {name}: the repository does not take it as a large file; "
-            "see its .gitattributes and .gitignore"
+            f"{self.repo_id}: {name}: the repository does not accept it as a large file; change its .gitattributes or "
+            ".gitignore"
         )
 
     def finish(self, folder: Path) -> str:
-        """Make everything visible in one commit: what was sent, and every other file of ``folder``.
+        """Make everything visible in one commit: the uploaded files and every other file of ``folder``.
 
-        A branch that holds all this already is left as it is.
+        Nothing is committed if the branch already has it all.
 
         Raises:
-            OutputError: a shard that the index names is neither in the folder nor sent.
-            HubError: the Hub refused, the branch moved meanwhile, or the network failed; nothing became visible.
+            OutputError: a shard in the index is neither in the folder nor uploaded.
+            HubError: the Hub refused, the branch changed meanwhile, or the network failed; nothing became visible.
         """
         names = sorted(FolderSource(folder).files())
         _check_complete(folder, {*names, *self.sent})
@@ -147,26 +147,26 @@ class Publication:
             return self._commit(folder, names)
 
     def check_rights(self) -> None:
-        """See whether the branch may be written, before there is anything to send.
+        """Check that the branch may be written, before there is anything to upload.
 
         Raises:
-            HubError: it may not.
+            HubError: it may not be written.
         """
         import inspect
 
         from huggingface_hub.errors import HfHubHTTPError as Refusal
 
-        asks = "write" in inspect.signature(self._api.auth_check).parameters  # clients before 1.4 cannot
-        if asks and not self._create_pr:  # anybody may open a pull request
+        can_check = "write" in inspect.signature(self._api.auth_check).parameters  # not before huggingface_hub 1.4
+        if can_check and not self._create_pr:  # anybody may open a pull request
             with hub_errors(self.repo_id, revision=self._revision, writes=True):
                 try:
                     with_retries(self.repo_id, lambda: self._api.auth_check(self.repo_id, write=True))
                 except Refusal as error:
-                    if error.response.status_code not in _NOT_KNOWN or "X-Error-Code" in error.response.headers:
+                    if error.response.status_code not in _NOT_IMPLEMENTED or "X-Error-Code" in error.response.headers:
                         raise
 
     def moved_to(self, folder: Path) -> "Publication":
-        """The same publication, whose record is in ``folder`` now."""
+        """This publication, with its record in ``folder`` from now on."""
         self._record = None if self._record is None else folder / self._record.name
         return self
 
@@ -178,16 +178,16 @@ class Publication:
 
     @property
     def url(self) -> str:
-        """The page of the branch."""
-        page = f"{self._endpoint}/{self.repo_id}"
-        return page if self._revision is None else f"{page}/tree/{self._revision}"
+        """The URL of the branch."""
+        url = f"{self._endpoint}/{self.repo_id}"
+        return url if self._revision is None else f"{url}/tree/{self._revision}"
 
     def _warn_of_foreign_weights(self) -> None:
-        """Warn where weights that this program did not put there give way; the repository's history keeps them."""
+        """Warn if weights that this program did not upload are replaced; the repository's history keeps them."""
         weights = sorted(name for name in self._remote if _OUR_WEIGHTS.fullmatch(name))
         if weights and PROVENANCE_NAME not in self._remote:
             _log.warning(
-                "%s: holds %s, which no push of this program put there; the new model takes their place",
+                "%s: replacing %s, which solar-upscale did not upload",
                 printable(self.repo_id),
                 printable(listed(weights)),
             )
@@ -206,8 +206,8 @@ class Publication:
             with_retries(repo_id, lambda: self._api.create_branch(repo_id, branch=branch, exist_ok=True))
         return repo_id
 
-    def _look(self) -> tuple[str | None, dict[str, _RemoteFile]]:
-        """The newest commit of the branch, None where there is none yet, and its files."""
+    def _list_branch(self) -> tuple[str | None, dict[str, _RemoteFile]]:
+        """The newest commit of the branch, or None if there is none yet, and its files."""
         from huggingface_hub.errors import EntryNotFoundError
         from huggingface_hub.hf_api import RepoFile
 
@@ -229,7 +229,7 @@ class Publication:
     def _commit(self, folder: Path, names: list[str]) -> str:
         from huggingface_hub.errors import HfHubHTTPError as Refusal
 
-        operations = self._to_do(folder, names)
+        operations = self._operations_needed(folder, names)
         if not operations:
             return self.url
 
@@ -245,22 +245,22 @@ class Publication:
 
         with_retries(self.repo_id, lambda: self._refuse_ignored(operations), max_attempts=MAX_CLIENT_ATTEMPTS)
         try:
-            # A pull request is asked for once: were only the answer lost, asking again would open a second one.
+            # A pull request is not retried: if only the response was lost, a retry would open a second one.
             info = commit() if self._create_pr else with_retries(self.repo_id, commit)
         except (Refusal, LookupError, TypeError, ValueError) as error:
-            # Either it had come through, and its answer had not, or not in a form that the client knows; or it did not.
+            # The commit may have succeeded even so, if its response was lost or the client could not parse it.
             if isinstance(error, Refusal) and error.response.status_code not in (409, 412):
                 raise self._explained(error) from error
-            self._parent, self._remote = with_retries(self.repo_id, self._look)
-            if self._to_do(folder, names):
+            self._parent, self._remote = with_retries(self.repo_id, self._list_branch)
+            if self._operations_needed(folder, names):
                 raise
             return self.url
         return str(info.pr_url or self.url)
 
     def _refuse_ignored(self, operations: "list[CommitOperationAdd | CommitOperationDelete]") -> None:
-        """Upload what is large and is not there yet, and see that the Hub leaves no file out of the commit.
+        """Upload large files that are missing, and check that no file is excluded from the commit.
 
-        The client would leave out, without a word, what the repository's .gitignore names: a model without its config.
+        The client silently skips files that match the repository's .gitignore, which could lose the model's config.
         """
         from huggingface_hub import CommitOperationAdd
 
@@ -271,21 +271,21 @@ class Publication:
         ignored = [each.path_in_repo for each in additions if getattr(each, "_should_ignore", False)]
         if ignored:
             raise HubError(
-                f"{self.repo_id}: the repository's .gitignore would leave out {', '.join(ignored[:3])}; change it "
-                "there, and run the same command again"
+                f"{self.repo_id}: the repository's .gitignore excludes {', '.join(ignored[:3])}; change it there, and "
+                "run the same command again"
             )
 
     def _explained(self, error: "HfHubHTTPError") -> Exception:
-        """The error, or what it means when files were to be committed that are gone from this machine."""
+        """The error, or its likely cause if the commit has files that were deleted locally."""
         if self._record is None or error.response.status_code != 400:
             return error
         return HubError(
-            f"{self.repo_id}: the commit was refused; if the Hub has dropped what was sent ahead of it, "
+            f"{self.repo_id}: the commit was refused; if the Hub has dropped files that were uploaded before it, "
             f"remove {self._record} and run the same command again"
         )
 
-    def _to_do(self, folder: Path, names: list[str]) -> "list[CommitOperationAdd | CommitOperationDelete]":
-        """What the branch lacks, and which weights on it would be mixed with the new ones."""
+    def _operations_needed(self, folder: Path, names: list[str]) -> "list[CommitOperationAdd | CommitOperationDelete]":
+        """Add the files that the branch lacks, and delete weights that would be mixed with the new ones."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         source = FolderSource(folder)
@@ -308,15 +308,15 @@ class Publication:
         return operations
 
     def _remote_hash(self, path: Path, name: str) -> str | None:
-        """The hash of a file that the branch holds in just this state, or None."""
+        """The hash of a file, if the branch has it with the same content; None if not."""
         remote = self._remote.get(name)
         return remote.sha256 if remote is not None and _is_same(path, remote) else None
 
 
 def _uploaded(name: str, sent: SentFile) -> "CommitOperationAdd":
-    """The operation that commits a large file which the Hub holds and this machine may not.
+    """The operation that commits a large file which is on the Hub and may have been deleted locally.
 
-    The client leaves an operation in this state once it has uploaded its content and let go of it.
+    The client leaves an operation in this state once it has uploaded and dropped its content.
 
     Source: huggingface_hub 2.4, ``HfApi.preupload_lfs_files(..., free_memory=True)``.
     """
@@ -325,7 +325,7 @@ def _uploaded(name: str, sent: SentFile) -> "CommitOperationAdd":
 
     operation = CommitOperationAdd(name, b"")
     if not (hasattr(operation, "_upload_mode") and hasattr(operation, "_is_uploaded")):
-        raise HubError(f"{name}: this huggingface_hub cannot commit a file that was deleted here; use version 2.4")
+        raise HubError(f"{name}: this huggingface_hub cannot commit a file that was deleted locally; use version 2.4")
     operation.upload_info = UploadInfo(size=sent.nbytes, sha256=bytes.fromhex(sent.sha256), sample=b"")
     operation._upload_mode = "lfs"
     operation._is_uploaded = True
@@ -341,19 +341,19 @@ def _is_same(content: Path | bytes, remote: _RemoteFile) -> bool:
     return _hash(content, lambda: hashlib.sha1(b"blob %d\0" % nbytes, usedforsecurity=False)) == remote.blob_id
 
 
-def _hash(content: Path | bytes, start: "Callable[[], hashlib._Hash]") -> str:
-    """The hash of a file or of bytes; ``start`` makes what they are added to."""
+def _hash(content: Path | bytes, new_hash: "Callable[[], hashlib._Hash]") -> str:
+    """The hash of a file or of bytes."""
     if isinstance(content, bytes):
-        return hashlib.file_digest(io.BytesIO(content), start).hexdigest()
+        return hashlib.file_digest(io.BytesIO(content), new_hash).hexdigest()
     try:
         with content.open("rb", buffering=0) as file:
-            return hashlib.file_digest(file, start).hexdigest()
+            return hashlib.file_digest(file, new_hash).hexdigest()
     except OSError as error:
         raise OutputError(f"{content}: cannot be read: {error.strerror or error}") from error
 
 
 def _check_complete(folder: Path, names: set[str]) -> None:
-    """Config, and every weight file that the index names, are there or sent."""
+    """Check that config.json and every weight file in the index is in the folder or uploaded."""
     index = folder / "model.safetensors.index.json"
     needed = {"config.json"}
     try:

@@ -1,4 +1,4 @@
-"""What was sent ahead of the commit, kept in a small file: a sent shard may be deleted here and is not sent again."""
+"""A small file that records uploads made before the commit, so that uploaded shards can be deleted locally."""
 
 import json
 import os
@@ -13,34 +13,34 @@ __all__ = ["SentFile", "load_record", "save_record"]
 
 @dataclass(frozen=True, slots=True)
 class SentFile:
-    """A file that the Hub holds: its size in bytes and its hash."""
+    """A file that was uploaded: its size in bytes and its hash."""
 
     nbytes: int
     sha256: str
 
 
 def load_record(record: Path, endpoint: str, repo_id: str) -> dict[str, SentFile]:
-    """What an earlier run has sent to this repository; nothing if the record is of another one.
+    """The files that an earlier run uploaded to this repository; none if the record is for another one.
 
     Raises:
-        OutputError: the file is there and is no record.
+        OutputError: the file is not a record.
     """
     if not record.exists():
         return {}
     try:
-        kept = json.loads(record.read_bytes())
-        if (kept["endpoint"], kept["repo_id"]) != (endpoint, repo_id):
+        found = json.loads(record.read_bytes())
+        if (found["endpoint"], found["repo_id"]) != (endpoint, repo_id):
             return {}
-        return {str(name): SentFile(int(file["nbytes"]), str(file["sha256"])) for name, file in kept["files"].items()}
+        return {str(name): SentFile(int(file["nbytes"]), str(file["sha256"])) for name, file in found["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutputError(f"{record}: not a record of this program; remove it to send everything again") from error
+        raise OutputError(f"{record}: not a record of uploads; remove it to upload everything again") from error
 
 
 def save_record(record: Path, endpoint: str, repo_id: str, sent: Mapping[str, SentFile]) -> None:
-    """Write down what was sent; on disk once this returns.
+    """Record the uploaded files; the record is on disk once this returns.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the record cannot be written.
     """
     files = {name: asdict(file) for name, file in sorted(sent.items())}
     text = json.dumps({"endpoint": endpoint, "repo_id": repo_id, "files": files}, indent=1)

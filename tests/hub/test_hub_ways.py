@@ -427,9 +427,7 @@ def test_invalid_commit_hash_is_refused(hub: HubServer, sha: str) -> None:
 
 def test_files_that_the_repository_ignores_stop_the_push(hub: HubServer, folder: Path) -> None:
     hub.ignored = {"config.json"}
-    with pytest.raises(
-        HubError, match=r"^me/model: the repository's .gitignore would leave out config.json; change it"
-    ):
+    with pytest.raises(HubError, match=r"^me/model: the repository's .gitignore excludes config.json; change it"):
         push_folder(folder, Destination("me/model", token=TOKEN))
     assert published(hub) == {}
 

@@ -249,7 +249,7 @@ def test_foreign_weights_are_replaced_with_a_warning(user: User, caplog: pytest.
     user.makes()
     user.hub.add_model("me/SOLAR", {"pytorch_model.bin": b"mine", "config.json": b"{}", "notes.txt": b"mine"})
     user.says("org/small", "out", *SOLAR, "--push-to-hub", "me/SOLAR")
-    said = "me/SOLAR: holds pytorch_model.bin, which no push of this program put there; the new model takes their place"
+    said = "me/SOLAR: replacing pytorch_model.bin, which solar-upscale did not upload"
     assert said in caplog.messages
     assert "notes.txt" in user.visible()
     assert "pytorch_model.bin" not in user.visible()

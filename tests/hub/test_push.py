@@ -236,7 +236,7 @@ def test_record_of_another_repository_is_not_believed(hub: HubServer, folder: Pa
     Publication(Destination("me/one", token=TOKEN), record=folder / RECORD_NAME).send(folder / SHARDS[0], SHARDS[0])
     assert Publication(Destination("me/two", token=TOKEN), record=folder / RECORD_NAME).sent == {}
     (folder / RECORD_NAME).write_text("[]")
-    with pytest.raises(OutputError, match="not a record of this program"):
+    with pytest.raises(OutputError, match="not a record of uploads"):
         Publication(Destination("me/one", token=TOKEN), record=folder / RECORD_NAME)
 
 
@@ -257,7 +257,7 @@ def test_repository_without_lfs_for_weights_is_refused_before_upload(
 ) -> None:
     monkeypatch.setattr("tests.support.hub_server.LFS_SUFFIXES", ())
     monkeypatch.setattr("solar_upscale.publish.publication.LARGEST_IN_COMMIT", 1000)
-    with pytest.raises(HubError, match="does not take it as a large file"):
+    with pytest.raises(HubError, match="does not accept it as a large file"):
         push_folder(folder, Destination("me/model", token=TOKEN))
 
 
