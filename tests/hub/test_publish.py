@@ -406,7 +406,7 @@ def test_bounded_disk_resumes_after_a_refused_commit_and_skips_published_shards(
     assert sum(one.sent for one in user.hub.requests[before:] if one.origin == "cdn") <= 2 * 65536
     assert_layers_come_from(user.published(), source, SOLAR_LAYERS)
     assert "already exists" in user.says(*words[:-1], "me/other", code=1)
-    assert "its shards were deleted" in user.says("push", "out", "me/other", code=1)
+    assert "the shards were deleted" in user.says("push", "out", "me/other", code=1)
 
 
 # What is pushed is proved first
