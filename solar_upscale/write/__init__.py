@@ -1,5 +1,5 @@
-"""Carry a plan out: bytes become shards, shards become a folder, and one rename makes it OUT. Nothing is decided here.
+"""Writes a plan: bytes become shards, shards fill a folder, and one rename makes it OUT. Nothing is decided here.
 
-output.py is the road from a plan to OUT, passes.py runs its passes, shards.py and streamed.py write what a pass holds,
-move.py moves bytes, and commit/ keeps the unfinished folder.
+output.py leads from a plan to OUT, passes.py runs the passes, shards.py and streamed.py write the shards of a pass,
+move.py moves bytes, and commit/ manages the unfinished folder.
 """

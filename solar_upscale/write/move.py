@@ -1,8 +1,8 @@
-"""How bytes move from one open file to another: shared, copied by the kernel, or read and written.
+"""Moves bytes from one open file to another: cloned, copied by the kernel, or read and written.
 
 Each method is one function that makes one bounded call; ``Mover`` chooses among them by trying, never by the name of a
-file system, and continues in the middle of a range where a method stopped. Which bytes go where is the plan's business,
-names and durability are commit/'s: nothing here opens a file by name (save a probe) or syncs one.
+file system, and continues in the middle of a range where a method stopped. The plan decides which bytes go where, and
+commit/ handles names and durability: nothing here opens a file by name (except a probe) or syncs one.
 """
 
 import errno
@@ -30,32 +30,32 @@ __all__ = [
     "zero_range",
 ]
 
-# No call moves more, so that a stop is prompt. Clones too: a clone of data that is not yet on disk first writes it out.
+# Maximum size of one call, so that interrupts are prompt; also for clones, which first write out data not yet on disk.
 CALL_NBYTES = 64 << 20
 
-# What is copied starts on its way to the disk after so many bytes. Less gains nothing more; 64 MiB at a time keeps the
-# disk waiting, for a fifteenth of the whole run.
+# Copied data is written out in windows of this size. Smaller ones gain nothing; 64 MiB left the disk idle for a
+# fifteenth of the run.
 WINDOW_NBYTES = 8 << 20
 
 _BUFFER_NBYTES = 1 << 20
 
-# Of a large output, so much may be on its way to the disk at a time.
+# How much of a large output may be in writeback at a time.
 _BACKLOG_NBYTES = 64 << 20
 
 # copy_file_range into page cache is a tenth slower when its target does not start on a boundary of large pages.
 _LARGE_PAGE_NBYTES = 2 << 20
 
-# "Not this way": the kernel, the file system or a sandbox lacks the call, or it does not apply to these two files.
-# Anything else (ENOSPC, EDQUOT, EIO) would meet the next method too, so it is raised.
+# Unsupported: the kernel, the file system or a sandbox lacks the call, or it does not apply to these two files.
+# Any other error (ENOSPC, EDQUOT, EIO) would hit the next method too, so it is raised.
 _REFUSED_FOR_THESE_DEVICES = {errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EPERM}
 _REFUSED = _REFUSED_FOR_THESE_DEVICES | {errno.EINVAL, errno.EBADF, errno.ETXTBSY, errno.EACCES}
 
-_FICLONERANGE = 0x4020940D  # where an architecture numbers it otherwise, ENOTTY or EINVAL: copied
+_FICLONERANGE = 0x4020940D  # an architecture with another number answers ENOTTY or EINVAL: copied
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How many bytes were shared with the source, copied from it, or made zero."""
+    """How many bytes were cloned from the source, copied from it, or zeroed."""
 
     cloned: int = 0
     copied: int = 0
@@ -78,12 +78,12 @@ class _Range:
         return _Range(self.source_fd, source_start, self.target_fd, target_start, stop - start)
 
 
-# One call's worth: moves a beginning of the range and returns its size; 0 means that the source has no more.
+# Moves some bytes from the start of a range and returns how many; 0 means the end of the source.
 _Method = Callable[[_Range], int]
 
 
 class Mover:
-    """Moves ranges, and remembers between which devices a method was refused. One for each thread."""
+    """Moves ranges, and remembers which methods fail between which devices. Use one per thread."""
 
     def __init__(self) -> None:
         self._refused: set[tuple[_Method, int, int]] = set()
@@ -100,10 +100,10 @@ class Mover:
         on_bytes: Callable[[int], None],
         source_name: str = "source",
     ) -> Moved:
-        """Make a range of the target equal to one of the source, by the cheapest method that works here.
+        """Make a range of the target equal to one of the source, by the cheapest method that works.
 
         ``on_bytes`` is called with the number of bytes that each call moved, and may raise to stop. Both descriptors
-        must be regular files, the target's open for reading and writing without O_APPEND.
+        must be regular files, the target open for reading and writing without O_APPEND.
 
         Raises:
             CheckpointError: the source ended before the range did.
@@ -123,15 +123,15 @@ class Mover:
         if done < nbytes:
             size = os.fstat(source_fd).st_size
             raise CheckpointError(
-                f"{source_name}: the file got shorter while it was read; expected bytes up to "
-                f"{source_start + nbytes}, it ends at {min(size, source_start + done)}; fetch or save it again"
+                f"{source_name}: the file was truncated while it was read; expected bytes up to "
+                f"{source_start + nbytes}, it ends at {min(size, source_start + done)}; download or save it again"
             )
         return Moved(cloned=cloned, copied=nbytes - cloned)
 
     def _copy(
         self, whole: _Range, done: int, stop: int, devices: tuple[int, int], on_bytes: Callable[[int], None]
     ) -> int:
-        """Copy bytes [done, stop) of a range and return how far it got: short only where the source ends."""
+        """Copy bytes [done, stop) of a range and return the offset reached, below ``stop`` only if the source ends."""
         boundary = done + -(whole.target_start + done) % _LARGE_PAGE_NBYTES
         if boundary < stop and (_copy_in_kernel, *devices) not in self._refused:
             done = self._repeat(self._read_write, whole, done, boundary, devices, on_bytes)
@@ -147,11 +147,11 @@ class Mover:
         devices: tuple[int, int],
         on_bytes: Callable[[int], None],
     ) -> int:
-        """Call a method until bytes [done, stop) are moved, or it refuses, or has no more; return how far it got."""
+        """Call a method until bytes [done, stop) are moved, it fails, or the source ends; return the offset reached."""
         while done < stop:
             try:
                 moved = method(whole.part(done, min(stop, done + CALL_NBYTES)))
-            except InterruptedError:  # Python repeats most calls by itself, ioctl not
+            except InterruptedError:  # Python retries most calls on EINTR, but not ioctl
                 continue
             except OSError as error:
                 if method == self._read_write or error.errno not in _REFUSED:
@@ -159,7 +159,7 @@ class Mover:
                 if error.errno in _REFUSED_FOR_THESE_DEVICES:
                     self._refused.add((method, *devices))
                 return done
-            if moved == 0:  # the end of the source, or a file on which this method sees nothing
+            if moved == 0:  # the end of the source, or a file for which this method finds no data
                 return done
             done += moved
             on_bytes(moved)
@@ -174,7 +174,7 @@ class Mover:
 
 
 def write_all(target_fd: int, target_start: int, data: bytes | memoryview, *, on_bytes: Callable[[int], None]) -> None:
-    """Write bytes that are at hand (a header, a streamed chunk, a changed tensor), however short each call is.
+    """Write bytes from memory (a header, a streamed chunk, a transformed tensor), however short each call is.
 
     Raises:
         OSError: the disk is full or failing.
@@ -187,10 +187,10 @@ def write_all(target_fd: int, target_start: int, data: bytes | memoryview, *, on
 
 
 def zero_range(target_fd: int, start: int, nbytes: int, *, on_bytes: Callable[[int], None]) -> Moved:
-    """Make a range of the target zero: a hole beyond its present end, written zeros within it.
+    """Zero a range of the target: a hole beyond the current end of the file, written zeros before it.
 
-    A shard is written from front to back into a file made for it, so its zeros are holes wherever the file system has
-    them; the result does not depend on that.
+    A shard is written front to back into a new file, so its zeros are holes if the file system supports them; the
+    result does not depend on that.
 
     Raises:
         OSError: the disk is full or failing.
@@ -210,10 +210,10 @@ def zero_range(target_fd: int, start: int, nbytes: int, *, on_bytes: Callable[[i
 
 
 def can_clone(source_fd: int, folder: Path) -> bool:
-    """Whether a file made in ``folder`` can share blocks with the source, found by sharing one and removing it again.
+    """Whether a file in ``folder`` can share blocks with the source, found by cloning one block into a probe file.
 
     Raises:
-        OSError: a file cannot be made there.
+        OSError: a file cannot be created there.
     """
     if os.fstat(source_fd).st_size < BLOCK_NBYTES:
         return False
@@ -231,12 +231,12 @@ def can_clone(source_fd: int, folder: Path) -> bool:
 
 
 class WriteBehind:
-    """Keeps the disk at work while bytes are copied, and a large output from filling memory.
+    """Keeps the disk busy while bytes are copied, and keeps a large output from filling memory.
 
-    For one file that is written from front to back; what is written out of order is left to fsync. What was copied
-    starts to be written out at once, so that little is left to wait for at the end. Once an output is large beside
-    memory, little of it stays unwritten, and what is written leaves the page cache, since nobody will read it. The
-    kernel is only advised: contents and durability are the same without it, as on systems that lack the calls.
+    For one file that is written front to back; bytes written out of order are left to fsync. Writeback starts as data
+    is copied, so that the final fsync is short. If the output is large relative to memory, the amount of dirty data is
+    bounded, and written data is dropped from the page cache, since nothing will read it. These calls are only hints:
+    contents and durability are the same on systems that lack them.
     """
 
     def __init__(self, target_fd: int, output_nbytes: int) -> None:
@@ -246,16 +246,16 @@ class WriteBehind:
         self._sync_file_range = _sync_file_range()
 
     def written(self, stop: int) -> None:
-        """Say that everything below ``stop`` (in bytes) has been written.
+        """Report that everything before ``stop`` (in bytes) has been written to the file.
 
         Raises:
-            OSError: writing out failed. The kernel reports this once; a later fsync would be silent about it.
+            OSError: writeback failed. The kernel reports this only once, so a later fsync would not.
         """
         while self._sync_file_range is not None and stop - self._started >= WINDOW_NBYTES:
             self._start_window(self._sync_file_range)
 
     def _start_window(self, sync_file_range: Callable[[int, int, int, int], None]) -> None:
-        """Start writing out a window; of a large output wait for an earlier one, so that memory never holds much."""
+        """Start writeback of a window; for a large output, wait for an earlier window to bound dirty memory."""
         sync_file_range(self._target_fd, self._started, WINDOW_NBYTES, _SYNC_START)
         behind = self._started - _BACKLOG_NBYTES
         if self._is_large and behind >= 0:
@@ -270,7 +270,7 @@ _SYNC_WAIT = 1 | 2 | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE, _WAIT_AFTER
 
 
 def _sync_file_range() -> Callable[[int, int, int, int], None] | None:
-    """The C library's sync_file_range as a function that raises OSError; None where there is none."""
+    """The C library's sync_file_range as a function that raises OSError; None if it has none."""
     if sys.platform != "linux":
         return None
     import ctypes
@@ -296,7 +296,7 @@ def _memory_nbytes() -> int:
 
 
 def _clonable(span: _Range) -> tuple[int, int]:
-    """The part [start, stop) of a range, relative to it, that whole blocks of source and target can share."""
+    """The part [start, stop) of a range, relative to its start, that can be cloned as whole blocks."""
     if (span.source_start - span.target_start) % BLOCK_NBYTES:
         return 0, 0
     start = -span.source_start % BLOCK_NBYTES
@@ -336,6 +336,6 @@ def _write_all(fd: int, view: memoryview, position: int) -> None:
             os.lseek(fd, position, os.SEEK_SET)
             written = os.write(fd, view)
         if written == 0:
-            raise OSError(errno.EIO, "a write of the file system took no bytes")
+            raise OSError(errno.EIO, "the file system wrote no bytes")
         view = view[written:]
         position += written

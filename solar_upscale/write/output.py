@@ -1,4 +1,4 @@
-"""The road from a plan to OUT: a locked folder, shards that come out of it one by one, and the rename at the end."""
+"""Writes a plan to OUT: a locked folder, shards that are finished one by one, and one rename at the end."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ _log = logging.getLogger("solar_upscale")
 
 @contextmanager
 def open_output(plan: UpscalePlan, source: Source, output: Path, *, overwrite: bool = False) -> Iterator["OpenOutput"]:
-    """The locked folder in which ``output`` comes into being; left without ``finish``, it waits for the next run.
+    """The locked folder in which ``output`` is written; if it exits without ``finish``, the next run resumes.
 
     Raises:
         OutputError: ``output`` cannot be written, holds something else, or is being written by another run.
@@ -48,7 +48,7 @@ def open_output(plan: UpscalePlan, source: Source, output: Path, *, overwrite: b
     with unfinished(output, job=_job_text(plan), state=_state_text(plan), overwrite=overwrite) as work:
         if work.restarted:
             _log.warning(
-                "%s: the source or this program has changed since the interrupted run; starting afresh",
+                "%s: the source or solar-upscale has changed since the interrupted run; starting over",
                 printable(str(output)),
             )
         with ExitStack() as running:
@@ -57,7 +57,7 @@ def open_output(plan: UpscalePlan, source: Source, output: Path, *, overwrite: b
 
 @dataclass(frozen=True, slots=True)
 class OpenOutput:
-    """An output being written: take its ``shards``, then ``finish`` it."""
+    """An output being written: iterate over its ``shards``, then ``finish`` it."""
 
     plan: UpscalePlan
     source: Source
@@ -66,7 +66,7 @@ class OpenOutput:
 
     @property
     def folder(self) -> Path:
-        """Where the finished shards are until ``finish``."""
+        """The folder of the finished shards until ``finish``."""
         return self.work.folder
 
     def shards(
@@ -77,17 +77,17 @@ class OpenOutput:
         executor: "Executor | None" = None,
         on_bytes: OnBytes = lambda nbytes: None,
     ) -> Iterator[FinishedShard]:
-        """Yield each shard once it is finished, first those of an earlier run; whoever stops early may resume.
+        """Yield each shard once it is finished, first those of an earlier run. Stopping early leaves work to resume.
 
         Args:
-            skip: Names of shards that are not needed here any more.
-            shards_stay: Whether shards stay in the folder. If not, disk is needed for those of one pass at a time.
-            executor: Runs the passes side by side; by default they run one after another in this thread.
-            on_bytes: Called with the number of bytes each time some were written, and with the size of
-                each shard that an earlier run wrote.
+            skip: Names of shards that are no longer needed here.
+            shards_stay: Whether shards stay in the folder. If not, disk space is needed for one pass at a time only.
+            executor: Runs the passes in parallel; by default they run one after another in this thread.
+            on_bytes: Called with the number of bytes written since the last call, and with the size of each shard that
+                an earlier run wrote.
 
         Raises:
-            OutputError: the disk is too small, is full, or fails.
+            OutputError: the disk is too small, full or failing.
             CheckpointError, HubError: the source cannot be read as planned.
         """
         shards = self._shards(skip, shards_stay, executor, on_bytes)
@@ -95,11 +95,11 @@ class OpenOutput:
         return shards
 
     def finish(self, *, without: Collection[str] = (), extra: Sequence[str] = ()) -> None:
-        """Write the small files, and give the folder its name: OUT is there, and whole.
+        """Write the small files and rename the folder to OUT, which is then complete.
 
         Args:
-            without: Names of shards that are not in the folder, and need not be.
-            extra: Names of files in the folder that become part of the output beside those of the plan.
+            without: Names of shards that are not in the folder and need not be.
+            extra: Names of other files in the folder that become part of the output.
 
         Raises:
             OutputError: a file is missing, or the disk fails.
@@ -115,15 +115,15 @@ class OpenOutput:
         self, skip: Collection[str], shards_stay: bool, executor: "Executor | None", on_bytes: OnBytes
     ) -> Generator[FinishedShard, None, None]:
         planned = {shard.filename: shard for shard in self.plan.shards}
-        wanted = [_without(each, skip) for each in self.plan.passes]
-        self._fetch(wanted)
-        kept = self._kept(wanted)
+        needed = [_without(each, skip) for each in self.plan.passes]
+        self._fetch(needed)
+        kept = self._kept(needed)
         for shard in kept.values():
             on_bytes(shard.data_nbytes)
             yield _checked(shard, planned[shard.filename])
-        passes = [each for each in (_without(each, kept) for each in wanted) if each.shards]
-        at_once = passes if shards_stay else sorted(passes, key=lambda each: each.nbytes)[-1:]
-        check_room(self.folder, self._needed_nbytes(at_once))
+        passes = [each for each in (_without(each, kept) for each in needed) if each.shards]
+        on_disk_together = passes if shards_stay else sorted(passes, key=lambda each: each.nbytes)[-1:]
+        check_room(self.folder, self._needed_nbytes(on_disk_together))
         finished = run_passes(
             passes, self.source, self.folder, output_nbytes=self.plan.nbytes, executor=executor, on_bytes=on_bytes
         )
@@ -132,7 +132,7 @@ class OpenOutput:
                 yield _checked(shard, planned[shard.filename])
 
     def _fetch(self, passes: Sequence[Pass]) -> None:
-        """Have the files that are needed made local side by side, where the source is one that downloads."""
+        """Download the needed files concurrently, if the source is one that downloads."""
         items = (item for each in passes for shard in each.shards for item in shard.items)
         weights = {piece.filename for item in items for piece in item.pieces}
         self.source.fetch(sorted({*weights, *(file.name for file in self.plan.copied_files)}))
@@ -142,7 +142,7 @@ class OpenOutput:
         return {shard.filename: shard for shard in found if shard is not None}
 
     def _needed_nbytes(self, passes: Sequence[Pass]) -> int:
-        """Bytes of disk that the rest of the work takes: none for what can be cloned, tried once on the real files."""
+        """Disk space that the passes still need, in bytes: none for what can be cloned, as one real clone shows."""
         shards = [shard for each in passes for shard in each.shards]
         needed = sum(shard.nbytes for shard in shards)
         clonable = sum(move.clonable_nbytes for shard in shards for move in shard.moves())
@@ -155,7 +155,7 @@ class OpenOutput:
         return needed + small
 
     def _copy(self, file: SourceFile) -> str:
-        """Copy a file of the source as it is, and return the digest of what was written."""
+        """Copy a file of the source unchanged, and return the digest of the bytes written."""
 
         def copied(target_fd: int) -> Iterator[bytes]:
             offset = 0
@@ -168,26 +168,25 @@ class OpenOutput:
             return digest_chunks(copied(target_fd))
 
     def _refuse_changed_source(self) -> None:
-        """What was read while it changed may be neither the old nor the new."""
+        """Refuse a source that changed while it was read: the output could be a mix of old and new."""
         files, states = self.source.files(), self.plan.source_state
         changed = [name for name, state in states.items() if name not in files or files[name].state != state]
         if changed:
             raise CheckpointError(
-                f"{self.source.name}: {changed[0]} changed while it was read; run the same command again to start "
-                "afresh"
+                f"{self.source.name}: {changed[0]} changed while it was read; run the same command again to start over"
             )
 
 
 def forget_leftovers(plan: UpscalePlan, output: Path) -> None:
-    """Remove what a stop just after the last rename left beside an OUT that is the finished result of ``plan``."""
+    """Remove leftovers of a run that was killed just after the final rename; OUT is the finished result of ``plan``."""
     remove_leftovers(output, job=_job_text(plan))
 
 
 def refuse_overlap_with_source(source: Source, output: Path) -> None:
-    """Check that ``output`` is neither in the source's folder nor around it, where the source is local.
+    """Check that ``output`` neither is in a local source's folder nor contains it.
 
     Raises:
-        OutputError: it is.
+        OutputError: it does.
     """
     config = source.local_path("config.json")
     if config is not None:
@@ -195,10 +194,10 @@ def refuse_overlap_with_source(source: Source, output: Path) -> None:
 
 
 def _checked(shard: FinishedShard, planned: ShardPlan) -> FinishedShard:
-    """The shard, once the safetensors library has opened it and found what was planned.
+    """The shard, once the safetensors library has opened it and read the planned tensors.
 
     Raises:
-        CheckpointError: it found something else; the file is removed, lest a run that resumes keeps it.
+        CheckpointError: it read something else; the file is removed, so that no later run keeps it.
     """
     try:
         note = check_with_safetensors(shard.path, shard.filename, (item.target for item in planned.items))
@@ -215,12 +214,12 @@ def _without(each: Pass, filenames: Collection[str]) -> Pass:
 
 
 def _job_text(plan: UpscalePlan) -> str:
-    """What is made of which source: the same for every state that the source's files are in."""
+    """Identifies the job: what is made from which source, whatever state the source's files are in."""
     return json.dumps([asdict(plan.source), asdict(plan.request), sorted(output_filenames(plan))])
 
 
 def _state_text(plan: UpscalePlan) -> str:
-    """What the source's files are now, and what this version of the program makes of them to the byte."""
+    """Identifies the state of the source's files, and the bytes that this version of the program makes from them."""
     return json.dumps(
         {
             "version": __version__,

@@ -1,7 +1,7 @@
-"""Passes, one after the other in this thread or side by side in any ``concurrent.futures.Executor``.
+"""Runs passes one after another in this thread, or in parallel in any ``concurrent.futures.Executor``.
 
-An executor may be threads, processes, or other machines that see the same paths. Its workers stop when the file
-WANTED_NAME vanishes from the work folder, which all of them can see.
+An executor may use threads, processes, or other machines that see the same paths. Its workers stop when the file
+RUNNING_NAME disappears from the work folder, which all of them can see.
 """
 
 from collections.abc import Generator, Sequence
@@ -15,7 +15,7 @@ from solar_upscale.source.protocol import Source
 from solar_upscale.write.move import Mover
 from solar_upscale.write.shards import FinishedShard, OnBytes, is_local, write_shard
 from solar_upscale.write.streamed import write_streamed
-from solar_upscale.write.work_files import WANTED_NAME
+from solar_upscale.write.work_files import RUNNING_NAME
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -34,7 +34,7 @@ def run_passes(
 ) -> Generator[FinishedShard, None, None]:
     """Write passes into the work folder and yield each shard once it is finished; without executor, in this thread.
 
-    However this ends, no worker writes any more: the folder's lock can be released.
+    However this ends, no worker is writing afterwards, so the folder's lock can be released.
 
     Raises:
         OutputError, CheckpointError, HubError: as ``write_pass``, or a worker died.
@@ -45,11 +45,11 @@ def run_passes(
         return
     from concurrent.futures import BrokenExecutor, as_completed
 
-    wanted = folder / WANTED_NAME
-    wanted.touch()
+    running = folder / RUNNING_NAME
+    running.touch()
     futures: list[Future[list[FinishedShard]]] = []
     try:
-        futures += (executor.submit(_write_wanted, each, source, folder, output_nbytes) for each in passes)
+        futures += (executor.submit(_write_while_running, each, source, folder, output_nbytes) for each in passes)
         for future in as_completed(futures):
             for shard in future.result():
                 on_bytes(shard.data_nbytes)
@@ -58,7 +58,7 @@ def run_passes(
         raise OutputError(f"{folder}: a worker died; run the same command again to resume") from error
     finally:
         with suppress(FileNotFoundError):
-            wanted.unlink()
+            running.unlink()
         for future in futures:
             future.cancel()
         for future in futures:
@@ -66,18 +66,18 @@ def run_passes(
                 future.exception()
 
 
-def _write_wanted(each: Pass, source: Source, folder: Path, output_nbytes: int) -> list[FinishedShard]:
-    """``write_pass`` as an executor is given it: for as long as the run that asked for it goes on.
+def _write_while_running(each: Pass, source: Source, folder: Path, output_nbytes: int) -> list[FinishedShard]:
+    """``write_pass`` in a worker, which stops once the run that submitted it has ended.
 
     Raises:
         OutputError, CheckpointError, HubError: as ``write_pass``.
     """
 
-    def stop_unless_wanted(_nbytes: int) -> None:
-        if not (folder / WANTED_NAME).exists():
-            raise OutputError(f"{folder}: the run that asked for this has stopped")
+    def stop_unless_running(_nbytes: int) -> None:
+        if not (folder / RUNNING_NAME).exists():
+            raise OutputError(f"{folder}: the run that started this worker has ended; run the same command again")
 
-    return write_pass(each, source, folder, output_nbytes=output_nbytes, on_bytes=stop_unless_wanted)
+    return write_pass(each, source, folder, output_nbytes=output_nbytes, on_bytes=stop_unless_running)
 
 
 def write_pass(

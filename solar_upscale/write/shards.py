@@ -1,4 +1,4 @@
-"""One output shard: written from local files, and what is known of it once it is finished.
+"""Writes an output shard from local files, and describes finished shards.
 
 A shard whose source is not local is written by streamed.py, together with the others of its pass.
 """
@@ -41,10 +41,10 @@ Digests = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class FinishedShard:
-    """A shard that is whole, on disk, and has its final name in the work folder.
+    """A shard that is complete, on disk, and has its final name in the work folder.
 
-    ``kept`` says that an earlier run wrote it; ``moved`` is then empty. ``digests`` are those of the planned bytes as
-    they arrived from a streamed source, None where the source is local and can be compared with.
+    ``kept`` means that an earlier run wrote it; ``moved`` is then empty. ``digests`` are those of the bytes received
+    from a streamed source; None if the source is local and can be compared with.
     """
 
     filename: str
@@ -70,11 +70,11 @@ def write_shard(
         source_fds: dict[str, int] = {}
         write_all(target_fd, 0, shard.header, on_bytes=lambda nbytes: None)
         for move in shard.moves():
-            progress = _write_behind(behind, move.target_start, on_bytes)
+            report_progress = _write_behind(behind, move.target_start, on_bytes)
             if isinstance(move.transform, Zero):
-                total += zero_range(target_fd, move.target_start, move.target_nbytes, on_bytes=progress)
+                total += zero_range(target_fd, move.target_start, move.target_nbytes, on_bytes=report_progress)
             elif move.transform is not None:
-                total += write_chunks(target_fd, move.target_start, planned_bytes(source, move), progress)
+                total += write_chunks(target_fd, move.target_start, planned_bytes(source, move), report_progress)
             else:
                 if move.filename not in source_fds:
                     source_fds[move.filename] = _open_source(source, move.filename, opened)
@@ -84,14 +84,14 @@ def write_shard(
                     target_fd,
                     move.target_start,
                     move.target_nbytes,
-                    on_bytes=progress,
+                    on_bytes=report_progress,
                     source_name=move.filename,
                 )
     return FinishedShard(shard.filename, folder / shard.filename, shard.data_nbytes, total)
 
 
 def find_finished(shard: ShardPlan, source: Source, folder: Path) -> FinishedShard | None:
-    """The shard as an earlier run finished it; None where it must be written, again where it could not be checked.
+    """The shard as an earlier run finished it; None if it must be written, or written again since it cannot be checked.
 
     Raises:
         OutputError: the disk fails.
@@ -105,18 +105,18 @@ def find_finished(shard: ShardPlan, source: Source, folder: Path) -> FinishedSha
 
 
 def is_local(source: Source, shard: ShardPlan) -> bool:
-    """Whether all that a shard is made of lies in local files."""
+    """Whether all source files of a shard are local."""
     names = {move.filename for move in source_moves(shard)}
     return all(source.local_path(name) is not None for name in names)
 
 
 def source_moves(shard: ShardPlan) -> Iterator[Move]:
-    """The moves of a shard that read the source, one for each piece of each tensor."""
+    """The moves of a shard that read the source, one per piece of each tensor."""
     return (move for _, move in shard.tensor_moves() if not isinstance(move.transform, Zero))
 
 
 def planned_bytes(source: Source, move: Move) -> Iterable[bytes | memoryview]:
-    """The bytes that a move writes, from the source, in chunks of bounded size."""
+    """The bytes that a move writes, computed from the source in chunks of bounded size."""
 
     def read(start: int, stop: int) -> Iterator[bytes]:
         return source.stream(move.filename, move.source_start + start, move.source_start + stop)
@@ -125,7 +125,7 @@ def planned_bytes(source: Source, move: Move) -> Iterable[bytes | memoryview]:
 
 
 def nbytes_by_method(shards: Iterable[FinishedShard]) -> dict[str, int]:
-    """How many bytes of tensor data were cloned, copied, made zero, or kept from an earlier run."""
+    """How many bytes of tensor data were cloned, copied, zeroed, or kept from an earlier run."""
     shards = list(shards)
     return {
         "cloned": sum(shard.moved.cloned for shard in shards),
@@ -136,7 +136,7 @@ def nbytes_by_method(shards: Iterable[FinishedShard]) -> dict[str, int]:
 
 
 def write_chunks(target_fd: int, start: int, chunks: Iterable[bytes | memoryview], on_bytes: OnBytes) -> Moved:
-    """Write chunks one after the other from an offset of the target on.
+    """Write chunks one after another, starting at an offset of the target.
 
     Raises:
         OSError: the disk is full or failing.
@@ -149,9 +149,9 @@ def write_chunks(target_fd: int, start: int, chunks: Iterable[bytes | memoryview
 
 
 def save_digests(shard: ShardPlan, folder: Path, digests: Digests) -> None:
-    """Keep the digests of a streamed shard, so that a run which resumes can check it without fetching it again.
+    """Save the digests of a streamed shard, so that a run that resumes can check it without fetching it again.
 
-    To be called before the shard gets its name: a finished shard is then never without them.
+    Call this before the shard gets its name, so that a finished shard always has digests.
 
     Raises:
         OutputError: the disk fails.
@@ -166,8 +166,8 @@ def _load_digests(shard: ShardPlan, folder: Path) -> Digests | None:
         return None
     if not isinstance(values, list) or len(values) != sum(1 for _ in source_moves(shard)):
         return None
-    is_sound = all(isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) for value in values)
-    return tuple(values) if is_sound else None
+    is_valid = all(isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) for value in values)
+    return tuple(values) if is_valid else None
 
 
 def _digests_name(shard: ShardPlan) -> str:
@@ -175,21 +175,21 @@ def _digests_name(shard: ShardPlan) -> str:
 
 
 def _write_behind(behind: WriteBehind, start: int, on_bytes: OnBytes) -> OnBytes:
-    """``on_bytes``, with the disk put to work on what was written from ``start`` on."""
+    """``on_bytes``, which also starts writing out the bytes from ``start`` on."""
     offset = start
 
-    def progress(nbytes: int) -> None:
+    def report_progress(nbytes: int) -> None:
         nonlocal offset
         offset += nbytes
         behind.written(offset)
         on_bytes(nbytes)
 
-    return progress
+    return report_progress
 
 
 def _open_source(source: Source, filename: str, opened: ExitStack) -> int:
     path = source.local_path(filename)
-    assert path is not None, "the pass was found to be local"
+    assert path is not None, "callers check that the pass is local"
     try:
         return opened.enter_context(path.open("rb", buffering=0)).fileno()
     except OSError as error:

@@ -1,7 +1,7 @@
-"""A pass from a source that is read by ranges: every byte that its shards need is fetched once, for all of them.
+"""Writes a pass from a source that is read by ranges: every byte that its shards need is fetched once, for all of them.
 
-What is changed on the way needs its tensor more than once or out of order; such a tensor is kept in a scratch file
-while it is worked on. All that is written is hashed as it passes, so that the shards can be checked without the source.
+A transform needs its tensor more than once or out of order, so such a tensor is kept in a scratch file meanwhile.
+Everything written is hashed on the way, so that the shards can be verified without the source.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ __all__ = ["write_streamed"]
 def write_streamed(
     each: Pass, source: Source, folder: Path, *, output_nbytes: int, on_bytes: OnBytes
 ) -> list[FinishedShard]:
-    """Write the shards of a pass side by side; ``output_nbytes`` is the size of the whole output.
+    """Write the shards of a pass simultaneously; ``output_nbytes`` is the size of the whole output.
 
     Raises:
         OutputError: a shard cannot be written.
@@ -40,7 +40,7 @@ def write_streamed(
             _stream_span(source, span, folder, on_bytes)
         finished = [_finished(shard, folder, ranges.digests(shard)) for shard in each.shards]
         for shard, done in zip(each.shards, finished, strict=True):
-            assert done.digests is not None, "they were all read"
+            assert done.digests is not None, "streamed shards have digests"
             save_digests(shard, folder, done.digests)
     return finished
 
@@ -59,7 +59,7 @@ class _Target:
 
 @dataclass(slots=True)
 class _Use:
-    """All that is made of a range in one way: the same bytes, wherever they are written."""
+    """One transform of a range, and the targets that its bytes are written to."""
 
     transform: Transform
     dtype: str
@@ -67,7 +67,7 @@ class _Use:
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def write(self, offset: int, chunk: bytes | memoryview, on_bytes: OnBytes) -> None:
-        """Write a chunk that begins ``offset`` bytes after the start of the use, at each of its targets."""
+        """Write a chunk to each target, ``offset`` bytes after the target's start."""
         self.digest.update(chunk)
         for target, start in self.targets:
             target.write(start + offset, chunk, on_bytes)
@@ -75,7 +75,7 @@ class _Use:
 
 @dataclass(slots=True)
 class _Range:
-    """Bytes [start, stop) of a source file, which the pass needs as a whole."""
+    """Bytes [start, stop) of a source file that the pass needs as one piece."""
 
     filename: str
     start: int
@@ -83,12 +83,12 @@ class _Range:
     uses: dict[tuple[Transform, str], _Use] = field(default_factory=dict)
 
     @property
-    def is_changed(self) -> bool:
+    def is_transformed(self) -> bool:
         return any(use.transform is not None for use in self.uses.values())
 
 
 class _Ranges:
-    """What a pass reads: each range once, with all that is made of it."""
+    """The ranges that a pass reads, each once, with all their uses."""
 
     def __init__(self) -> None:
         self._ranges: dict[tuple[str, int, int], _Range] = {}
@@ -98,7 +98,7 @@ class _Ranges:
             self._use(move).targets.append((target, move.target_start))
 
     def digests(self, shard: ShardPlan) -> Digests:
-        """Once all was read, what ``FinishedShard`` keeps."""
+        """``FinishedShard.digests``, once everything has been read."""
         return tuple(self._use(move).digest.hexdigest() for move in source_moves(shard))
 
     def in_source_order(self) -> list[_Range]:
@@ -114,7 +114,7 @@ class _Ranges:
 def _open_target(shard: ShardPlan, folder: Path, output_nbytes: int, opened: ExitStack, on_bytes: OnBytes) -> _Target:
     target_fd = opened.enter_context(write_file(folder, shard.filename, shard.nbytes))
     write_all(target_fd, 0, shard.header, on_bytes=lambda nbytes: None)
-    os.ftruncate(target_fd, shard.nbytes)  # what is not written below is zero
+    os.ftruncate(target_fd, shard.nbytes)  # bytes that are not written below are zero
     on_bytes(_zero_nbytes(shard))
     return _Target(target_fd, WriteBehind(target_fd, output_nbytes))
 
@@ -130,7 +130,7 @@ def _zero_nbytes(shard: ShardPlan) -> int:
 
 
 def _spans(ranges: Iterable[_Range]) -> Iterator[Sequence[_Range]]:
-    """Ranges in source order, in groups that leave no gap: each group is one request."""
+    """Ranges in source order, in groups without gaps: each group is one request."""
     span: list[_Range] = []
     stop = 0
     for each in ranges:
@@ -144,29 +144,29 @@ def _spans(ranges: Iterable[_Range]) -> Iterator[Sequence[_Range]]:
 
 
 def _stream_span(source: Source, span: Sequence[_Range], folder: Path, on_bytes: OnBytes) -> None:
-    """Read a span once, and write each of its ranges wherever it is used."""
+    """Read a span once, and write each of its ranges to its targets."""
     start = span[0].start
-    waiting = list(reversed(span))
+    pending = list(reversed(span))
     active: list[tuple[_Range, IO[bytes] | None]] = []
     with ExitStack() as opened:
         for chunk in source.stream(span[0].filename, start, max(each.stop for each in span)):
             stop = start + len(chunk)
-            while waiting and waiting[-1].start < stop:
-                each = waiting.pop()
+            while pending and pending[-1].start < stop:
+                each = pending.pop()
                 active.append((each, _open_scratch(each, folder, opened)))
             for each, scratch in active:
                 offset = max(0, start - each.start)
                 part = memoryview(chunk)[max(0, each.start - start) : each.stop - start]
                 _write_part(each, scratch, offset, part, on_bytes)
                 if each.stop <= stop and scratch is not None:
-                    _write_changed(each, scratch, on_bytes)
+                    _write_transformed(each, scratch, on_bytes)
                     scratch.close()
             active = [pair for pair in active if pair[0].stop > stop]
             start = stop
 
 
 def _open_scratch(each: _Range, folder: Path, opened: ExitStack) -> IO[bytes] | None:
-    if not each.is_changed:
+    if not each.is_transformed:
         return None
     import tempfile
 
@@ -181,8 +181,8 @@ def _write_part(each: _Range, scratch: IO[bytes] | None, offset: int, part: memo
             use.write(offset, part, on_bytes)
 
 
-def _write_changed(each: _Range, scratch: IO[bytes], on_bytes: OnBytes) -> None:
-    """Write what is made of a range, all of which is in the scratch file now."""
+def _write_transformed(each: _Range, scratch: IO[bytes], on_bytes: OnBytes) -> None:
+    """Write the transforms of a range, which is complete in the scratch file."""
 
     def read(start: int, stop: int) -> Iterator[bytes]:
         scratch.seek(start)

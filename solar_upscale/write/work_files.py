@@ -1,12 +1,12 @@
-"""Names of files that a work folder may hold beside those of the plan."""
+"""Names of files that a work folder may hold in addition to those of the plan."""
 
-__all__ = ["DIGESTS_SUFFIX", "RECORD_NAME", "WANTED_NAME"]
+__all__ = ["DIGESTS_SUFFIX", "RECORD_NAME", "RUNNING_NAME"]
 
-# What was uploaded of an output whose shards are deleted once they are on the Hub; it becomes part of that output.
+# The record of uploads, if shards are deleted once they are on the Hub; it becomes part of the output.
 RECORD_NAME = ".published.json"
 
-# While it is there, workers go on.
-WANTED_NAME = ".wanted"
+# Workers keep writing only while this file exists.
+RUNNING_NAME = ".running"
 
-# Ends the name of the hidden file that keeps the digests of a streamed shard.
+# Suffix of the hidden file with the digests of a streamed shard.
 DIGESTS_SUFFIX = ".sha256.json"

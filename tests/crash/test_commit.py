@@ -1,4 +1,4 @@
-"""OUT is absent, what it was, or whole: whatever stops a run, whoever else runs, whatever is in the way."""
+"""OUT is absent, what it was, or whole: whatever stops a run, whoever else runs, whatever is there before."""
 
 import errno
 import json
@@ -91,7 +91,7 @@ def test_publish_without_a_planned_file_is_refused(tmp_path: Path) -> None:
     with commit.unfinished(tmp_path / "out", job="job", state="A") as work:
         commit.write_bytes(work.folder, "a", b"a")
         for missing in ("b", "c/d"):
-            with pytest.raises(OutputError, match="has gone"):
+            with pytest.raises(OutputError, match="disappeared during the run"):
                 work.publish(["a", missing])
     assert not (tmp_path / "out").exists()
 
@@ -357,7 +357,7 @@ def test_foreign_incomplete_folder_is_refused_and_untouched(tmp_path: Path) -> N
     theirs = tmp_path / "out.incomplete"
     theirs.mkdir()
     (theirs / "thesis.tex").write_bytes(b"words")
-    with pytest.raises(OutputError, match=r"out\.incomplete: is in the way: it holds thesis\.tex"):
+    with pytest.raises(OutputError, match=r"out\.incomplete: holds thesis\.tex, which solar-upscale did not write"):
         run(tmp_path)
     assert names(theirs) == ["thesis.tex"]
     run(tmp_path, overwrite=True)
@@ -383,7 +383,7 @@ def test_incomplete_path_that_is_not_a_folder_is_refused_even_with_overwrite(tmp
         place.write_bytes(b"mine")
     else:
         place.symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
-    with pytest.raises(OutputError, match="is in the way: not a folder"):
+    with pytest.raises(OutputError, match="is not a folder; remove it"):
         run(tmp_path, overwrite=True)
     assert names(tmp_path) == ["out.incomplete"]
 
@@ -566,7 +566,7 @@ def test_old_output_that_cannot_be_removed_is_reported_and_the_new_one_is_publis
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(commit_folder, "remove_tree", refuse)
-    with pytest.raises(OutputError, match=r"out: is in place and whole, .*remove .*out\.incomplete by hand"):
+    with pytest.raises(OutputError, match=r"out: is complete, .*remove .*out\.incomplete by hand"):
         run(tmp_path, overwrite=True)
     assert tree(tmp_path / "out") == files_for("A")
 
@@ -603,7 +603,7 @@ def test_folder_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "sub").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OutputError, match="is in the way: not a folder"):
+    with pytest.raises(OutputError, match="is not a folder; remove it"):
         commit.write_bytes(tmp_path / "folder", "sub/file", b"x")
     assert names(tmp_path / "elsewhere") == []
 
@@ -634,7 +634,7 @@ def test_finished_file_is_recognised_by_size_and_first_bytes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ENOSPC", "the disk is full; free some room, then run the same command again: it resumes"),
+        ("ENOSPC", "the disk is full; free some space, then run the same command again: it resumes"),
         ("EDQUOT", "the disk quota is used up"),
         ("EIO", "a disk failed"),
         ("EROFS", "the file system is read-only"),
@@ -669,7 +669,7 @@ def test_full_disk_says_how_much_is_needed_and_how_much_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit.check_room(tmp_path, 0)
-    with pytest.raises(OutputError, match=r"not enough room on this disk; expected 1000 TB free, got [0-9.]+ .B;"):
+    with pytest.raises(OutputError, match=r"not enough space on this disk; expected 1000 TB free, got [0-9.]+ .B;"):
         commit.check_room(tmp_path, 10**15)
     unknown = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: unknown)
@@ -682,9 +682,9 @@ def test_nested_source_and_output_are_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(source)
     (tmp_path / "out.incomplete" / "work").mkdir(parents=True)
     for output in (source, source / "out", source / "a" / "b", tmp_path / "link" / "out", tmp_path):
-        with pytest.raises(OutputError, match="lies in the source or holds it"):
+        with pytest.raises(OutputError, match="is inside the source or contains it"):
             commit.refuse_overlap(source, output)
-    with pytest.raises(OutputError, match="lies in the source or holds it"):
+    with pytest.raises(OutputError, match="is inside the source or contains it"):
         commit.refuse_overlap(tmp_path / "out.incomplete" / "work", tmp_path / "out")
     for output in (tmp_path / "out", tmp_path / "source-48"):
         commit.refuse_overlap(source, output)

@@ -67,7 +67,7 @@ def test_full_disk_is_reported_before_the_first_byte(small_disk: Path, large: tu
     done = cli(*words)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
-    assert "not enough room on this disk; expected" in done.stderr
+    assert "not enough space on this disk; expected" in done.stderr
     assert os.listdir(small_disk) == ["ballast"]  # noqa: PTH208 - names only
     (small_disk / "ballast").unlink()
     assert cli(*words).returncode == 0
@@ -90,7 +90,7 @@ def test_disk_that_fills_up_gives_a_one_line_error_and_a_rerun_with_room_complet
                 free = shutil.disk_usage(small_disk).free
                 file.write(bytes(free - free % 4096))
 
-    with pytest.raises(OutputError, match="the disk is full; free some room, then run the same") as caught:
+    with pytest.raises(OutputError, match="the disk is full; free some space, then run the same") as caught:
         su.upscale_checkpoint(source, output, SOLAR, on_bytes=fill)
     assert str(caught.value).isprintable()
     assert leftovers(output) == ["out.incomplete"]
@@ -190,7 +190,7 @@ def test_source_changed_after_a_kill_restarts_the_job_with_a_warning(tmp_path: P
     done = cli(str(source), str(output), "--layers", "0:-10", "20:n", "--json")
     assert done.returncode == 0
     assert done.stderr == (
-        f"solar-upscale: {output}: the source or this program has changed since the interrupted run; starting afresh\n"
+        f"solar-upscale: {output}: the source or solar-upscale has changed since the interrupted run; starting over\n"
     )
     assert json.loads(done.stdout)["moved"]["kept"] == 0
     fresh = tmp_path / "fresh" / "out"

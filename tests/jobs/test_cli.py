@@ -146,7 +146,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "output is occupied": ("s full --layers 0:6", "full: already exists and holds thesis.txt"),
     "output is a file": ("s file --layers 0:6", "file: .*exists"),
     "output below a file": ("s file/out --layers 0:6", "file"),
-    "output in the source": ("s s/out --layers 0:6", "lies in the source"),
+    "output in the source": ("s s/out --layers 0:6", "is inside the source"),
     "wrong start": ("s out --layers 0:6 --init identiy", 'unknown --init "identiy"; choose copy'),
     "wrong stack": ("s out --layers 0:6 --stack x", "--stack x: 0 stacks have that name; the stacks are: model.layers"),
     "wrong size": ("s out --layers 0:6 --max-shard-size 5XB", '"5XB" is not a size; expected'),

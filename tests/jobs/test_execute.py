@@ -399,7 +399,7 @@ def test_modified_output_is_not_accepted(spoil: str, tmp_path: Path) -> None:
 def test_unrelated_files_in_the_output_are_named_and_untouched(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("all of it")
-    with pytest.raises(OutputError, match=r"thesis\.txt; choose another output folder, or give --overwrite"):
+    with pytest.raises(OutputError, match=r"thesis\.txt; choose another output folder, or use --overwrite"):
         su.upscale_checkpoint(source, tmp_path / "out", SOLAR)
     assert tree(tmp_path / "out") == {"thesis.txt": b"all of it"}
 
@@ -441,7 +441,7 @@ def test_missing_disk_space_is_reported_before_the_first_byte(
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("U", "total used free")(10**6, 10**6, 1000))
     monkeypatch.setattr("solar_upscale.write.output.can_clone", lambda *_: False)
-    with pytest.raises(OutputError, match=r"not enough room on this disk; expected .* free, got 1 kB"):
+    with pytest.raises(OutputError, match=r"not enough space on this disk; expected .* free, got 1 kB"):
         su.upscale_checkpoint(source, tmp_path / "out", SOLAR)
     assert leftovers(tmp_path / "out") == []
 

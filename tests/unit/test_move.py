@@ -157,7 +157,7 @@ class MoverContract:
             Mover().move_range(
                 files.source_fd, 8, files.target_fd, target_start, len(SOURCE), on_bytes=len_of, source_name="a.bin"
             )
-        assert f"a.bin: the file got shorter while it was read; expected bytes up to {len(SOURCE) + 8}" in str(
+        assert f"a.bin: the file was truncated while it was read; expected bytes up to {len(SOURCE) + 8}" in str(
             caught.value
         )
         assert f"it ends at {len(SOURCE)}" in str(caught.value)
@@ -348,7 +348,7 @@ def test_write_all_survives_short_writes(files: Files, monkeypatch: pytest.Monke
 
 def test_write_that_returns_zero_is_an_error_not_a_loop(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pwrite", lambda *args: 0)
-    with pytest.raises(OSError, match="took no bytes"):
+    with pytest.raises(OSError, match="wrote no bytes"):
         write_all(files.target_fd, 0, b"x", on_bytes=len_of)
 
 

@@ -14,7 +14,7 @@ from solar_upscale.plan.transform import Scale, Zero
 from solar_upscale.plan.types import UpscalePlan
 from solar_upscale.report.plan_json import plan_json, plan_json_with_tensors
 from solar_upscale.strict_json import json_pieces
-from solar_upscale.upscale import parse_nbytes
+from solar_upscale.request import parse_nbytes
 from tests.support.checkpoints import MISTRAL, mistral_shapes, tree, write_checkpoint
 from tests.support.sources import MemorySource, headers_only, llama_shapes, published_shards, tensors_in_order
 
@@ -349,10 +349,10 @@ def test_invalid_size_text_is_refused(text: Any) -> None:
 def test_output_in_the_source_or_around_it_is_refused(output: str, tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "home" / "s")
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match=r"lies in the source or holds it|current or the home"):
+    with pytest.raises(OutputError, match=r"is inside the source or contains it|current or the home"):
         su.upscale_checkpoint(source, tmp_path / "home" / output, SOLAR, overwrite=True)
     (tmp_path / "link").symlink_to(source)
-    with pytest.raises(OutputError, match="lies in the source"):
+    with pytest.raises(OutputError, match="is inside the source"):
         su.upscale_checkpoint(source, tmp_path / "link" / "out", SOLAR)
     assert tree(tmp_path) == before
 

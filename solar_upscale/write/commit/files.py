@@ -1,4 +1,4 @@
-"""Files of the unfinished folder: named only once they are whole and on disk, and never outside it."""
+"""Files of the unfinished folder: they get their names only once complete and on disk, and are never outside it."""
 
 import contextlib
 import errno
@@ -30,12 +30,12 @@ __all__ = [
 
 @contextlib.contextmanager
 def write_file(folder: Path, filename: str, nbytes: int) -> Iterator[int]:
-    """A descriptor to write a new file through, which gets its name once it is whole and on disk.
+    """A descriptor for writing a new file, which gets its name once it is complete and on disk.
 
-    Any number of processes may write into one folder: each file in progress has a name that no other writer has.
+    Any number of processes may write into one folder: the temporary name of each file is unique.
 
     Raises:
-        OutputError: the name leaves the folder, the size is not the one announced, or the disk fails.
+        OutputError: the name leads out of the folder, the size is not ``nbytes``, or the disk fails.
     """
     target = _inside(folder, filename)
     with output_errors(target):
@@ -63,20 +63,20 @@ def _remove_part(part: Path) -> None:
 
 
 def write_bytes(folder: Path, filename: str, data: bytes) -> None:
-    """Write a small file whole, under the same rules as ``write_file``.
+    """Write a small file, as ``write_file`` does.
 
     Raises:
-        OutputError: the name leaves the folder, or the disk fails.
+        OutputError: the name leads out of the folder, or the disk fails.
     """
     with write_file(folder, filename, len(data)) as target_fd:
         write_all(target_fd, 0, data, on_bytes=lambda _: None)
 
 
 def has_file(folder: Path, filename: str, nbytes: int, header: bytes) -> bool:
-    """Whether a finished file of this size that begins with these bytes is there, so need not be written again.
+    """Whether the folder has a finished file of this size that starts with these bytes, so need not be written again.
 
     Raises:
-        OutputError: the name leaves the folder, or the disk fails.
+        OutputError: the name leads out of the folder, or the disk fails.
     """
     path = _inside(folder, filename)
     with output_errors(path):
@@ -91,10 +91,10 @@ def has_file(folder: Path, filename: str, nbytes: int, header: bytes) -> bool:
 
 
 def _inside(folder: Path, filename: str) -> Path:
-    """The path of a file named with slashes, which cannot lie outside its folder on any system.
+    """The path of a file with a slash-separated name, which is inside the folder on every system.
 
     Raises:
-        OutputError: it could.
+        OutputError: the name could lead out of the folder.
     """
     parts = filename.split("/")
     if any(part in {"", ".", ".."} for part in parts) or re.search(r"[\\:\x00-\x1f]", filename):
@@ -110,11 +110,11 @@ def _make_parents(folder: Path, parent: Path) -> None:
         parent.mkdir()
         sync_folder(parent.parent)
     if not stat.S_ISDIR(parent.lstat().st_mode):
-        raise OutputError(f"{parent}: is in the way: not a folder; remove it, {RESUME}")
+        raise OutputError(f"{parent}: is not a folder; remove it, {RESUME}")
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names of what a folder holds, in order."""
+    """The names in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -133,14 +133,14 @@ def settle_contents(folder: Path, filenames: Set[str], inside: str = "") -> None
         path = folder / name
         mode = path.lstat().st_mode if name in held else 0
         if not (stat.S_ISREG(mode) if is_file else stat.S_ISDIR(mode)):
-            raise OutputError(f"{path}: has gone while the rest was written; run the same command again")
+            raise OutputError(f"{path}: disappeared during the run; run the same command again")
         if not is_file:
             settle_contents(path, filenames, f"{inside}{name}/")
     sync_folder(folder)
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what a stopped run was in the middle of: its room is needed."""
+    """Remove the partial files of an interrupted run, to free their space."""
     for parent, _, names in os.walk(folder):
         for name in names:
             if name.startswith(".") and name.endswith(".part"):
@@ -148,7 +148,7 @@ def remove_parts(folder: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder, file or link, if there; never what a link points to."""
+    """Remove a folder, file or link if it exists; never the target of a link."""
     import shutil
 
     if path.is_dir() and not path.is_symlink():
@@ -159,21 +159,21 @@ def remove_tree(path: Path) -> None:
 
 def _sync_file(fd: int) -> None:
     if sys.platform == "darwin":
-        with contextlib.suppress(OSError):  # a file system without it has fsync
+        with contextlib.suppress(OSError):  # file systems without it get fsync
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # there fsync leaves data in the drive's own cache
             return
     os.fsync(fd)
 
 
 def sync_folder(folder: Path) -> None:
-    """Put on disk which names a folder holds."""
+    """Sync a folder, so that the names in it are on disk."""
     if os.name == "nt":
-        return  # folders cannot be opened, and the journal keeps renames in order
+        return  # folders cannot be opened there, and the journal keeps renames in order
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network file systems do this by themselves
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network file systems do this themselves
             raise
     finally:
         os.close(fd)

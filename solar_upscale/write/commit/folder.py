@@ -1,4 +1,4 @@
-"""The life of OUT.incomplete, from taking its lock to giving its work a name. __init__.py describes the protocol."""
+"""The life cycle of OUT.incomplete, from taking its lock to the final rename. __init__.py describes the protocol."""
 
 import contextlib
 import errno
@@ -19,25 +19,25 @@ from solar_upscale.write.commit.lock import LOCK, locked
 __all__ = ["Unfinished", "exchange_names", "remove_leftovers", "unfinished"]
 
 _PREVIOUS = "previous"
-_LITTER = re.compile(r"\.DS_Store|\.nfs.*")  # what systems leave in folders of their own accord
+_LITTER = re.compile(r"\.DS_Store|\.nfs.*")  # files that operating systems create on their own
 _WORK = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}(?:\.([0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """The folder to write into while it is locked. ``folder`` may be handed to other processes that write files."""
+    """The locked folder to write into. ``folder`` may be passed to other processes that write files."""
 
     output: Path
     folder: Path
     overwrite: bool
-    resumed: bool  # an earlier run with this fingerprint left work here
-    restarted: bool  # an earlier run left work for another state of the same job, which was discarded
+    resumed: bool  # there is work of an earlier run with this fingerprint
+    restarted: bool  # there was work for another state of the same job, which was discarded
 
     def publish(self, filenames: Iterable[str]) -> None:
-        """Make the folder OUT: it holds exactly these files, all of them on disk, and so is its name.
+        """Rename the folder to OUT, with exactly these files in it, and sync everything to disk.
 
         Raises:
-            OutputError: a file is missing, OUT has come into being, or the disk fails.
+            OutputError: a file is missing, OUT has been created meanwhile, or the disk fails.
         """
         container = self.folder.parent
         with output_errors(self.output):
@@ -50,17 +50,18 @@ class Unfinished:
             _remove_all_but_lock(container)
         except OSError as error:
             raise OutputError(
-                f"{self.output}: is in place and whole, but what it replaced could not be removed "
+                f"{self.output}: is complete, but the folder it replaced could not be removed "
                 f"({error.strerror}: {error.filename}); remove {container} by hand"
             ) from error
 
 
 @contextlib.contextmanager
 def unfinished(output: Path, *, job: str, state: str, overwrite: bool = False) -> Iterator[Unfinished]:
-    """The locked folder OUT.incomplete, holding what an earlier run with the same fingerprint finished.
+    """The locked folder OUT.incomplete, with the finished files of an earlier run that has the same fingerprint.
 
-    ``job`` says what is made of which source, ``state`` what the source's files are now (sizes, times, headers): work
-    for another state is discarded, work for another job refused. Leaving it without ``publish`` keeps what is finished.
+    ``job`` identifies what is made from which source, ``state`` the source's files as they are now (sizes, times,
+    headers): work for another state is discarded, work for another job is an error. Exiting without ``publish`` keeps
+    the finished files.
 
     Raises:
         OutputError: OUT or OUT.incomplete holds something else, another run holds the lock, or the disk fails.
@@ -73,18 +74,18 @@ def unfinished(output: Path, *, job: str, state: str, overwrite: bool = False) -
         output.parent.mkdir(parents=True, exist_ok=True)
     with locked(container):
         with output_errors(output):
-            _refuse_occupied(output, overwrite)  # again: whoever held the lock before may have published
+            _refuse_occupied(output, overwrite)  # again: the previous lock holder may have published
             _refuse_foreign(container, overwrite)
             folder, resumed, restarted = _prepare(container, _digest(job), _digest(state), overwrite)
         try:
             yield Unfinished(output, folder, overwrite, resumed, restarted)
         finally:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # only if nothing is in it
+                folder.rmdir()  # fails unless it is empty
 
 
 def remove_leftovers(output: Path, *, job: str) -> None:
-    """Remove what a stop just after the last rename left beside an OUT that is this job's finished output."""
+    """Remove leftovers of a run that was killed just after the final rename; OUT is this job's finished output."""
     container = container_of(Path(os.path.abspath(output)))  # noqa: PTH100 - as in unfinished
     if not container.is_dir() or container.is_symlink():
         return
@@ -100,7 +101,7 @@ def _digest(text: str) -> str:
 
 
 def _prepare(container: Path, job: str, state: str, overwrite: bool) -> tuple[Path, bool, bool]:
-    """The work folder of a fingerprint inside its locked container, whether it was there, whether others' was."""
+    """The work folder of a fingerprint in its locked container, and ``Unfinished.resumed`` and ``.restarted``."""
     folder = container / f"{job}-{state}"
     if not overwrite:
         _refuse_other_jobs(container, job)
@@ -120,7 +121,7 @@ def _prepare(container: Path, job: str, state: str, overwrite: bool) -> tuple[Pa
 
 
 def _settle_swaps(container: Path) -> None:
-    """Resume what was about to take OUT's name; remove what had already given it up."""
+    """Restore a folder that was about to be renamed to OUT; remove one that was already replaced."""
     for name in names_in(container):
         match = _WORK.fullmatch(name)
         if match and match[2]:
@@ -138,29 +139,29 @@ def _refuse_other_jobs(container: Path, job: str) -> None:
         if match and match[1] != job:
             raise OutputError(
                 f"{container}: holds the unfinished work of another plan; run that plan again to finish it, remove "
-                "the folder, or give --overwrite to discard it"
+                "the folder, or use --overwrite to discard it"
             )
 
 
 def _refuse_foreign(container: Path, overwrite: bool) -> None:
-    """Refuse an OUT.incomplete that this module did not make."""
+    """Refuse an OUT.incomplete that this module did not create."""
     try:
         mode = container.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(mode):
-        raise OutputError(f"{container}: is in the way: not a folder; remove it or choose another output folder")
+        raise OutputError(f"{container}: is not a folder; remove it or choose another output folder")
     for name in names_in(container):
         ours = name in {LOCK, _PREVIOUS} or _WORK.fullmatch(name) or _LITTER.fullmatch(name)
         if not ours and not overwrite:
             raise OutputError(
-                f"{container}: is in the way: it holds {name}, which no run of this program put there; move it, or "
-                "give --overwrite to discard it"
+                f"{container}: holds {name}, which solar-upscale did not write; move it, or use --overwrite to discard "
+                "it"
             )
 
 
 def _refuse_occupied(output: Path, overwrite: bool) -> None:
-    """Refuse an OUT that holds something, or that could not be replaced in the end."""
+    """Refuse an OUT that is not empty, or that could not be replaced in the end."""
     try:
         mode = output.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -175,15 +176,15 @@ def _refuse_occupied(output: Path, overwrite: bool) -> None:
     if held and not overwrite:
         raise OutputError(
             f"{output}: already exists and holds {', '.join(held)}{', ...' if len(held) == 3 else ''}; choose "
-            "another output folder, or give --overwrite to replace it"
+            "another output folder, or use --overwrite to replace it"
         )
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() fails for a user without one
     if any(path.resolve().is_relative_to(output.resolve()) for path in (Path.cwd(), home)):
-        raise OutputError(f"{output}: is or holds the current or the home folder, which is never replaced")
+        raise OutputError(f"{output}: is or contains the current or the home folder, which is never replaced")
 
 
 def _take_name(folder: Path, output: Path) -> None:
-    """Give the work folder OUT's name and rights; what had it before ends up beside the work, in the container."""
+    """Rename the work folder to OUT, with OUT's permissions; an OUT that it replaces is moved into the container."""
     container = folder.parent
     if not os.path.lexists(output):
         folder.rename(output)
@@ -204,20 +205,20 @@ def _take_name(folder: Path, output: Path) -> None:
 
 
 def exchange_names(one: Path, other: Path) -> bool:
-    """Let two paths change places in one step; False where the system cannot.
+    """Exchange two paths atomically; returns False if the system does not support that.
 
     Raises:
-        OSError: it can, and failed.
+        OSError: the exchange failed.
     """
     if sys.platform != "linux":
         return False
     import ctypes
 
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    at_fdcwd, rename_exchange = -100, 2
     if call is None:
         return False
-    if call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+    if call(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0:
         return True
     number = ctypes.get_errno()
     if number in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:
