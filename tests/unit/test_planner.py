@@ -13,8 +13,8 @@ from solar_upscale.errors import CheckpointError, OutputError, PatternError, Uns
 from solar_upscale.plan.transform import Scale, Zero
 from solar_upscale.plan.types import UpscalePlan
 from solar_upscale.report.plan_json import plan_json, plan_json_with_tensors
-from solar_upscale.strict_json import json_pieces
 from solar_upscale.request import parse_nbytes
+from solar_upscale.strict_json import json_pieces
 from tests.support.checkpoints import MISTRAL, mistral_shapes, tree, write_checkpoint
 from tests.support.sources import MemorySource, headers_only, llama_shapes, published_shards, tensors_in_order
 
