@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from solar_upscale.architecture import families, find_stacks, registry
-from solar_upscale.architecture.findings import unexplained
-from solar_upscale.architecture.known import explained_fields, what_is_known
-from solar_upscale.architecture.names import TEXT_SECTIONS
+from solar_upscale.architecture.config_names import TEXT_SECTIONS
 from solar_upscale.architecture.record import ModelType
+from solar_upscale.architecture.suspicious_fields import suspicious_fields
 from solar_upscale.architecture.tensors import check_layers_alike
+from solar_upscale.architecture.type_facts import explained_fields, type_facts
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.source.header import TensorInfo
 
@@ -189,8 +189,10 @@ def doubts(name: str) -> list[str]:
     for stack in find_stacks(tensors, config):
         if stack.role not in ("decoder", "encoder"):
             continue
-        known = what_is_known(config, stack)
-        reasons = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known), known.harmless)
+        facts = type_facts(config, stack)
+        reasons = suspicious_fields(
+            config, stack.config_path, stack.num_layers, explained_fields(facts), facts.harmless
+        )
         found += [f"{name}: {stack.name}: {reason}" for reason in reasons]
         try:
             check_layers_alike(tensors, stack, [()] * stack.num_layers, name, exact=True)

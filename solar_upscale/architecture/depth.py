@@ -8,15 +8,15 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from solar_upscale.architecture.attribute import Attribute, Updates, Vector, View, same
+from solar_upscale.architecture.config_names import MTP_FIELDS
 from solar_upscale.architecture.encodings.common import Listed
-from solar_upscale.architecture.hybrid import lost_kinds
-from solar_upscale.architecture.known import Known, what_is_known
-from solar_upscale.architecture.names import MTP_FIELDS
+from solar_upscale.architecture.layer_kinds import kind_warnings
 from solar_upscale.architecture.record import ModelType
-from solar_upscale.architecture.refusals import refuse_missing, refuse_odd_values, refuse_unknown
-from solar_upscale.architecture.rules import Attribute, Updates, Vector, View, same
+from solar_upscale.architecture.refusals import refuse_invalid_values, refuse_missing, refuse_unknown
 from solar_upscale.architecture.stacks import find_stacks, name_splitter, numbered, section_at
 from solar_upscale.architecture.tensors import check_layers_alike, check_shared_module, module_names
+from solar_upscale.architecture.type_facts import TypeFacts, type_facts
 from solar_upscale.architecture.types import DepthChange, FieldChange, GatherRule, Stack
 from solar_upscale.errors import PatternError, UnsupportedError
 from solar_upscale.pattern import LayerPattern
@@ -54,41 +54,41 @@ def change_depth(
         )
     if not sources:
         raise PatternError(f"{stack.name}: the pattern leaves no layers; name at least one")
-    known = what_is_known(config, stack)
-    refuse_odd_values(stack, known)
-    refuse_unknown(config, tensors, stack, known, assume_uniform=assume_uniform)
+    facts = type_facts(config, stack)
+    refuse_invalid_values(stack, facts)
+    refuse_unknown(config, tensors, stack, facts, assume_uniform=assume_uniform)
     if len(sources) != stack.num_layers:
-        _refuse_shared_count(config, tensors, stack, known)
+        _refuse_shared_count(config, tensors, stack, facts)
     changes = _Changes(stack, config)
-    _set_counts(changes, known, stack, len(sources))
-    view = _set_attributes(changes, known, sources)
-    shared = next((record.shared_module for record in known.records if record.shared_module), None)
-    check_layers_alike(tensors, stack, _profiles(known, stack.num_layers), known.model_type, shared)
-    refuse_missing(tensors, stack, known, sources)
+    _set_counts(changes, facts, stack, len(sources))
+    view = _set_attributes(changes, facts, sources)
+    shared = next((record.shared_module for record in facts.records if record.shared_module), None)
+    check_layers_alike(tensors, stack, _profiles(facts, stack.num_layers), facts.model_type, shared)
+    refuse_missing(tensors, stack, facts, sources)
     if shared:
         check_shared_module(tensors, stack, sources, shared)
-    numbering, dropped, warnings = _number(changes, tensors, stack, known, sources, drop_mtp=drop_mtp)
+    numbering, dropped, warnings = _number(changes, tensors, stack, facts, sources, drop_mtp=drop_mtp)
     _set_quantization(changes, tensors, numbering)
-    warnings += [*_stale(known, view, sources), *lost_kinds(known, sources)]
+    warnings += [*_stale(facts, view, sources), *kind_warnings(facts, sources)]
     rewritten = _rewrite_files(changes, files, tensors, numbering) if files else {}
     return DepthChange(
         config=changes.config,
         changes=tuple(changes.made),
         numbering=numbering,
-        gathers=_gathers(tensors, known.records, stack, sources),
+        gathers=_gathers(tensors, facts.records, stack, sources),
         dropped=dropped,
         files=rewritten,
         warnings=tuple(warnings),
-        assumed_uniform=not known.is_known,
+        assumed_uniform=not facts.is_known,
     )
 
 
-def _refuse_shared_count(config: Mapping[str, Any], tensors: Iterable[str], stack: Stack, known: Known) -> None:
+def _refuse_shared_count(config: Mapping[str, Any], tensors: Iterable[str], stack: Stack, facts: TypeFacts) -> None:
     """A field that counts the layers of two lists would say of the other one what is true of this one only."""
     for other in find_stacks(tensors, config):
         if other.prefixes == stack.prefixes or other.config_path != stack.config_path:
             continue
-        both = set(known.counts).intersection(what_is_known(config, other).counts)
+        both = set(facts.counts).intersection(type_facts(config, other).counts)
         if both and {stack.role, other.role} <= {"decoder", "encoder"}:
             raise UnsupportedError(
                 f"{stack.name}: {'.'.join((*stack.config_path, min(both)))} counts the layers of {other.name} too, so "
@@ -126,11 +126,11 @@ class _Changes:
         self.made.append(FieldChange(".".join(path), before, value, reason))
 
 
-def _set_counts(changes: _Changes, known: Known, stack: Stack, depth: int) -> None:
-    for name in known.counts:
+def _set_counts(changes: _Changes, facts: TypeFacts, stack: Stack, depth: int) -> None:
+    for name in facts.counts:
         changes.set(name, depth, f"the number of layers: {stack.num_layers} become {depth}")
-    for name in known.proportional:
-        value = known.view.get(name)
+    for name in facts.proportional:
+        value = facts.view.get(name)
         if type(value) is not int or value * depth % stack.num_layers:
             raise UnsupportedError(
                 f"config.json: {name}: {value!r:.60} is no multiple of {stack.num_layers} "
@@ -138,17 +138,17 @@ def _set_counts(changes: _Changes, known: Known, stack: Stack, depth: int) -> No
             )
         changes.set(name, value * depth // stack.num_layers, "in proportion to the number of layers")
     # T5's decoder count is the encoder's where it is absent: keep what it stood for.
-    if stack.role == "encoder" and known.counts[:1] == ("num_layers",) and known.view.get("num_decoder_layers") is None:
+    if stack.role == "encoder" and facts.counts[:1] == ("num_layers",) and facts.view.get("num_decoder_layers") is None:
         changes.set(
             "num_decoder_layers", stack.num_layers, "the decoder keeps its layers, which this count stood for too"
         )
 
 
-def _set_attributes(changes: _Changes, known: Known, sources: Sequence[int]) -> View:
+def _set_attributes(changes: _Changes, facts: TypeFacts, sources: Sequence[int]) -> View:
     """Rewrite every attribute, and answer with what the config then says."""
-    expressed = _express(known, sources)
+    expressed = _express(facts, sources)
     if expressed.failed is not None:
-        _refuse_attribute(*expressed.failed, expressed.view, known, sources)
+        _refuse_attribute(*expressed.failed, expressed.view, facts, sources)
     for attribute, updates in expressed.updates:
         for name, value in updates.items():
             changes.set(name, value, f"{attribute.name}: every layer keeps its own value")
@@ -163,17 +163,17 @@ class _Expressed(NamedTuple):
     failed: tuple[Attribute, Vector] | None
 
 
-def _express(known: Known, sources: Sequence[int]) -> _Expressed:
+def _express(facts: TypeFacts, sources: Sequence[int]) -> _Expressed:
     """Every attribute in the new order, one after the other, then all checked on what was written."""
-    view = known.view.updated({name: len(sources) for name in known.counts})
+    view = facts.view.updated({name: len(sources) for name in facts.counts})
     wanted: list[tuple[Attribute, Vector]] = []
     written: list[tuple[Attribute, Updates]] = []
-    for attribute in known.attributes:
-        vector = attribute.read(known.view, known.view.num_layers)
+    for attribute in facts.attributes:
+        vector = attribute.read(facts.view, facts.view.num_layers)
         if vector is None:
             continue
         target = tuple(vector[source] for source in sources)
-        updates = attribute.express(known.view, view, target, sources)
+        updates = attribute.express(facts.view, view, target, sources)
         if updates is None:
             return _Expressed(view, tuple(written), (attribute, target))
         view = view.updated(updates)
@@ -184,30 +184,32 @@ def _express(known: Known, sources: Sequence[int]) -> _Expressed:
 
 
 def _refuse_attribute(
-    attribute: Attribute, target: Vector, view: View, known: Known, sources: Sequence[int]
+    attribute: Attribute, target: Vector, view: View, facts: TypeFacts, sources: Sequence[int]
 ) -> NoReturn:
-    from solar_upscale.architecture.nearest import nearest_pattern, runs
+    from solar_upscale.architecture.nearest_pattern import nearest_pattern, runs
 
     wrong = attribute.mismatches(target, view, sources)
     said = ", ".join(f"{j} (source {sources[j]})" for j in wrong[:6]) + (
         f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
     )
     nearest = nearest_pattern(
-        sources, known.view.num_layers, lambda candidate: _express(known, candidate).failed is None
+        sources, facts.view.num_layers, lambda candidate: _express(facts, candidate).failed is None
     )
     hint = f"; the nearest pattern that works: --layers {runs(nearest)}" if nearest else ""
-    why = attribute.why or f"the config cannot say {attribute.name} for this order"
-    raise UnsupportedError(f"{known.model_type}: {why}; target layers {said} would not be what their sources are{hint}")
+    constraint = attribute.constraint or f"the config cannot say {attribute.name} for this order"
+    raise UnsupportedError(
+        f"{facts.model_type}: {constraint}; target layers {said} would not be what their sources are{hint}"
+    )
 
 
-def _profiles(known: Known, n: int) -> list[tuple[Any, ...]]:
+def _profiles(facts: TypeFacts, n: int) -> list[tuple[Any, ...]]:
     """What the attributes say of each layer, as one value a layer."""
-    vectors = [vector for attribute in known.attributes if (vector := attribute.read(known.view, n)) is not None]
+    vectors = [vector for attribute in facts.attributes if (vector := attribute.read(facts.view, n)) is not None]
     return [tuple(repr(vector[i]) for vector in vectors) for i in range(n)]
 
 
 def _number(
-    changes: _Changes, tensors: Tensors, stack: Stack, known: Known, sources: Sequence[int], *, drop_mtp: bool
+    changes: _Changes, tensors: Tensors, stack: Stack, facts: TypeFacts, sources: Sequence[int], *, drop_mtp: bool
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, str], list[str]]:
     """Where each numbered prefix's target indices come from, with what stands after the last layer."""
     numbering: dict[str, tuple[int, ...]] = {}
@@ -220,7 +222,7 @@ def _number(
         kept = () if drop_mtp else tuple(after)
         numbering[prefix] = (*sources, *kept)
     if drop_mtp:
-        _drop_mtp_fields(changes, known, len(sources))
+        _drop_mtp_fields(changes, facts, len(sources))
     elif behind:
         warnings.append(
             f"{behind} next-token layer(s) after the last move from {stack.num_layers} to {len(sources)}, where "
@@ -228,8 +230,8 @@ def _number(
             "leaves them out"
         )
     dropped = _drop_mtp_modules(tensors) if drop_mtp else {}
-    for ending, interval_field in ((k, v) for record in known.records for k, v in record.strided):
-        interval = known.view.get(interval_field, 1)
+    for ending, interval_field in ((k, v) for record in facts.records for k, v in record.strided):
+        interval = facts.view.get(interval_field, 1)
         if type(interval) is not int or interval < 1:
             raise UnsupportedError(
                 f"config.json: {interval_field}: expected a number of layers, got {interval!r:.60}; correct it"
@@ -240,14 +242,14 @@ def _number(
     return numbering, dropped, warnings
 
 
-def _drop_mtp_fields(changes: _Changes, known: Known, depth: int) -> None:
+def _drop_mtp_fields(changes: _Changes, facts: TypeFacts, depth: int) -> None:
     """Say that there are none, and cut the entries for them off the per-layer lists."""
     reason = "the next-token layers are left out (--drop-mtp)"
     for name in MTP_FIELDS:
-        if known.view.get(name):
+        if facts.view.get(name):
             changes.set(name, 0, reason)
     section = section_at(changes.config, changes.stack.config_path)
-    for attribute in known.attributes:
+    for attribute in facts.attributes:
         for encoding in attribute.encodings:
             value = section.get(encoding.fields[0]) if isinstance(encoding, Listed) else None
             if isinstance(value, list) and len(value) > depth:
@@ -277,7 +279,7 @@ def _gathers(
 def _rewrite_files(
     changes: _Changes, files: Mapping[str, bytes], tensors: Tensors, numbering: Mapping[str, Sequence[int]]
 ) -> dict[str, bytes]:
-    from solar_upscale.architecture.files import rewrite_files
+    from solar_upscale.architecture.numbered_files import rewrite_files
 
     rewritten, made = rewrite_files(files, module_names(tensors), changes.stack, numbering)
     changes.made += made
@@ -299,10 +301,10 @@ def _set_quantization(changes: _Changes, tensors: Tensors, numbering: Mapping[st
                 changes.set_at((*path, key), value, "names layers by number")
 
 
-def _stale(known: Known, view: View, sources: Sequence[int]) -> list[str]:
+def _stale(facts: TypeFacts, view: View, sources: Sequence[int]) -> list[str]:
     """Fields that another field now overrules and that say something else: other programs may read them."""
     warnings = []
-    for attribute in known.attributes:
+    for attribute in facts.attributes:
         vector = attribute.read(view, len(sources))
         for encoding in attribute.encodings:
             present = [name for name in encoding.fields if view.get(name) is not None]

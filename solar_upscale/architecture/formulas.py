@@ -8,7 +8,7 @@ transformers 5.23. Which model type uses which is families/.
 
 from collections.abc import Callable, Sequence
 
-from solar_upscale.architecture.rules import View
+from solar_upscale.architecture.attribute import View
 
 __all__ = [
     "DENSE",

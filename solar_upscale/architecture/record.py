@@ -1,13 +1,14 @@
-"""What is known of one model type, as one frozen value; the family files in families/ hold them.
+"""The record of a model type, as one frozen value. The records themselves are in families/.
 
-Nothing here reads a config: that is known.py (fields), stacks.py (names of tensors) and start/residual.py (blocks).
+Nothing here reads a config; records are used by type_facts.py (config fields), stacks.py (tensor names) and
+start/residual.py (blocks).
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from solar_upscale.architecture.rules import Attribute
+from solar_upscale.architecture.attribute import Attribute
 
 __all__ = ["Block", "ModelType", "NoFactor", "named"]
 
@@ -17,24 +18,24 @@ _NOTHING: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
 class Block(NamedTuple):
     """Where one kind of layer writes into the residual stream, as module paths within the layer; ``*`` is a number.
 
-    Each entry of ``writers`` must be there; "a|b" means the first of them that a layer has, because checkpoints and
-    modules name the same thing differently and layers differ in kind. ``optional`` entries need not be there. ``inner``
-    are projections whose factor a later norm would cancel. ``offset`` is that of ResidualRule, for norm gains stored as
-    w in (1 + w). ``ones`` multiply the whole stream: as long as they are not 1 the block is no identity.
+    Every entry of ``writers`` is required; "a|b" means the first that the layer has, because checkpoints and modules
+    use different names and layers differ in kind. ``optional`` entries may be absent. ``inner`` projections get no
+    factor, because a later norm would cancel it. ``offset`` is that of ResidualRule, for norm gains stored as w in
+    (1 + w). ``stream_scalars`` multiply the whole stream; the block is an identity only if they are 1.
     """
 
     writers: tuple[str, ...]
     optional: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
     offset: float = 0.0
-    ones: tuple[str, ...] = ()
+    stream_scalars: tuple[str, ...] = ()
 
 
 class NoFactor(NamedTuple):
-    """Why no factor can be put on what a layer adds, so that only ``--init copy`` can start its repeats.
+    """Why a layer's contribution cannot be scaled, so that its repeats can only start as copies.
 
-    It holds for stacks of ``role`` if that is given, and where the config's ``field`` is ``value`` if that is given;
-    a config without the field has the other value.
+    Applies only to stacks of ``role`` if given, and only where the config's ``field`` equals ``value`` if given; a
+    config without the field counts as having the other value.
     """
 
     reason: str
@@ -44,32 +45,35 @@ class NoFactor(NamedTuple):
 
 
 class ModelType(NamedTuple):
-    """Everything that the package knows about one model type. A bare record says: its layers are alike and counted.
+    """Everything the package knows about one model type.
 
-    Which config fields follow the depth:
+    A record with nothing but a name says: all layers are alike, and only their count is in the config.
 
-    * ``attributes`` differ from layer to layer, in the order in which the model's code believes them; ``by_role`` holds
-      those of a stack of that role instead, where the two stacks of an encoder-decoder differ.
-    * ``counts`` names the fields that count the layers, by role, the one to write first; without it COUNT_NAMES.
-    * ``proportional`` fields follow the number of layers beside the count.
-    * ``harmless`` fields look as if they spoke of layers and, in this type, do not.
+    Config fields that change with the depth:
 
-    Which tensors do:
+    * ``attributes`` differ from layer to layer, in order of precedence; ``by_role`` replaces them for a stack of that
+      role where the two stacks of an encoder-decoder differ.
+    * ``counts`` are the fields that count the layers, by role, the one to write first; COUNT_NAMES if empty.
+    * ``proportional`` fields are multiples of the number of layers.
+    * ``harmless`` fields look as if they described layers but, in this type, do not.
 
-    * ``parallel`` are endings of prefixes that share one numbering.
-    * ``strided`` are endings of prefixes numbered once every so many layers, and the field that says how many.
-    * ``gathers`` are endings of tensors outside the layers with one slice a layer, and the axis of the slices.
-    * ``shared_module`` is a module that layers share and that the file holds once.
-    * ``needs`` is the ending of a buffer without which code computes it from a layer's number, and what to do then.
+    Tensors that change with the depth:
 
-    What cannot be done: ``demands`` are layer kinds without which the config class refuses, ``refusal`` is why the
-    depth cannot be changed at all.
+    * ``parallel``: endings of prefixes that share one numbering.
+    * ``strided``: endings of prefixes with one module every few layers, each with the field that gives the stride.
+    * ``gathers``: endings of tensors outside the layers with one slice per layer, each with the axis of the slices.
+    * ``shared_module``: a module that several layers share and that the checkpoint stores once.
+    * ``required_buffer``: the ending of a buffer that, if absent, the model computes from the layer index; and what to
+      do then.
 
-    How repeats start: ``block`` says where a layer writes into the residual stream; ``readers`` are name components of
-    tensors that do not, in this type; ``no_factor`` says why no factor works.
+    Limits: ``required_kinds`` are the layer kinds that the config class insists on; ``refusal`` is why the depth cannot
+    be changed at all.
 
-    A ``composite`` is a model around a text model with a config section of its own. ``text_type`` is the type of a
-    section that does not name one. Its ``attributes`` are what the whole model adds to those of its text model.
+    How repeats start: ``block`` is where a layer writes into the residual stream; ``readers`` are name components of
+    tensors that, in this type, only read it; ``no_factor`` is why factors do not work.
+
+    A ``composite`` wraps a text model that has a config section of its own. ``text_type`` is the model type of that
+    section if it does not name one. A composite's ``attributes`` come on top of those of its text model.
     """
 
     name: str
@@ -82,8 +86,8 @@ class ModelType(NamedTuple):
     strided: tuple[tuple[str, str], ...] = ()
     gathers: tuple[tuple[str, int], ...] = ()
     shared_module: str | None = None
-    needs: tuple[str, str] | None = None
-    demands: tuple[str, ...] = ()
+    required_buffer: tuple[str, str] | None = None
+    required_kinds: tuple[str, ...] = ()
     refusal: str | None = None
     block: Block | None = None
     readers: tuple[str, ...] = ()
@@ -93,5 +97,5 @@ class ModelType(NamedTuple):
 
 
 def named(like: ModelType, names: str) -> tuple[ModelType, ...]:
-    """The record ``like`` under each of ``names``, which spaces separate."""
+    """The record ``like`` under each of ``names``, separated by spaces."""
     return tuple(like._replace(name=name) for name in names.split())

@@ -4,17 +4,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from solar_upscale.architecture.config_names import COUNT_NAMES, MTP_FIELDS
 from solar_upscale.architecture.encodings.common import Listed
-from solar_upscale.architecture.findings import unexplained
-from solar_upscale.architecture.known import Known, explained_fields, record_attributes
-from solar_upscale.architecture.names import COUNT_NAMES, MTP_FIELDS
 from solar_upscale.architecture.stacks import name_splitter
+from solar_upscale.architecture.suspicious_fields import suspicious_fields
 from solar_upscale.architecture.tensors import check_layers_alike
+from solar_upscale.architecture.type_facts import TypeFacts, explained_fields, record_attributes
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.source.header import TensorInfo
 
-__all__ = ["refuse_missing", "refuse_odd_values", "refuse_unknown"]
+__all__ = ["refuse_invalid_values", "refuse_missing", "refuse_unknown"]
 
 # Lists that name the kind of each layer.
 _KINDS = ("layer_types", "mlp_layer_types", "layers_block_type")
@@ -23,20 +23,20 @@ Tensors = Mapping[str, TensorInfo] | Iterable[str]
 
 
 def refuse_unknown(
-    config: Mapping[str, Any], tensors: Tensors, stack: Stack, known: Known, *, assume_uniform: bool
+    config: Mapping[str, Any], tensors: Tensors, stack: Stack, facts: TypeFacts, *, assume_uniform: bool
 ) -> None:
     """Refuse what the records refuse, what they do not know, and any field that speaks of layers without a rule."""
-    where = f"{stack.name} ({known.model_type or 'no model_type'})"
-    for record in known.records:
+    where = f"{stack.name} ({facts.model_type or 'no model_type'})"
+    for record in facts.records:
         if record.refusal:
             raise UnsupportedError(f"{where}: the depth cannot be changed: {record.refusal}")
     _refuse_padded_numbers(tensors, stack)
-    _refuse_lost_tower(config, stack)
-    _refuse_unexplained(config, stack, known, where)
-    _refuse_missing_kinds(stack, known, where)
-    _refuse_odd_lengths(tensors, stack, known, where)
-    if not known.is_known:
-        _refuse_unless_uniform(config, tensors, stack, known, where, assume_uniform=assume_uniform)
+    _refuse_uncounted_tower(config, stack)
+    _refuse_unexplained(config, stack, facts, where)
+    _refuse_missing_kinds(stack, facts, where)
+    _refuse_wrong_lengths(tensors, stack, facts, where)
+    if not facts.is_known:
+        _refuse_unless_uniform(config, tensors, stack, facts, where, assume_uniform=assume_uniform)
 
 
 def _refuse_padded_numbers(tensors: Iterable[str], stack: Stack) -> None:
@@ -50,16 +50,16 @@ def _refuse_padded_numbers(tensors: Iterable[str], stack: Stack) -> None:
         )
 
 
-def _refuse_unexplained(config: Mapping[str, Any], stack: Stack, known: Known, where: str) -> None:
+def _refuse_unexplained(config: Mapping[str, Any], stack: Stack, facts: TypeFacts, where: str) -> None:
     """Refuse a count that the tensors contradict, and fields that speak of layers in ways that are not known."""
-    if not known.counts and "layers_block_type" not in known.view.section and not known.proportional:
-        section = known.view.section
+    if not facts.counts and "layers_block_type" not in facts.view.section and not facts.proportional:
+        section = facts.view.section
         said = {name: section[name] for name in COUNT_NAMES if isinstance(section.get(name), int)}
         raise UnsupportedError(
             f"{where}: the tensors have {stack.num_layers} layers, config.json says {said}; they must agree: correct "
             "the count, or fetch the weights again if layers are missing"
         )
-    found = unexplained(config, stack.config_path, stack.num_layers, explained_fields(known), known.harmless)
+    found = suspicious_fields(config, stack.config_path, stack.num_layers, explained_fields(facts), facts.harmless)
     if found:
         raise UnsupportedError(
             f"{where}: config.json holds fields that speak of layers and that no rule explains: {'; '.join(found)}; "
@@ -68,24 +68,24 @@ def _refuse_unexplained(config: Mapping[str, Any], stack: Stack, known: Known, w
         )
 
 
-def _refuse_missing_kinds(stack: Stack, known: Known, where: str) -> None:
+def _refuse_missing_kinds(stack: Stack, facts: TypeFacts, where: str) -> None:
     """Refuse a type whose layers differ by a list that the config leaves out and nothing stands for."""
-    for attribute in record_attributes(known.records, stack.role):
-        absent = not any(known.view.get(name) is not None for name in attribute.fields)
-        if attribute.name in _KINDS and absent and attribute.read(known.view, stack.num_layers) is None:
+    for attribute in record_attributes(facts.records, stack.role):
+        absent = not any(facts.view.get(name) is not None for name in attribute.fields)
+        if attribute.name in _KINDS and absent and attribute.read(facts.view, stack.num_layers) is None:
             raise UnsupportedError(
                 f"{where}: config.json: no {attribute.name}: layers of this type differ, and its list is not derived "
                 f"from anything else; add it, with one entry for each of the {stack.num_layers} layers"
             )
 
 
-def _refuse_odd_lengths(tensors: Iterable[str], stack: Stack, known: Known, where: str) -> None:
+def _refuse_wrong_lengths(tensors: Iterable[str], stack: Stack, facts: TypeFacts, where: str) -> None:
     """Refuse a per-layer list that is shorter than the stack, or longer without next-token layers to explain it."""
     lists = {
         encoding.field: value
-        for attribute in known.attributes
+        for attribute in facts.attributes
         for encoding in attribute.encodings
-        if isinstance(encoding, Listed) and isinstance(value := known.view.get(encoding.field), list | tuple) and value
+        if isinstance(encoding, Listed) and isinstance(value := facts.view.get(encoding.field), list | tuple) and value
     }
     for name, value in lists.items():
         if len(value) < stack.num_layers:
@@ -94,7 +94,7 @@ def _refuse_odd_lengths(tensors: Iterable[str], stack: Stack, known: Known, wher
                 f"{stack.num_layers}, got {len(value)}; add the missing ones"
             )
     longer = {name: len(value) for name, value in lists.items() if len(value) > stack.num_layers}
-    if longer and not _has_next_token_layers(tensors, stack, known):
+    if longer and not _has_next_token_layers(tensors, stack, facts):
         name, length = next(iter(longer.items()))
         raise UnsupportedError(
             f"{where}: config.json: {name}: one entry a layer is needed, and there are no next-token layers to explain "
@@ -102,22 +102,22 @@ def _refuse_odd_lengths(tensors: Iterable[str], stack: Stack, known: Known, wher
         )
 
 
-def _has_next_token_layers(tensors: Iterable[str], stack: Stack, known: Known) -> bool:
+def _has_next_token_layers(tensors: Iterable[str], stack: Stack, facts: TypeFacts) -> bool:
     """Whether the config counts next-token layers, or the file holds tensors numbered after the last layer."""
-    if any(known.view.get(name) for name in MTP_FIELDS):
+    if any(facts.view.get(name) for name in MTP_FIELDS):
         return True
     split = name_splitter(stack.prefixes)
     return any(place[1] >= stack.num_layers for name in tensors if (place := split(name)) is not None)
 
 
 def _refuse_unless_uniform(
-    config: Mapping[str, Any], tensors: Tensors, stack: Stack, known: Known, where: str, *, assume_uniform: bool
+    config: Mapping[str, Any], tensors: Tensors, stack: Stack, facts: TypeFacts, where: str, *, assume_uniform: bool
 ) -> None:
     """Refuse a stack that no table covers, unless it may be assumed uniform and its file agrees."""
     if not assume_uniform:
-        counted = ", ".join(f"{name} {stack.num_layers}" for name in known.counts if name in known.view.section)
+        counted = ", ".join(f"{name} {stack.num_layers}" for name in facts.counts if name in facts.view.section)
         root = str(config.get("model_type") or "")
-        which = "this model type" if root in ("", known.model_type) else f"the model around it ({root})"
+        which = "this model type" if root in ("", facts.model_type) else f"the model around it ({root})"
         if stack.role not in ("decoder", "encoder"):
             which = f"this stack ({stack.role})"
         raise UnsupportedError(
@@ -125,8 +125,8 @@ def _refuse_unless_uniform(
             f"{counted or 'no field'}, and no other field that speaks of layers; no file proves that its code treats "
             "all layers alike; --assume-uniform accepts it if every layer has the same tensors"
         )
-    check_layers_alike(tensors, stack, [()] * stack.num_layers, known.model_type, exact=True)
-    written = [name for name in known.counts if name in known.view.section]
+    check_layers_alike(tensors, stack, [()] * stack.num_layers, facts.model_type, exact=True)
+    written = [name for name in facts.counts if name in facts.view.section]
     if len(written) != 1:
         raise UnsupportedError(
             f"{where}: --assume-uniform needs exactly one field that counts the layers; expected 1, got {len(written)}"
@@ -134,7 +134,7 @@ def _refuse_unless_uniform(
         )
 
 
-def _refuse_lost_tower(config: Mapping[str, Any], stack: Stack) -> None:
+def _refuse_uncounted_tower(config: Mapping[str, Any], stack: Stack) -> None:
     """Refuse a tower in a model made of models where no section is its own: a count elsewhere is another's."""
     made_of_models = any(
         isinstance(value, Mapping) and name.endswith("_config") and name != "quantization_config"
@@ -147,30 +147,30 @@ def _refuse_lost_tower(config: Mapping[str, Any], stack: Stack) -> None:
         )
 
 
-def refuse_missing(tensors: Tensors, stack: Stack, known: Known, sources: Sequence[int]) -> None:
+def refuse_missing(tensors: Tensors, stack: Stack, facts: TypeFacts, sources: Sequence[int]) -> None:
     """Refuse where layers carry what the code computes from their number, unless the file holds it."""
-    for record in known.records:
-        if record.needs and tuple(sources) != tuple(range(stack.num_layers)):
-            ending, reason = record.needs
+    for record in facts.records:
+        if record.required_buffer and tuple(sources) != tuple(range(stack.num_layers)):
+            ending, reason = record.required_buffer
             if not any(name.endswith(ending) for name in tensors):
-                raise UnsupportedError(f"{stack.name} ({known.model_type}): no tensor *{ending}: {reason}")
+                raise UnsupportedError(f"{stack.name} ({facts.model_type}): no tensor *{ending}: {reason}")
 
 
-def refuse_odd_values(stack: Stack, known: Known) -> None:
+def refuse_invalid_values(stack: Stack, facts: TypeFacts) -> None:
     """Refuse a count or a list of kinds that is there and is none, and a config that does not say its depth at all.
 
     A nested section may leave its depth to the default of its own config class, as LLaVA's do.
     """
-    section = known.view.section
+    section = facts.view.section
     where = "".join(f"{key}." for key in stack.config_path)
-    for name in known.counts:
+    for name in facts.counts:
         if name in section and type(section[name]) is not int:
             raise UnsupportedError(
                 f"config.json: {where}{name}: expected an integer, got {type(section[name]).__name__}; "
                 f"the tensors show {stack.num_layers} layers: write that number"
             )
         counted = any(type(section.get(other)) is int for other in COUNT_NAMES)  # T5's one count stands for both stacks
-        if name not in section and not counted and not stack.config_path and known.is_known:
+        if name not in section and not counted and not stack.config_path and facts.is_known:
             raise UnsupportedError(
                 f"config.json: no {name}; the tensors show {stack.num_layers} layers, and transformers would build as "
                 "many as its own default says; add it if the tensors are right"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from solar_upscale.architecture.names import MTP_FIELDS, TEXT_SECTIONS, count_names
+from solar_upscale.architecture.config_names import MTP_FIELDS, TEXT_SECTIONS, count_names
 from solar_upscale.architecture.registry import find_type
 from solar_upscale.architecture.types import Stack
 from solar_upscale.errors import UnsupportedError
@@ -126,8 +126,8 @@ def section_type(config: Mapping[str, Any], path: tuple[str, ...]) -> str:
     root = str(config.get("model_type") or "")
     if path and isinstance(own, str) and own:
         return own
-    known = find_type(root)
-    return (known.text_type if known else None) or root
+    record = find_type(root)
+    return (record.text_type if record else None) or root
 
 
 def numbered(tensors: Iterable[str]) -> dict[str, Rests]:
@@ -150,8 +150,8 @@ def _looks_like_layers(rests: Rests) -> bool:
 
 def _parallel(groups: Mapping[str, Rests], model_type: str) -> tuple[list[tuple[str, ...]], set[str]]:
     """Prefixes that the model type is known to number together."""
-    known = find_type(model_type)
-    endings = known.parallel if known else ()
+    record = find_type(model_type)
+    endings = record.parallel if record else ()
     sets = []
     for prefix in groups:
         if endings and f".{prefix}".endswith(f".{endings[0]}"):
@@ -175,8 +175,8 @@ def _is_encoder(prefix: str) -> bool:
 def _has_decoder(config: Mapping[str, Any]) -> bool:
     """Whether the config tells an encoder from a decoder, though the file may hold the encoder only, as T5's may."""
     both = isinstance(config.get("encoder"), Mapping) and isinstance(config.get("decoder"), Mapping)
-    known = find_type(str(config.get("model_type")))
-    return both or (known is not None and "encoder" in known.counts)
+    record = find_type(str(config.get("model_type")))
+    return both or (record is not None and "encoder" in record.counts)
 
 
 def _section_path(config: Mapping[str, Any], prefix: str, role: str, layers: int) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ from solar_upscale.architecture import (
     find_stacks,
     name_splitter,
 )
-from solar_upscale.architecture.files import NUMBERED_FILES
 from solar_upscale.architecture.kv_cache import kv_cache_nbytes
+from solar_upscale.architecture.numbered_files import NUMBERED_FILES
 from solar_upscale.errors import CheckpointError, UnsupportedError
 from solar_upscale.pattern import LayerPattern, parse_layers, resolve_entries
 from solar_upscale.plan.layout import Target, mirror_layout, model_layout

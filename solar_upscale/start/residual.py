@@ -17,7 +17,7 @@ from solar_upscale.architecture.types import ResidualRule, Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.source.header import TensorInfo
 
-__all__ = ["block_model_type", "residual_writers", "written_rules"]
+__all__ = ["block_model_type", "residual_rules", "residual_writers"]
 
 # What may follow a writer's module path and is multiplied with it.
 _MULTIPLIED = ("", ".weight", ".bias", "_bias")
@@ -42,13 +42,13 @@ def residual_writers(
             matrix that the table does not account for. The candidates are named.
     """
     wanted = sorted(set(layers))
-    found = written_rules(config, tensors, stack, wanted)
+    found = residual_rules(config, tensors, stack, wanted)
     model_type, part = block_model_type(config, stack)
     _refuse(model_type, [problem for layer in wanted for problem in _shared_state_problems(part, layer)])
     return found
 
 
-def written_rules(
+def residual_rules(
     config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], stack: Stack, layers: Iterable[int]
 ) -> dict[int, dict[str, ResidualRule]]:
     """As ``residual_writers``, for layers that have their factors already: nothing is asked of what a repeat would do.
@@ -57,14 +57,14 @@ def written_rules(
         UnsupportedError: as ``residual_writers``.
     """
     wanted = sorted(set(layers))
-    by_place = _tensors_by_place(tensors, stack)
+    by_layer = _tensors_by_layer(tensors, stack)
     model_type, part = block_model_type(config, stack)
-    block, readers = _known_block(model_type, stack.role, part, by_place)
+    block, readers = _known_block(model_type, stack.role, part, by_layer)
     result: dict[int, dict[str, ResidualRule]] = {}
     problems: list[str] = []
     for layer in wanted:
         rules: dict[str, ResidualRule] = {}
-        for (prefix, number), names in by_place.items():
+        for (prefix, number), names in by_layer.items():
             if number == layer:
                 found, layer_problems = _layer_writers(block, readers, f"{prefix}.{number}.", names)
                 rules.update(found)
@@ -90,30 +90,30 @@ def block_model_type(config: Mapping[str, Any], stack: Stack) -> tuple[str, Mapp
     return str(section.get("model_type") or config.get("model_type") or ""), section
 
 
-def _tensors_by_place(tensors: Mapping[str, TensorInfo], stack: Stack) -> dict[tuple[str, int], dict[str, TensorInfo]]:
+def _tensors_by_layer(tensors: Mapping[str, TensorInfo], stack: Stack) -> dict[tuple[str, int], dict[str, TensorInfo]]:
     """The stack's tensors by (prefix, layer), each by its name within the layer."""
     place = re.compile(rf"({'|'.join(map(re.escape, stack.prefixes))})\.(\d+)\.(.+)", re.DOTALL)
-    by_place: dict[tuple[str, int], dict[str, TensorInfo]] = {}
+    by_layer: dict[tuple[str, int], dict[str, TensorInfo]] = {}
     for name, tensor in tensors.items():
         if match := place.fullmatch(name):
-            by_place.setdefault((match[1], int(match[2])), {})[match[3]] = tensor
-    return by_place
+            by_layer.setdefault((match[1], int(match[2])), {})[match[3]] = tensor
+    return by_layer
 
 
 def _known_block(
-    model_type: str, role: str, part: Mapping[str, Any], by_place: Mapping[tuple[str, int], Mapping[str, TensorInfo]]
+    model_type: str, role: str, part: Mapping[str, Any], by_layer: Mapping[tuple[str, int], Mapping[str, TensorInfo]]
 ) -> tuple[Block, frozenset[str]]:
     """The block of the type, and the name components of what only reads in it."""
-    known = find_type(model_type)
-    for refusal in known.no_factor if known else ():
+    record = find_type(model_type)
+    for refusal in record.no_factor if record else ():
         _refuse_factor(refusal, model_type, role, part)
-    if known is None or known.block is None:
-        shown = ", ".join(_candidates(part, by_place)[:12]) or "none found"
+    if record is None or record.block is None:
+        shown = ", ".join(_candidates(part, by_layer)[:12]) or "none found"
         raise UnsupportedError(
             f"model_type {model_type}: where its layers write into the residual stream is not known; "
             f"candidates by shape: {shown}; use --init copy"
         )
-    return known.block, READERS.union(known.readers)
+    return record.block, READERS.union(record.readers)
 
 
 def _refuse_factor(refusal: NoFactor, model_type: str, role: str, part: Mapping[str, Any]) -> None:
@@ -129,13 +129,13 @@ def _refuse_factor(refusal: NoFactor, model_type: str, role: str, part: Mapping[
         )
 
 
-def _candidates(part: Mapping[str, Any], by_place: Mapping[tuple[str, int], Mapping[str, TensorInfo]]) -> list[str]:
+def _candidates(part: Mapping[str, Any], by_layer: Mapping[tuple[str, int], Mapping[str, TensorInfo]]) -> list[str]:
     """Names of matrices that give as many features as the stream has, with stars for numbers."""
     hidden = next((part[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if key in part), None)
     return sorted(
         {
             re.sub(r"\.\d+(?=\.)", ".*", f"{prefix}.{number}.{name}")
-            for (prefix, number), names in by_place.items()
+            for (prefix, number), names in by_layer.items()
             for name, tensor in names.items()
             if len(tensor.shape) > 1 and hidden in (None, tensor.shape[-2]) and not _reads(name, READERS)
         }
@@ -163,7 +163,7 @@ def _layer_writers(
                 problems.append(f"layer {prefix[:-1]}: has none of {entry.replace('|', ', ')}")
     for path in block.inner:
         settled.update(name for name in names if _tail(path, name) is not None)
-    for path in block.ones:
+    for path in block.stream_scalars:
         if path in names:
             rules[path] = ResidualRule(offset=-1.0, only_zero=True)
     problems += [

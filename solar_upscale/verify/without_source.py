@@ -13,7 +13,7 @@ from solar_upscale.request import UpscaleRequest
 from solar_upscale.source.checkpoint import Checkpoint
 from solar_upscale.start.factors import layer_factors
 from solar_upscale.start.init import parse_init
-from solar_upscale.start.residual import written_rules
+from solar_upscale.start.residual import residual_rules
 from solar_upscale.verify.compare import Finding, Findings, first_difference
 from solar_upscale.write.shards import OnBytes
 
@@ -43,7 +43,7 @@ def compare_without_source(
         yield Finding(f"{PROVENANCE_NAME}: layers do not match job.layers")
     layers = _tensors_of_each_layer(checkpoint, stack)
     changed = [target for target, factor in enumerate(factors) if factor != 1]
-    rules = written_rules(checkpoint.config, checkpoint.tensors, stack, changed) if changed else {}
+    rules = residual_rules(checkpoint.config, checkpoint.tensors, stack, changed) if changed else {}
     scaled = {name: rule for each in rules.values() for name, rule in each.items()}
     first_of: dict[int, int] = {}
     for target, source in enumerate(pattern.sources):

@@ -15,9 +15,9 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 import solar_upscale as su
-from solar_upscale.architecture.everywhere import EVERY_TYPE
-from solar_upscale.architecture.names import COUNT_NAMES, MTP_FIELDS
+from solar_upscale.architecture.config_names import COUNT_NAMES, MTP_FIELDS
 from solar_upscale.architecture.registry import all_types
+from solar_upscale.architecture.universal_attributes import UNIVERSAL_ATTRIBUTES
 from solar_upscale.cli import main
 from solar_upscale.errors import UpscaleError
 from solar_upscale.report.inspection import inspect_report, inspection
@@ -160,7 +160,7 @@ def names_in(value: Any) -> set[str]:
 TYPES = all_types()
 FIELDS = {name: sorted(names_in(record)) for name, record in TYPES.items() if not record.composite}
 COMPOSITE = sorted(name for name, record in TYPES.items() if record.composite)
-COMMON = [*COUNT_NAMES, *MTP_FIELDS, *sorted(names_in(EVERY_TYPE)), "text_config", "quantization_config"]
+COMMON = [*COUNT_NAMES, *MTP_FIELDS, *sorted(names_in(UNIVERSAL_ATTRIBUTES)), "text_config", "quantization_config"]
 HUGE = [10**9, -(10**9), 2**63, -(10**30), 1e308]
 SCALARS = st.none() | st.booleans() | st.integers(-3, 12) | st.sampled_from([0.5, 2.0, *HUGE, "", "x", "S*M-"])
 KINDS = st.sampled_from(

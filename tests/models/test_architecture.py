@@ -136,7 +136,7 @@ def test_every_layer_keeps_its_kind_in_any_order(sources, model_type):
         "full_attn_idxs": [2, 5, 7] if model_type == "lfm2" else None,
     }
     attributes = registry.hand_written()[model_type].attributes
-    from solar_upscale.architecture.rules import View
+    from solar_upscale.architecture.attribute import View
 
     change = changed(config, names(12), sources)
     for attribute in attributes:

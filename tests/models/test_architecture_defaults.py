@@ -16,12 +16,12 @@ from transformers.models.auto.configuration_auto import (  # noqa: E402 (after t
 )
 
 from solar_upscale.architecture import generated  # noqa: E402
+from solar_upscale.architecture.attribute import Attribute, View  # noqa: E402
+from solar_upscale.architecture.config_names import TEXT_SECTIONS, count_names  # noqa: E402
 from solar_upscale.architecture.encodings.common import Formula  # noqa: E402
 from solar_upscale.architecture.encodings.lists import Indices, Pointers  # noqa: E402
-from solar_upscale.architecture.names import TEXT_SECTIONS, count_names  # noqa: E402
 from solar_upscale.architecture.record import NoFactor  # noqa: E402
 from solar_upscale.architecture.registry import all_types  # noqa: E402
-from solar_upscale.architecture.rules import Attribute, View  # noqa: E402
 from tools import tables  # noqa: E402
 
 # Values that publishers and users give the fields from which config classes derive their lists; None leaves one out.

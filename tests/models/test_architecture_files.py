@@ -6,7 +6,7 @@ import pytest
 
 import solar_upscale as su
 from solar_upscale.architecture import Stack
-from solar_upscale.architecture.files import rewrite_files
+from solar_upscale.architecture.numbered_files import rewrite_files
 from solar_upscale.errors import CheckpointError, UnsupportedError
 
 DECODER = Stack("model.decoder.layers", ("model.decoder.layers",), 4)

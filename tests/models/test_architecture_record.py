@@ -23,10 +23,10 @@ from solar_upscale.architecture.record import ModelType
 TYPES = (ModelType("frobnicator"),)
 """
 PER_LAYER = """
-from solar_upscale.architecture.everywhere import listed
+from solar_upscale.architecture.universal_attributes import per_layer_list
 from solar_upscale.architecture.record import ModelType
 
-TYPES = (ModelType("frobnicator", (listed("head_counts"),), harmless=("register_blocks",)),)
+TYPES = (ModelType("frobnicator", (per_layer_list("head_counts"),), harmless=("register_blocks",)),)
 """
 OWN_BLOCK = """
 from solar_upscale.architecture.record import Block, ModelType, named
@@ -127,5 +127,5 @@ def tensors(parts: tuple[str, ...]) -> Mapping[str, TensorInfo]:
 
 def test_every_refusal_of_a_record_says_what_to_do() -> None:
     for record in registry.hand_written().values():
-        for reason in filter(None, (record.refusal, record.needs and record.needs[1])):
+        for reason in filter(None, (record.refusal, record.required_buffer and record.required_buffer[1])):
             assert ";" in reason, record.name

@@ -107,7 +107,7 @@ LOST = {
 def test_only_a_hybrid_left_without_attention_is_warned_about(built):
     name, built = built
     lost, attention, front = LOST[name]
-    said = [w for w in su.plan_checkpoint(built.folder, lost).warnings if "leaves no attention layer" in w]
+    said = [w for w in su.plan_checkpoint(built.folder, lost).warnings if "drops every attention layer" in w]
     assert len(said) == 1
     assert said[0].endswith(f"keep one of source layers {attention}")
     assert not [w for w in su.plan_checkpoint(built.folder, [*range(front)]).warnings if "attention layer" in w]
@@ -137,7 +137,7 @@ def test_type_that_requires_a_layer_kind_is_refused_without_it(model_type, left,
     config = {"model_type": model_type, "num_hidden_layers": 8, "layer_types": kinds}
     names = [f"model.layers.{i}.{part}.weight" for i in range(8) for part in ("mlp.up_proj", "norm")]
     stack = choose_stack(find_stacks(names, config), None)
-    with pytest.raises(UnsupportedError, match=f"leaves no {kind} layer"):
+    with pytest.raises(UnsupportedError, match=f"drops every {kind} layer"):
         change_depth(config, names, stack, LayerPattern(tuple(left), 8))
     with pytest.raises(Exception, match="at least one"):
         transformers.AutoConfig.for_model(

@@ -75,10 +75,10 @@ def models_page() -> str:
 
 def _line(name: str, record: ModelType, rows: list[SweepRow]) -> str:
     layers, reasons = _layers(record, rows)
-    starts, why = _starts(record)
+    starts, start_reasons = _starts(record)
     if layers == "refused":
-        starts, why = "", []
-    return f"| `{name}` | {layers} | {starts} | {'; '.join([*reasons, *why])} |\n"
+        starts, start_reasons = "", []
+    return f"| `{name}` | {layers} | {starts} | {'; '.join([*reasons, *start_reasons])} |\n"
 
 
 def _unknown(name: str, rows: list[SweepRow]) -> str:
@@ -108,7 +108,7 @@ def _layers(record: ModelType, rows: list[SweepRow]) -> tuple[str, list[str]]:
 def _why_not_any(record: ModelType) -> Iterator[str]:
     """What the record itself says against moving layers."""
     attributes = (*record.attributes, *(each for several in record.by_role.values() for each in several))
-    return (attribute.why for attribute in attributes if attribute.why)
+    return (attribute.constraint for attribute in attributes if attribute.constraint)
 
 
 def _reasons(refused: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from solar_upscale.architecture.registry import hand_written
 from solar_upscale.architecture.types import ResidualRule, Stack
 from solar_upscale.errors import UnsupportedError
 from solar_upscale.source.header import TensorInfo
-from solar_upscale.start.residual import residual_writers, written_rules
+from solar_upscale.start.residual import residual_rules, residual_writers
 
 LLAMA = {
     "self_attn.q_proj.weight": (8, 8),
@@ -193,7 +193,7 @@ def test_shared_keys_are_checked_once_for_a_layer_repeated_twice() -> None:
         "layer_types": ["full_attention"] * 3,
     }
     stack = Stack("main", ("model.layers",), 3)
-    assert set(written_rules(config, tensors(layer, layer, layer), stack, [1])) == {1}
+    assert set(residual_rules(config, tensors(layer, layer, layer), stack, [1])) == {1}
 
 
 def test_config_of_the_stack_determines_its_block_type() -> None:

@@ -1,5 +1,5 @@
-"""The ways in which configs say something about each layer, one class each.
+"""The ways in which configs describe each layer, one class each.
 
-None of them knows a model type: which type uses which is families/. What they have in common is rules.py. A job loads
-common.py, and the others where the family of its model needs them.
+None of them refers to a model type: families/ says which type uses which. Their protocol is in attribute.py. Every job
+loads common.py; the others are loaded only if the model's family uses them.
 """

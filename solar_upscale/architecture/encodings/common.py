@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from solar_upscale.architecture.rules import OneField, Updates, Vector, View
+from solar_upscale.architecture.attribute import OneField, Updates, Vector, View
 
 __all__ = ["Formula", "Keyed", "Listed"]
 

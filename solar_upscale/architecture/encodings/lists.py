@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from solar_upscale.architecture.rules import OneField, Updates, Vector, View
+from solar_upscale.architecture.attribute import OneField, Updates, Vector, View
 
 __all__ = ["Cycle", "Indices", "Pointers", "Repeated", "Text"]
 

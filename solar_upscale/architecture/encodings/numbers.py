@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from solar_upscale.architecture.rules import Attribute, OneField, Updates, Vector, View
+from solar_upscale.architecture.attribute import Attribute, OneField, Updates, Vector, View
 
 __all__ = ["Constant", "EveryExcept", "KvSuffix", "Prefix", "RootScaled", "Searched"]
 

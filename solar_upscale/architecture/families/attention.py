@@ -1,11 +1,11 @@
 """Decoders built like Llama, of which some layers attend differently: within a window, or without rotation."""
 
-from solar_upscale.architecture.attributes import BY_INDEX, NO_ROPE, always, every, from_no_rope, layer_types
 from solar_upscale.architecture.blocks import LLAMA_BLOCK, POST_NORM
 from solar_upscale.architecture.encodings.common import Formula
-from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.formulas import FULL, SLIDING, ministral
 from solar_upscale.architecture.record import ModelType
+from solar_upscale.architecture.shared_attributes import BY_INDEX, NO_ROPE, always, every, from_no_rope, layer_types
+from solar_upscale.architecture.universal_attributes import per_layer_list
 
 __all__ = ["TYPES"]
 
@@ -20,7 +20,9 @@ TYPES: tuple[ModelType, ...] = (
     ModelType("cwm", (layer_types(every(None, 4, phase=0)),), block=LLAMA_BLOCK),
     ModelType("diffllama", (BY_INDEX,), block=LLAMA_BLOCK),
     ModelType("exaone4", (layer_types(every("sliding_window_pattern", 4)),), block=POST_NORM),
-    ModelType("granite_swa", (layer_types(every(None, 4, phase=0)), listed("layer_rope_theta")), block=LLAMA_BLOCK),
+    ModelType(
+        "granite_swa", (layer_types(every(None, 4, phase=0)), per_layer_list("layer_rope_theta")), block=LLAMA_BLOCK
+    ),
     ModelType("ministral", (layer_types(Formula(ministral)),), block=LLAMA_BLOCK),
     ModelType("olmo3", (layer_types(every(None, 4)),), block=POST_NORM),
     ModelType(

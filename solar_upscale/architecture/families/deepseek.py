@@ -1,6 +1,13 @@
 """Mixtures of experts with dense layers in front, most with latent attention: DeepSeek, GLM, Kimi and their like."""
 
-from solar_upscale.architecture.attributes import (
+from solar_upscale.architecture.attribute import Attribute
+from solar_upscale.architecture.blocks import INDEXER, INNER, LATENT, LLAMA_BLOCK, MLP
+from solar_upscale.architecture.encodings.common import Formula, Listed
+from solar_upscale.architecture.encodings.lists import Pointers
+from solar_upscale.architecture.encodings.numbers import Prefix, RootScaled
+from solar_upscale.architecture.formulas import deepseek_v4, dots3, global_ends
+from solar_upscale.architecture.record import Block, ModelType, NoFactor, named
+from solar_upscale.architecture.shared_attributes import (
     BY_INDEX,
     NO_ROPE,
     always,
@@ -12,13 +19,6 @@ from solar_upscale.architecture.attributes import (
     prefix_only,
     window_from,
 )
-from solar_upscale.architecture.blocks import INDEXER, INNER, LATENT, LLAMA_BLOCK, MLP
-from solar_upscale.architecture.encodings.common import Formula, Listed
-from solar_upscale.architecture.encodings.lists import Pointers
-from solar_upscale.architecture.encodings.numbers import Prefix, RootScaled
-from solar_upscale.architecture.formulas import deepseek_v4, dots3, global_ends
-from solar_upscale.architecture.record import Block, ModelType, NoFactor, named
-from solar_upscale.architecture.rules import Attribute
 
 __all__ = ["TYPES"]
 

@@ -1,20 +1,20 @@
 """Encoders, and decoders built as encoders are."""
 
-from solar_upscale.architecture.attributes import (
-    BY_DEPTH,
-    FIRST_ONLY,
-    NEOMME_TYPES,
-    by_position,
-    every,
-    layer_types,
-    neomme_ends,
-)
+from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import BERT_READERS, LLAMA_BLOCK, NORM_AFTER
 from solar_upscale.architecture.encodings.common import Listed
 from solar_upscale.architecture.encodings.numbers import Constant
-from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.record import Block, ModelType, named
-from solar_upscale.architecture.rules import Attribute
+from solar_upscale.architecture.shared_attributes import (
+    BY_DEPTH,
+    FIRST_ONLY,
+    NEOMME_TYPES,
+    every,
+    layer_types,
+    neomme_ends,
+    position_dependent,
+)
+from solar_upscale.architecture.universal_attributes import per_layer_list
 
 __all__ = ["TYPES"]
 
@@ -47,7 +47,7 @@ TYPES: tuple[ModelType, ...] = (
     ModelType("eurobert", block=LLAMA_BLOCK),
     *named(FLAUBERT, "flaubert xlm"),
     ModelType("funnel", harmless=("attention_type", "block_sizes", "block_repeats"), no_factor=NORM_AFTER),
-    ModelType("longformer", (listed("attention_window", scalar=True),), no_factor=NORM_AFTER),
+    ModelType("longformer", (per_layer_list("attention_window", scalar=True),), no_factor=NORM_AFTER),
     ModelType("markuplm", harmless=("max_depth",)),
     *named(MEGATRON_BERT, "megatron-bert roberta-prelayernorm xlm-roberta-xl"),
     ModelType(
@@ -67,7 +67,7 @@ TYPES: tuple[ModelType, ...] = (
         "neomme",
         (
             NEOMME_TYPES,
-            by_position(
+            position_dependent(
                 "value embeddings",
                 neomme_ends,
                 "value embeddings enter at the first and the last full-attention layer, so those must stay "
@@ -78,10 +78,10 @@ TYPES: tuple[ModelType, ...] = (
                 (Constant("residual_multiplier", lambda view, n: (2 * n) ** -0.5),),
             ),
         ),
-        demands=("full_attention",),
+        required_kinds=("full_attention",),
         block=Block(("self_attn.output_projection.o_proj", "mlp.down_proj")),
     ),
-    ModelType("reformer", (listed("attn_layers"),)),
+    ModelType("reformer", (per_layer_list("attn_layers"),)),
     ModelType("tapas", harmless=("aggregation_labels", "type_vocab_sizes"), no_factor=NORM_AFTER),
     ModelType("ultrabert", (layer_types(Listed("attention_windows"), every(None, 3)),), block=LLAMA_BLOCK),
 )

@@ -1,21 +1,10 @@
 """Other mixtures of experts: every layer sparse, or sparse layers by a list or a period."""
 
-from solar_upscale.architecture.attributes import (
-    NO_ROPE,
-    always,
-    every,
-    first_dense,
-    from_no_rope,
-    layer_types,
-    mlp_types,
-    prefix_only,
-    searched,
-)
+from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import GRANITE_MOE, INNER, LLAMA_BLOCK, MIXTRAL_BLOCK, MLP, POST_NORM, SHARED
 from solar_upscale.architecture.encodings.common import Formula, Listed
 from solar_upscale.architecture.encodings.lists import Indices
 from solar_upscale.architecture.encodings.numbers import EveryExcept, Prefix
-from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.formulas import (
     DENSE,
     FULL,
@@ -29,7 +18,18 @@ from solar_upscale.architecture.formulas import (
     step_moe,
 )
 from solar_upscale.architecture.record import Block, ModelType, NoFactor, named
-from solar_upscale.architecture.rules import Attribute
+from solar_upscale.architecture.shared_attributes import (
+    NO_ROPE,
+    always,
+    every,
+    first_dense,
+    from_no_rope,
+    layer_types,
+    mlp_types,
+    prefix_only,
+    searched,
+)
+from solar_upscale.architecture.universal_attributes import per_layer_list
 
 __all__ = ["TYPES"]
 
@@ -94,13 +94,13 @@ TYPES: tuple[ModelType, ...] = (
     *named(GRANITEMOE, "granitemoe granitemoeshared"),
     ModelType(
         "granitemoe_swa",
-        (layer_types(every(None, 4, phase=0)), listed("layer_rope_theta")),
+        (layer_types(every(None, 4, phase=0)), per_layer_list("layer_rope_theta")),
         block=GRANITE_MOE,
         readers=("input_linear", "router"),
     ),
     ModelType(
         "hunyuan_v1_moe",
-        tuple(listed(name, scalar=True) for name in ("moe_topk", "num_shared_expert", "moe_intermediate_size")),
+        tuple(per_layer_list(name, scalar=True) for name in ("moe_topk", "num_shared_expert", "moe_intermediate_size")),
         block=LLAMA_BLOCK,
         readers=("gate",),
     ),
@@ -158,7 +158,7 @@ TYPES: tuple[ModelType, ...] = (
         (
             layer_types(always(FULL)),
             mlp_types(first_dense(None, 1)),
-            listed("num_attention_heads_per_layer"),
+            per_layer_list("num_attention_heads_per_layer"),
         ),
         block=LLAMA_BLOCK,
         readers=("g_proj", "gate"),
@@ -214,8 +214,8 @@ TYPES: tuple[ModelType, ...] = (
         (
             layer_types(always(FULL)),
             mlp_types(Formula(step_moe, ("moe_layers_enum",))),
-            listed("swiglu_limits"),
-            listed("swiglu_limits_shared"),
+            per_layer_list("swiglu_limits"),
+            per_layer_list("swiglu_limits_shared"),
         ),
         harmless=("mtp_layer_types", "mtp_mlp_layer_types"),
         block=Block(

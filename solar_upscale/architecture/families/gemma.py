@@ -1,6 +1,10 @@
 """Gemma and its relatives: windows by a period, per-layer embeddings, shared keys, norms after each projection."""
 
-from solar_upscale.architecture.attributes import (
+from solar_upscale.architecture.blocks import INNER, LLAMA_BLOCK, POST_NORM
+from solar_upscale.architecture.encodings.common import Formula
+from solar_upscale.architecture.formulas import SPARSE, backward_fourth, backward_fourth_theta, early_sparsity
+from solar_upscale.architecture.record import Block, ModelType, NoFactor
+from solar_upscale.architecture.shared_attributes import (
     GEMMA2,
     GEMMA3,
     GEMMA3N_TYPES,
@@ -11,11 +15,7 @@ from solar_upscale.architecture.attributes import (
     layer_types,
     mlp_types,
 )
-from solar_upscale.architecture.blocks import INNER, LLAMA_BLOCK, POST_NORM
-from solar_upscale.architecture.encodings.common import Formula
-from solar_upscale.architecture.everywhere import listed
-from solar_upscale.architecture.formulas import SPARSE, backward_fourth, backward_fourth_theta, early_sparsity
-from solar_upscale.architecture.record import Block, ModelType, NoFactor
+from solar_upscale.architecture.universal_attributes import per_layer_list
 
 __all__ = ["TYPES"]
 
@@ -25,7 +25,7 @@ GEMMA4_BLOCK = Block(
     ("post_attention_layernorm", "post_feedforward_layernorm"),
     optional=("post_per_layer_input_norm",),
     inner=("self_attn.o_proj", "mlp.down_proj", "experts.down_proj", "experts.*.down_proj", "per_layer_projection"),
-    ones=("layer_scalar",),
+    stream_scalars=("layer_scalar",),
 )
 
 
@@ -46,8 +46,8 @@ TYPES: tuple[ModelType, ...] = (
         "gemma3n_text",
         (
             GEMMA3N_TYPES,
-            listed("activation_sparsity_pattern", scalar=True, otherwise=Formula(early_sparsity)),
-            listed("intermediate_size", scalar=True),
+            per_layer_list("activation_sparsity_pattern", scalar=True, otherwise=Formula(early_sparsity)),
+            per_layer_list("intermediate_size", scalar=True),
             kv_shared(GEMMA3N_TYPES, 15),
         ),
         harmless=(
@@ -79,7 +79,7 @@ TYPES: tuple[ModelType, ...] = (
         "muse_glimmer_text",
         (
             layer_types(Formula(backward_fourth)),
-            listed("layer_rope_theta", otherwise=Formula(backward_fourth_theta(10000.0))),
+            per_layer_list("layer_rope_theta", otherwise=Formula(backward_fourth_theta(10000.0))),
         ),
         block=Block(POST_NORM.writers, inner=INNER, offset=1.0),
     ),
@@ -87,7 +87,7 @@ TYPES: tuple[ModelType, ...] = (
         "muse_spark_text",
         (
             layer_types(Formula(backward_fourth)),
-            listed("layer_rope_theta", otherwise=Formula(backward_fourth_theta(500000.0))),
+            per_layer_list("layer_rope_theta", otherwise=Formula(backward_fourth_theta(500000.0))),
             mlp_types(always(SPARSE)),
         ),
     ),

@@ -1,11 +1,11 @@
 """Decoders from before Llama: GPT-2, GPT-NeoX, BLOOM, OPT and others of their make."""
 
-from solar_upscale.architecture.attributes import INVERSE_INDEX, LAST_ONLY
+from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import FAIRSEQ, NORM_AFTER, NORMALISES_AFTER
 from solar_upscale.architecture.encodings.common import Listed
 from solar_upscale.architecture.encodings.lists import Repeated
 from solar_upscale.architecture.record import Block, ModelType, NoFactor, named
-from solar_upscale.architecture.rules import Attribute
+from solar_upscale.architecture.shared_attributes import INVERSE_INDEX, LAST_ONLY
 
 __all__ = ["TYPES"]
 

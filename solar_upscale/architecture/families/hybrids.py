@@ -1,17 +1,6 @@
 """Decoders of which some layers attend and some carry a state: linear attention, convolutions, recurrences."""
 
-from solar_upscale.architecture.attributes import (
-    FIRST_ONLY,
-    always,
-    by_position,
-    every,
-    first_dense,
-    indexer,
-    layer_types,
-    mlp_types,
-    prefix_only,
-    searched,
-)
+from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import (
     DELTA_CONV,
     GRANITE_MOE,
@@ -24,7 +13,6 @@ from solar_upscale.architecture.blocks import (
 )
 from solar_upscale.architecture.encodings.common import Formula, Listed
 from solar_upscale.architecture.encodings.lists import Cycle, Indices, Text
-from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.formulas import (
     DENSE,
     FULL,
@@ -38,7 +26,19 @@ from solar_upscale.architecture.formulas import (
     zamba,
 )
 from solar_upscale.architecture.record import Block, ModelType, NoFactor, named
-from solar_upscale.architecture.rules import Attribute
+from solar_upscale.architecture.shared_attributes import (
+    FIRST_ONLY,
+    always,
+    every,
+    first_dense,
+    indexer,
+    layer_types,
+    mlp_types,
+    position_dependent,
+    prefix_only,
+    searched,
+)
+from solar_upscale.architecture.universal_attributes import per_layer_list
 
 __all__ = ["TYPES"]
 
@@ -181,7 +181,7 @@ TYPES: tuple[ModelType, ...] = (
         "minimax",
         (layer_types(every(None, 2, LINEAR, FULL)),),
         harmless=("block_size",),
-        needs=(
+        required_buffer=(
             ".slope_rate",
             "without these buffers the decay of a linear-attention layer is computed from its number and the depth; "
             "save the model once with transformers, which writes them",
@@ -214,7 +214,7 @@ TYPES: tuple[ModelType, ...] = (
     ModelType(
         "olmo_hybrid",
         (layer_types(every(None, 4, FULL, LINEAR)),),
-        demands=("linear_attention", "full_attention"),
+        required_kinds=("linear_attention", "full_attention"),
         block=Block(
             (
                 "linear_attn.o_proj|post_attention_layernorm|feedforward_layer_norm",
@@ -251,9 +251,9 @@ TYPES: tuple[ModelType, ...] = (
     ModelType(
         "zamba2",
         (
-            listed("layers_block_type"),
+            per_layer_list("layers_block_type"),
             Attribute("hybrid_layer_ids", (Indices("hybrid_layer_ids", "hybrid", LINEAR),)),
-            by_position(
+            position_dependent(
                 "hybrid layers",
                 hybrid_rank,
                 "the shared transformers and their adapters are handed out by the order of the hybrid layers, so "

@@ -19,7 +19,9 @@ TYPES: tuple[ModelType, ...] = (
     ),
     ModelType(
         "doge",
-        block=Block(("self_attn.o_proj", "mlp.down_proj"), ones=("input_residual", "post_attention_residual")),
+        block=Block(
+            ("self_attn.o_proj", "mlp.down_proj"), stream_scalars=("input_residual", "post_attention_residual")
+        ),
         readers=("dt_proj",),
     ),
     *named(GLM4, "glm4 glm4v_text glm_ocr_text"),

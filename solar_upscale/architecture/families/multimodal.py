@@ -1,10 +1,10 @@
 """Models around a text model, and text models that take in images between or inside their layers."""
 
-from solar_upscale.architecture.attributes import DEEPSTACK, MLLAMA_CROSS, by_position, searched
+from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.encodings.lists import Indices
 from solar_upscale.architecture.formulas import aligned, image_layers_listed
 from solar_upscale.architecture.record import Block, ModelType, named
-from solar_upscale.architecture.rules import Attribute
+from solar_upscale.architecture.shared_attributes import DEEPSTACK, MLLAMA_CROSS, position_dependent, searched
 
 __all__ = ["TYPES"]
 
@@ -36,7 +36,7 @@ TYPES: tuple[ModelType, ...] = (
     ModelType(
         "granite4_vision",
         (
-            by_position(
+            position_dependent(
                 "deepstack_layer_map",
                 image_layers_listed,
                 "image features enter at fixed layers (deepstack_layer_map, spatial_target_layers), which "
@@ -55,7 +55,7 @@ TYPES: tuple[ModelType, ...] = (
     ModelType(
         "idefics",
         (
-            by_position(
+            position_dependent(
                 "cross_layer_interval",
                 lambda view, i, n: i % view.get("cross_layer_interval", 1) == 0,
                 "a gated cross-attention layer stands before every cross_layer_interval-th layer, so those "

@@ -1,12 +1,12 @@
 """The Qwen family, from windows on the last layers to linear attention. All its configs write max_window_layers."""
 
-from solar_upscale.architecture.attributes import QWEN_MLP, by_position, every, layer_types, window_from
+from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import LLAMA_BLOCK
 from solar_upscale.architecture.encodings.common import Formula
 from solar_upscale.architecture.encodings.lists import Indices
 from solar_upscale.architecture.formulas import FULL, LINEAR, ngram_rank, qwen2_moe
 from solar_upscale.architecture.record import ModelType, named
-from solar_upscale.architecture.rules import Attribute
+from solar_upscale.architecture.shared_attributes import QWEN_MLP, every, layer_types, position_dependent, window_from
 
 __all__ = ["TYPES"]
 
@@ -55,7 +55,7 @@ TYPES: tuple[ModelType, ...] = (
         (
             layer_types(every("full_attention_interval", 4, "indexed_attention", LINEAR)),
             Attribute("ple_layer_ids", (Indices("ple_layer_ids", True, False, 1),)),
-            by_position(
+            position_dependent(
                 "n-gram tables",
                 ngram_rank,
                 "n-gram tables are sized and seeded by a layer's place in ple_layer_ids, so these layers must all "

@@ -1,11 +1,11 @@
 """Encoder-decoders, and the decoders of models that write for another encoder."""
 
-from solar_upscale.architecture.attributes import BY_PARITY, FIRST_ONLY, GEMMA2, GEMMA3, searched
+from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import FAIRSEQ, INNER, NORM_AFTER
-from solar_upscale.architecture.everywhere import listed
 from solar_upscale.architecture.formulas import nth_sparse, spread_sparse
 from solar_upscale.architecture.record import Block, ModelType, NoFactor, named
-from solar_upscale.architecture.rules import Attribute
+from solar_upscale.architecture.shared_attributes import BY_PARITY, FIRST_ONLY, GEMMA2, GEMMA3, searched
+from solar_upscale.architecture.universal_attributes import per_layer_list
 
 __all__ = ["TYPES"]
 
@@ -82,7 +82,7 @@ TYPES: tuple[ModelType, ...] = (
     ModelType("kosmos_2_5_text_model", block=FFN_BLOCK, readers=("fc1",)),
     ModelType(
         "led",
-        by_role={"encoder": (listed("attention_window", scalar=True),)},
+        by_role={"encoder": (per_layer_list("attention_window", scalar=True),)},
         harmless=("attention_window",),
         no_factor=NORM_AFTER,
     ),

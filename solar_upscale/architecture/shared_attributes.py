@@ -8,6 +8,7 @@ Each is an attribute or an encoding that the records in families/ use. What code
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from solar_upscale.architecture.attribute import Attribute, Encoding, View
 from solar_upscale.architecture.encodings.common import Formula, Listed
 from solar_upscale.architecture.encodings.lists import Text
 from solar_upscale.architecture.encodings.numbers import EveryExcept, KvSuffix, Prefix, Searched
@@ -21,7 +22,6 @@ from solar_upscale.architecture.formulas import (
     no_rope,
     topk_schedule,
 )
-from solar_upscale.architecture.rules import Attribute, Encoding, View
 
 __all__ = [
     "BY_DEPTH",
@@ -41,7 +41,6 @@ __all__ = [
     "NO_ROPE",
     "QWEN_MLP",
     "always",
-    "by_position",
     "every",
     "first_dense",
     "forced_last",
@@ -51,6 +50,7 @@ __all__ = [
     "layer_types",
     "mlp_types",
     "neomme_ends",
+    "position_dependent",
     "prefix_only",
     "searched",
     "window_from",
@@ -110,45 +110,45 @@ def prefix_only(field: str, default: int, frequency: str | None = None) -> Attri
     )
 
 
-def by_position(name: str, compute: Any, why: str) -> Attribute:
+def position_dependent(name: str, compute: Any, constraint: str) -> Attribute:
     """What only a place in the stack can give."""
-    return Attribute(name, (Formula(compute),), why)
+    return Attribute(name, (Formula(compute),), constraint)
 
 
 # --- attributes that several types share -------------------------------------------------------------------------
 
 MLLAMA_CROSS = Formula(lambda view, i, n: "cross" if i in (3, 8, 13, 18, 23, 28, 33, 38) else "self")
-FIRST_ONLY = by_position(
+FIRST_ONLY = position_dependent(
     "first layer",
     lambda view, i, n: i == 0,
     "layer 0 is built differently from the others, so it must stay first and only first",
 )
-LAST_ONLY = by_position(
+LAST_ONLY = position_dependent(
     "last layer",
     lambda view, i, n: i == n - 1,
     "the last layer is built differently from the others, so it must stay last and only last",
 )
-BY_INDEX = by_position(
+BY_INDEX = position_dependent(
     "layer index",
     lambda view, i, n: i,
     "a layer's own number enters what it computes, so every layer must keep its number",
 )
-BY_PARITY = by_position(
+BY_PARITY = position_dependent(
     "layer parity",
     lambda view, i, n: i % 2 if view.get("stagger_local_blocks", True) else None,
     "layers at odd positions attend to shifted blocks (stagger_local_blocks), so a layer must stay odd or even",
 )
-BY_DEPTH = by_position(
+BY_DEPTH = position_dependent(
     "depth",
     lambda view, i, n: n,
     "the number of layers enters what each layer computes and no config field makes up for it",
 )
-INVERSE_INDEX = by_position(
+INVERSE_INDEX = position_dependent(
     "scale_attn_by_inverse_layer_idx",
     lambda view, i, n: i if view.get("scale_attn_by_inverse_layer_idx", False) else None,
     "attention is divided by the layer's number (scale_attn_by_inverse_layer_idx), so every layer must keep its number",
 )
-DEEPSTACK = by_position(
+DEEPSTACK = position_dependent(
     "deepstack_visual_indexes",
     image_layers,
     "the first text layers receive image features by position (deepstack_visual_indexes), so they must stay "
@@ -175,7 +175,7 @@ def indexer(default: Formula = INDEXER_SCHEDULE) -> tuple[Attribute, Attribute]:
         vector = kinds.read(view, n) or ()
         return "full" in vector[: i + 1]
 
-    return kinds, by_position(
+    return kinds, position_dependent(
         "indexer_types",
         has_leader,
         "a layer that shares an indexer's choice (indexer_types) needs an earlier layer that makes one",
@@ -183,10 +183,13 @@ def indexer(default: Formula = INDEXER_SCHEDULE) -> tuple[Attribute, Attribute]:
 
 
 def searched(
-    numbers: tuple[str, ...], compute: Any, candidates: Callable[[View, Any], Iterable[tuple[Any, ...]]], why: str
+    numbers: tuple[str, ...],
+    compute: Any,
+    candidates: Callable[[View, Any], Iterable[tuple[Any, ...]]],
+    constraint: str,
 ) -> Attribute:
     """What a model says by numbers alone, so that only some orders can be said."""
-    return Attribute(numbers[0], (Searched(numbers, compute, candidates),), f"{why} ({', '.join(numbers)})")
+    return Attribute(numbers[0], (Searched(numbers, compute, candidates),), f"{constraint} ({', '.join(numbers)})")
 
 
 def forced_last(kinds: Attribute) -> Attribute:
@@ -196,7 +199,7 @@ def forced_last(kinds: Attribute) -> Attribute:
         vector = kinds.read(view, n)
         return FULL if i == n - 1 or vector is None else str(vector[i])
 
-    return by_position(
+    return position_dependent(
         "layer_types", compute, "this model forces full attention on its last layer, so the last layer must have it"
     )
 

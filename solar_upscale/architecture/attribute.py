@@ -78,7 +78,7 @@ class Attribute(NamedTuple):
 
     name: str
     encodings: tuple[Encoding, ...]
-    why: str = ""
+    constraint: str = ""
     pointer: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""The pattern nearest to a refused one that a model can carry, for the refusal to offer."""
+"""The nearest pattern that works, which a refusal suggests in place of the refused one."""
 
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -11,9 +11,9 @@ _REACH = 8
 def nearest_pattern(
     sources: Sequence[int], num_layers: int, works: Callable[[Sequence[int]], bool]
 ) -> tuple[int, ...] | None:
-    """The first pattern that works when the ends of the runs at each seam move a little, nearest first.
+    """The nearest pattern that works, found by shifting the ends of the runs at each seam a little; None if none does.
 
-    Only patterns of a few ascending runs are tried: others have no neighbours that a user would recognise.
+    Only patterns of a few ascending runs are tried; for others a user would not recognise the suggestion.
     """
     segments = _segments(sources)
     if len(segments) > 4:

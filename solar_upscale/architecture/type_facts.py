@@ -1,30 +1,30 @@
-"""What the tables say about the stack of one config, and the report of it that `inspect` prints."""
+"""What the records say about a stack of one model, given its config; and the report of it that `inspect` prints."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from solar_upscale.architecture.everywhere import EVERY_TYPE
-from solar_upscale.architecture.findings import unexplained
-from solar_upscale.architecture.names import COUNT_NAMES, MTP_FIELDS, count_names
+from solar_upscale.architecture.attribute import Attribute, View
+from solar_upscale.architecture.config_names import COUNT_NAMES, MTP_FIELDS, count_names
 from solar_upscale.architecture.record import ModelType
 from solar_upscale.architecture.registry import find_type
-from solar_upscale.architecture.rules import Attribute, View
 from solar_upscale.architecture.stacks import section_at, section_type
+from solar_upscale.architecture.suspicious_fields import suspicious_fields
 from solar_upscale.architecture.types import Stack
+from solar_upscale.architecture.universal_attributes import UNIVERSAL_ATTRIBUTES
 
-__all__ = ["DepthField", "Known", "depth_fields", "explained_fields", "record_attributes", "what_is_known"]
+__all__ = ["DepthField", "TypeFacts", "depth_fields", "explained_fields", "record_attributes", "type_facts"]
 
 
 class DepthField(NamedTuple):
-    """A config field tied to depth: its dotted path, its value (None: absent, a default counts), and its treatment."""
+    """A config field tied to depth: dotted path, value (None: absent, the default applies) and treatment."""
 
     path: str
     value: Any
     treatment: str
 
 
-class Known(NamedTuple):
-    """What the records say about the stack of a config: that of its own type, and that of a model around it."""
+class TypeFacts(NamedTuple):
+    """What the records say about one stack: the record of its own type, and that of the composite around it."""
 
     view: View
     attributes: tuple[Attribute, ...]
@@ -36,45 +36,45 @@ class Known(NamedTuple):
 
     @property
     def harmless(self) -> frozenset[str]:
-        """The names of fields that, in these types, say nothing of one layer."""
+        """The names of fields that, in these types, do not describe layers."""
         return frozenset(name for record in self.records for name in record.harmless) if self.is_known else frozenset()
 
 
 def depth_fields(config: Mapping[str, Any], stack: Stack) -> tuple[DepthField, ...]:
-    """Every field of the config that the depth of the stack changes or may change, in the order of the tables."""
-    known = what_is_known(config, stack)
+    """Every config field that changes with the depth of the stack, or may, in the order of the records."""
+    facts = type_facts(config, stack)
     prefix = "".join(f"{key}." for key in stack.config_path)
-    fields = [DepthField(prefix + name, known.view.get(name), "counts the layers") for name in known.counts]
+    fields = [DepthField(prefix + name, facts.view.get(name), "counts the layers") for name in facts.counts]
     fields += [
-        DepthField(prefix + name, known.view.get(name), "in proportion to the layers") for name in known.proportional
+        DepthField(prefix + name, facts.view.get(name), "in proportion to the layers") for name in facts.proportional
     ]
-    for attribute in known.attributes:
-        if attribute.read(known.view, stack.num_layers) is None:
+    for attribute in facts.attributes:
+        if attribute.read(facts.view, stack.num_layers) is None:
             continue
-        treatment = attribute.why or "each layer keeps its own value"
+        treatment = attribute.constraint or "each layer keeps its own value"
         for name in attribute.fields:
-            value = known.view.get(name)
-            derived = name == attribute.name and not attribute.why and attribute not in EVERY_TYPE
+            value = facts.view.get(name)
+            derived = name == attribute.name and not attribute.constraint and attribute not in UNIVERSAL_ATTRIBUTES
             if value is not None or derived:
                 fields.append(DepthField(prefix + name, value, treatment))
         if not attribute.fields:
             fields.append(DepthField(prefix + attribute.name, None, treatment))
     fields += [
         DepthField(
-            prefix + name, known.view.get(name), "next-token layers: after the last layer they move to the new end"
+            prefix + name, facts.view.get(name), "next-token layers: after the last layer they move to the new end"
         )
         for name in MTP_FIELDS
-        if known.view.get(name)
+        if facts.view.get(name)
     ]
-    explained = explained_fields(known)
-    for finding in unexplained(config, stack.config_path, stack.num_layers, explained, known.harmless):
+    explained = explained_fields(facts)
+    for finding in suspicious_fields(config, stack.config_path, stack.num_layers, explained, facts.harmless):
         path, _, reason = finding.partition(": ")
         fields.append(DepthField(path, reason, "not known: refused"))
     return tuple(fields)
 
 
-def what_is_known(config: Mapping[str, Any], stack: Stack) -> Known:
-    """The attributes, counts and records that apply to the stack; ``is_known`` is False where the records end."""
+def type_facts(config: Mapping[str, Any], stack: Stack) -> TypeFacts:
+    """The attributes, counts and records that apply to the stack; ``is_known`` is False if no record covers it."""
     section = section_at(config, stack.config_path)
     view = View(section, config, stack.num_layers)
     model_type = section_type(config, stack.config_path)
@@ -86,19 +86,19 @@ def what_is_known(config: Mapping[str, Any], stack: Stack) -> Known:
     is_known = text and own is not None and (not stack.config_path or around is not None)
     if is_known:
         named = {name for attribute in attributes for name in (attribute.name, *attribute.fields)}
-        attributes += tuple(attribute for attribute in EVERY_TYPE if attribute.name not in named)
+        attributes += tuple(attribute for attribute in UNIVERSAL_ATTRIBUTES if attribute.name not in named)
     proportional = tuple(name for record in records for name in record.proportional if view.get(name) is not None)
     counts = _counts(view, count_names(model_type, stack.role), attributes)
-    return Known(view, attributes, records, counts, proportional, model_type, is_known)
+    return TypeFacts(view, attributes, records, counts, proportional, model_type, is_known)
 
 
 def record_attributes(records: Iterable[ModelType], role: str) -> tuple[Attribute, ...]:
-    """What the records themselves say of a stack of this role."""
+    """The attributes that the records themselves give a stack of this role."""
     return tuple(attribute for record in records for attribute in record.by_role.get(role, record.attributes))
 
 
 def _counts(view: View, names: tuple[str, ...], attributes: tuple[Attribute, ...]) -> tuple[str, ...]:
-    """Those of the names that count the stack; the first where the config leaves the count to its class's default."""
+    """The names that count this stack; the first one if the config relies on the default of its class."""
     section = view.section
     counts = tuple(name for name in names if section.get(name) == view.num_layers and section.get(name) is not True)
     if counts or any(isinstance(section.get(name), int) for name in names):
@@ -107,7 +107,7 @@ def _counts(view: View, names: tuple[str, ...], attributes: tuple[Attribute, ...
     return () if derived and view.get("layers_block_type") is not None else (names[0],)
 
 
-def explained_fields(known: Known) -> set[str]:
-    """The dotted names of every field that a rule speaks for."""
-    names = {name for attribute in known.attributes for name in attribute.fields}
-    return names | {*known.counts, *known.proportional, *COUNT_NAMES, *MTP_FIELDS}
+def explained_fields(facts: TypeFacts) -> set[str]:
+    """The dotted names of all fields that the records account for."""
+    names = {name for attribute in facts.attributes for name in attribute.fields}
+    return names | {*facts.counts, *facts.proportional, *COUNT_NAMES, *MTP_FIELDS}

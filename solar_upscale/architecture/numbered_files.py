@@ -1,4 +1,4 @@
-"""Small JSON files beside the weights that name layers by number, rewritten to the new numbers."""
+"""Small JSON files beside the weights that refer to layers by number, rewritten to the new numbers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,13 +18,14 @@ NUMBERED_FILES = ("quantize_config.json", "quantization_config.json", "hf_quant_
 def rewrite_files(
     files: Mapping[str, bytes], modules: Iterable[str], stack: Stack, numbering: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, bytes], list[FieldChange]]:
-    """Those of the files that must change, as they must read, and what was changed in them.
+    """The new content of each file that must change, and the changes.
 
-    ``modules`` are the names of the source's modules; ``numbering`` says by prefix which source layer each layer is.
+    ``modules`` are the names of the source's modules; ``numbering`` maps each prefix to the source layer of each target
+    layer.
 
     Raises:
-        CheckpointError: a file is not valid JSON object.
-        UnsupportedError: a file names layers in a way that is not known.
+        CheckpointError: a file is not a JSON object.
+        UnsupportedError: a file refers to layers in an unknown way.
     """
     rewritten: dict[str, bytes] = {}
     changes: list[FieldChange] = []
@@ -49,9 +50,10 @@ def rewrite_files(
 
 
 def _follow_heads(generation: Mapping[str, Any], stack: Stack, sources: Sequence[int]) -> dict[str, Any]:
-    """Whisper tells when a word was said by pairs of a decoder layer and one of its heads: each follows its layer.
+    """Whisper's alignment heads, pairs of a decoder layer and one of its heads: each pair follows its layer.
 
-    Where no such layer is left the field goes, and transformers then says that it cannot tell.
+    They give word timestamps. If none of these layers is left, the field is removed, and transformers reports that it
+    cannot compute timestamps.
     """
     pairs = generation.get(_HEADS)
     if stack.role != "decoder" or pairs is None:
@@ -62,7 +64,7 @@ def _follow_heads(generation: Mapping[str, Any], stack: Stack, sources: Sequence
     ):
         raise UnsupportedError(
             f"{_GENERATION}: {_HEADS}: expected pairs of a decoder layer (0 to {layers[-1]}) and a head, "
-            f"got {pairs!r:.80}; correct them, or take the field out"
+            f"got {pairs!r:.80}; correct them, or remove the field"
         )
     heads = [[target, head] for target, source in enumerate(sources) for layer, head in pairs if layer == source]
     rest = {key: value for key, value in generation.items() if key != _HEADS}

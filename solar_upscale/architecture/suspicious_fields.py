@@ -1,24 +1,23 @@
-"""Fields that speak of layers and that no rule explains: what a refusal names rather than ignore."""
+"""Config fields that seem to refer to layers and that no record accounts for: refused rather than ignored."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-__all__ = ["unexplained"]
+__all__ = ["suspicious_fields"]
 
-# Words of a name that make a list under it, or a number, speak of layers.
+# Words in a field's name that make a number, or a list, suspicious.
 _COUNTING = frozenset(
     "layer layers block blocks depth idx idxs period interval every pattern freq nextn mtp".split()  # noqa: SIM905
 )
 _LISTING = _COUNTING | {"stage", "stages", "ids", "indices", "indexes", "type", "types"}
-# A dict under such a key is the config of a tower, a processor or a quantiser, whether or not it says so.
+# A dict under such a key is the config of a tower, a processor or a quantiser, even without a model_type.
 _OTHER_MODEL = re.compile(
     r"vision|visual|image|video|audio|speech|talker|token2wav|code2wav|projector|resampler|perceiver|qformer|processor|lora"
     r"|quantization|compression|(^|_)vq|(^|_)dit"
 )
-# Names that look as if they spoke of layers and, in any model, do not: what transformers' base config holds, tokens and
-# labels by number, settings of rotary embeddings, of norms and of dropout. What is harmless in one type only stands in
-# its record.
+# Fields that look as if they described layers and do not, in any model: those of transformers' base config, token ids,
+# labels, and settings of rotary embeddings, norms and dropout. What is harmless in one type only belongs in its record.
 _HARMLESS = frozenset(
     """
     architectures auto_map torch_dtype dtype id2label label2id id2lang lang2id task_specific_params model_type
@@ -32,18 +31,18 @@ _HARMLESS = frozenset(
 )
 
 
-def unexplained(
+def suspicious_fields(
     config: Mapping[str, Any],
     path: tuple[str, ...],
     num_layers: int,
     explained: Collection[str],
     harmless: Collection[str] = (),
 ) -> list[str]:
-    """What each field that speaks of layers and is not ``explained`` holds, as "path: why it is suspect".
+    """Each field that seems to refer to layers and is not ``explained``, as "path: why it is suspicious".
 
-    The section at ``path`` is searched with everything in it that is not a config of another model; around it, the
-    fields of the configs that contain it. ``explained`` are dotted names relative to the section, ``harmless`` the
-    names of single fields wherever they stand.
+    Searches the section at ``path`` with everything nested in it except configs of other models, and the plain fields
+    of the sections around it. ``explained`` holds dotted names relative to the section; ``harmless`` holds names of
+    single fields at any level.
     """
     harmless = _HARMLESS.union(harmless)
     found = []
@@ -54,7 +53,7 @@ def unexplained(
         for name, value in _leaves(section, deep=inside):
             if name in explained or name.split(".")[-1] in harmless or name.split(".")[0] in harmless:
                 continue
-            reason = _suspect(name.split(".")[-1], value, num_layers)
+            reason = _suspicion(name.split(".")[-1], value, num_layers)
             if reason:
                 found.append(f"{prefix}.{name}: {reason}" if prefix else f"{name}: {reason}")
         if not inside:
@@ -63,7 +62,7 @@ def unexplained(
 
 
 def _leaves(section: Mapping[str, Any], prefix: str = "", *, deep: bool) -> Iterator[tuple[str, Any]]:
-    """Every field with its dotted name. A dict that is the config of another model is passed over."""
+    """Every field with its dotted name, skipping dicts that are configs of other models."""
     for key, value in section.items():
         name = f"{prefix}{key}"
         if not isinstance(value, Mapping) or _keyed_by_number(value):
@@ -76,16 +75,16 @@ def _keyed_by_number(value: Mapping[str, Any]) -> bool:
     return bool(value) and all(str(key).isdigit() for key in value)
 
 
-def _suspect(key: str, value: Any, num_layers: int) -> str | None:
-    """Why a field may speak of layers; None if it does not look so."""
+def _suspicion(key: str, value: Any, num_layers: int) -> str | None:
+    """Why a field may refer to layers; None if it does not look that way."""
     reason = None
     if isinstance(value, list | tuple):
         if len(value) == num_layers > 1:
-            reason = f"has {num_layers} entries, as there are layers"
+            reason = f"has {num_layers} entries, one per layer"
         elif value and _LISTING.intersection(key.split("_")):
             reason = f"lists {value!r:.60}"
     elif isinstance(value, Mapping):
-        reason = "is keyed by numbers, as layers are" if _keyed_by_number(value) else None
+        reason = "is keyed by numbers, like layers" if _keyed_by_number(value) else None
     elif isinstance(value, str):
         fits = len(value) == num_layers > 3 and " " not in value and _LISTING.intersection(key.split("_"))
         reason = f"is {value!r:.60}" if "pattern" in key or fits else None
