@@ -1,4 +1,4 @@
-"""SHA-256 as hexadecimal text: of bytes, of bytes that stream by, and of a whole file."""
+"""SHA-256 as hexadecimal text: of bytes, of streamed chunks, and of a whole file."""
 
 import hashlib
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ def digest_bytes(data: bytes) -> str:
 
 
 def digest_chunks(chunks: Iterable[bytes | memoryview]) -> str:
-    """The digest of a stream's bytes, however they are cut into chunks."""
+    """The digest of a stream, however it is cut into chunks."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)

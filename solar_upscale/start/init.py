@@ -102,21 +102,21 @@ STARTS: Mapping[str, Start] = {
         "identity",
         "repeats add nothing",
         "In each repeat the projections that write into the residual stream (or the gain of a norm after one) are "
-        "zero, so that the repeat adds nothing. All else is the source layer's bytes.",
+        "zero, so that the repeat adds nothing. Everything else is copied from the source layer.",
         lambda factors, occurrence, count: 0.0 if occurrence else 1.0,
     ),
     "split": Start(
         "split",
         "each of k copies adds 1/k",
         "Of a layer that stands k times, each copy's projections into the residual stream (or the gain of a norm after "
-        "one) are multiplied by 1/k. All else is the source layer's bytes.",
+        "one) are multiplied by 1/k. Everything else is copied from the source layer.",
         lambda factors, occurrence, count: 1.0 / count,
     ),
     "scale": Start(
         "scale=F1,F2,...",
         "the j-th copy adds Fj times as much",
         "The projections that write into the residual stream (or the gain of a norm after one) are multiplied by the "
-        "factors in the table above. All else is the source layer's bytes.",
+        "factors in the table above. Everything else is copied from the source layer.",
         lambda factors, occurrence, count: factors[min(occurrence, len(factors) - 1)],
         _parse_factors,
     ),

@@ -109,7 +109,7 @@ def _small_files(found: Source, expected: ExpectedOutput) -> Findings:
         if name == PROVENANCE_NAME or (name in files and same_bytes(found.stream(name, 0, files[name].nbytes), [data])):
             continue
         if name in _EDITABLE:
-            yield Finding(f"{name} {'was changed' if name in files else 'is missing'}", is_note=True)
+            yield Finding(f"{name} {'differs from the planned one' if name in files else 'is missing'}", is_note=True)
         else:
             yield Finding(f"{name}: is not as planned" if name in files else f"{name}: is missing")
     for name, digest in expected.copied.items():

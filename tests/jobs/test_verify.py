@@ -120,7 +120,7 @@ def test_edited_readme_is_a_note(output: Path, made: tuple[Path, Path]) -> None:
     (output / "results.md").write_text("fine")
     report = verify_checkpoint(output, made[0])
     assert set(report.notes) == {
-        "README.md was changed",
+        "README.md differs from the planned one",
         "layer_map.svg is missing",
         "results.md is not in the plan",
     }
