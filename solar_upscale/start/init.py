@@ -108,7 +108,7 @@ STARTS: Mapping[str, Start] = {
     "split": Start(
         "split",
         "each of k copies adds 1/k",
-        "Of a layer that appears k times, each copy's projections into the residual stream (or the gain of a norm after "
+        "If a layer appears k times, each copy's projections into the residual stream (or the gain of a norm after "
         "one) are multiplied by 1/k. Everything else is copied from the source layer.",
         lambda factors, occurrence, count: 1.0 / count,
     ),
