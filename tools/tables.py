@@ -1,10 +1,10 @@
 """Write solar_upscale/architecture/generated.py from the config classes of the installed transformers.
 
-What is generated is the dull part of what is known of model types: names of count fields, the type of each text
-section, the types of which nothing but a count follows the depth, and which family file holds which record. That layers
-are alike cannot be read off a config class, so no type is admitted that is not listed here, and each one listed is
-checked: its default config holds nothing that speaks of layers, and the layers of a model built without weights have
-the same tensors. Types that transformers knows and that are listed nowhere are printed, for somebody to review.
+Generated are the routine facts about model types: names of count fields, the model type of each text section, the types
+in which only a count changes with the depth, and which family file has which record. A config class does not show
+whether layers are alike, so only types listed here are included, and each is checked: nothing else in its default
+config refers to layers, and the layers of a model built without weights have the same tensors. Types that transformers
+has and that no table lists are printed for review.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from solar_upscale.source.header import TensorInfo
 
 TARGET = Path(__file__).parents[1] / "solar_upscale" / "architecture" / "generated.py"
 
-# Reviewed: layers are alike but for their weights, and no family file says more of them.
+# Reviewed: all layers are alike apart from their weights, and no family file has a record.
 COUNTED = frozenset(
     """
     blip_text_model blt_global_transformer canine chameleon emu3_text_model granite4_vision_text
@@ -38,7 +38,7 @@ COUNTED = frozenset(
     """.split()  # noqa: SIM905 (a list of quoted names does not read better)
 )
 
-# Reviewed: models around a text model with a config section of its own, known as far as that text model is.
+# Reviewed: models around a text model that has a config section of its own, supported as far as that text model is.
 COMPOSITE = frozenset(
     """
     aria audioflamingo3 aya_vision blip blip-2 blt cohere2_vision cohere_compass cosmos3_edge cosmos3_omni
@@ -61,24 +61,24 @@ AUTO_MAPPINGS = ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "SEQ_TO_SEQ_CAUSAL_LM", "MAS
 
 
 def main() -> None:
-    """Check, write and print what is to be reviewed; with --check, only say whether the file is current."""
+    """Check, write, and print the types to review; with --check, only check that the file is up to date."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the file would change")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # what transformers warns of is its own
-    problems = [problem for name in plain_types() for problem in doubts(name)]
+    warnings.simplefilter("ignore")  # from transformers
+    problems = [problem for name in plain_types() for problem in problems_with(name)]
     if problems:
         sys.exit("\n".join(problems))
     text = formatted(rendered())
     if arguments.check:
-        sys.exit(0 if TARGET.read_text("utf-8") == text else f"{TARGET.name} is not current; run `make tables`")
+        sys.exit(0 if TARGET.read_text("utf-8") == text else f"{TARGET.name} is out of date; run `make tables`")
     TARGET.write_text(text, "utf-8")
     print(f"{TARGET}: {len(COUNTED)} counted types, {len(COMPOSITE)} models around a text model")
     new = unreviewed()
-    print(f"for review, {len(new)} types that transformers builds and no table lists: {' '.join(new) or 'none'}")
+    print(f"to review: {len(new)} types that transformers builds and no table lists: {' '.join(new) or 'none'}")
 
 
-# ---------------------------------------------------------------- what is generated
+# ---------------------------------------------------------------- generated tables
 
 
 def rendered() -> str:
@@ -89,19 +89,19 @@ def rendered() -> str:
     counts = {name: fields for name in sorted({*written, *COUNTED}) if (fields := count_fields(name))}
     texts = {name: text_type(name) for name in sorted(COMPOSITE)}
     families_of = {record.name: module for module in family_modules() for record in family_types(module)}
-    return f'''"""What transformers' own config classes say of model types. Written by `make tables`; do not edit.
+    return f'''"""Facts from the config classes of transformers. Written by `make tables`; do not edit.
 
-What a record in families/ says wins over what is here.
+Records in families/ take precedence.
 """
 
 from collections.abc import Mapping
 
 __all__ = ["COUNTED", "COUNT_FIELDS", "FAMILY_OF", "TEXT_TYPES", "TRANSFORMERS"]
 
-# The version that all of this was read from.
+# The version that these tables were read from.
 TRANSFORMERS = "{transformers.__version__}"
 
-# Nothing but a count follows the depth of these.
+# In these types only a count changes with the depth.
 COUNTED: frozenset[str] = frozenset(
     """
 {wrapped(COUNTED)}
@@ -113,12 +113,12 @@ COUNT_FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {{
 {lines(counts)}
 }}
 
-# Models around a text model, and the type of a text section that does not name its own (None: it always does).
+# Models around a text model, and the type of a text section that does not name one (None: it always does).
 TEXT_TYPES: Mapping[str, str | None] = {{
 {lines(texts)}
 }}
 
-# The file in families/ that holds a record. A record that is missing here is found all the same, more slowly.
+# The file in families/ that has the record of a type. A record missing here is still found, but more slowly.
 FAMILY_OF: Mapping[str, str] = {{
 {lines(families_of)}
 }}
@@ -126,7 +126,7 @@ FAMILY_OF: Mapping[str, str] = {{
 
 
 def count_fields(name: str) -> dict[str, tuple[str, ...]]:
-    """The fields of a config class that count the layers of two stacks, or of one under a name of its own."""
+    """The fields of a config class that count the layers of two stacks, or of one under an unusual name."""
     cls = config_class(name)
     if cls is None:
         return {}
@@ -141,7 +141,7 @@ def count_fields(name: str) -> dict[str, tuple[str, ...]]:
 
 
 def text_type(name: str) -> str | None:
-    """The model type of the text section in the default config of a composite; None where there is no default."""
+    """The model type of the text section in the default config of a composite; None if there is no default."""
     config = default_config(name) or {}
     for path in TEXT_SECTIONS:
         section: Any = config
@@ -165,23 +165,23 @@ def family_types(module: str) -> tuple[ModelType, ...]:
     return types
 
 
-# ---------------------------------------------------------------- what is checked
+# ---------------------------------------------------------------- checks
 
 
 def plain_types() -> list[str]:
-    """Every type of which the tables say that its layers are alike and counted."""
+    """Every type whose layers are all alike according to the tables."""
     known = registry.hand_written()
     plain = {name for name, record in known.items() if is_plain(record)}
     return sorted(plain | COUNTED)
 
 
 def is_plain(record: ModelType) -> bool:
-    """Whether a record says nothing of single layers."""
+    """Whether a record says that all layers are alike."""
     return not (record.attributes or record.by_role or record.refusal or record.composite)
 
 
-def doubts(name: str) -> list[str]:
-    """What speaks against a type being counted only."""
+def problems_with(name: str) -> list[str]:
+    """Evidence that the layers of a plain type are not all alike."""
     config, tensors = default_config(name), meta_tensors(name)
     if config is None or tensors is None:
         return []
@@ -202,7 +202,7 @@ def doubts(name: str) -> list[str]:
 
 
 def unreviewed() -> list[str]:
-    """Types under the auto classes of text models that are known to nobody."""
+    """Types under the auto classes of text models that no table lists."""
     from transformers.models.auto import modeling_auto
 
     names = {name for mapping in AUTO_MAPPINGS for name in getattr(modeling_auto, f"MODEL_FOR_{mapping}_MAPPING_NAMES")}
@@ -213,33 +213,33 @@ def unreviewed() -> list[str]:
 
 
 def config_class(name: str) -> Any:
-    """The config class of a type, None where transformers has none."""
+    """The config class of a type, None if transformers has none."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     return CONFIG_MAPPING[name] if name in CONFIG_MAPPING else None  # noqa: SIM401 (its get() loads nothing)
 
 
 def default_config(name: str) -> dict[str, Any] | None:
-    """The config of a type with every default written out; None where its class has no defaults."""
+    """The config of a type with all defaults; None if its class has none."""
     cls = config_class(name)
     if cls is None:
         return None
     try:
         config: dict[str, Any] = json.loads(cls().to_json_string(use_diff=False))
-    except Exception:  # a class may want arguments; then there is nothing to read
+    except Exception:  # a class may require arguments; then there is nothing to read
         return None
     return config
 
 
 def meta_tensors(name: str) -> dict[str, TensorInfo] | None:
-    """The tensors of a model of this type by its defaults, built without weights; None where it cannot be built."""
+    """The tensors of a model of this type with the default config, on the meta device; None if it cannot be built."""
     import torch
     from transformers import AutoModel
 
     try:
         with torch.device("meta"):
             model = AutoModel.from_config(config_class(name)())
-    except Exception:  # transformers may want a package, an argument or a real device
+    except Exception:  # transformers may require a package, an argument or a real device
         return None
     return {key: TensorInfo(key, "F32", tuple(value.shape), (0, 0)) for key, value in model.state_dict().items()}
 
@@ -248,23 +248,23 @@ def meta_tensors(name: str) -> dict[str, TensorInfo] | None:
 
 
 def wrapped(words: Iterable[str]) -> str:
-    """Words in lines of the width of a source file."""
+    """Words in lines as wide as source lines."""
     return textwrap.fill(" ".join(sorted(words)), 118, initial_indent="    ", subsequent_indent="    ")
 
 
 def formatted(text: str) -> str:
-    """A Python file as `make format` leaves it."""
+    """Python source formatted as by `make format`."""
     done = subprocess.run(["ruff", "format", "-"], input=text, capture_output=True, text=True, check=True)
     return done.stdout
 
 
 def lines(table: Mapping[str, Any]) -> str:
-    """One line an entry, in the form that the formatter gives it."""
+    """One line per entry, formatted as by `make format`."""
     return "\n".join(f"    {literal(name)}: {literal(value)}," for name, value in sorted(table.items()))
 
 
 def literal(value: Any) -> str:
-    """A value as Python text with double quotes."""
+    """A value as Python source with double quotes."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"
     if isinstance(value, tuple):

@@ -1,8 +1,8 @@
-"""How a config says something about each layer, read as one value a layer and written back in another order.
+"""What differs from layer to layer, read from a config as one value per layer and written back in another order.
 
 An *attribute* is one thing that differs from layer to layer (its attention kind, dense or sparse, whose keys it
-reads). An *encoding* is one way in which a config says it: a list, indices, a prefix, a period, a string. Which
-model type uses which encoding is data, in families/; the encodings themselves are encodings/.
+reads). An *encoding* is one way in which a config expresses it: a list, indices, a prefix, a period, a string. The
+encodings are in encodings/; which model type uses which is data, in families/.
 """
 
 import math
@@ -20,10 +20,9 @@ Updates = dict[str, Any]
 
 
 class View(NamedTuple):
-    """The part of config.json that owns a stack, with the whole config for the fields that lie elsewhere.
+    """The section of config.json that describes a stack, and the whole config (``root``) for fields outside it.
 
-    ``num_layers`` is the depth of the source. ``get`` takes a dotted name and answers None for a field that is absent
-    or null, as transformers does.
+    ``num_layers`` is the depth of the source. ``get`` takes a dotted name; as in transformers, null counts as absent.
     """
 
     section: Mapping[str, Any]
@@ -44,22 +43,22 @@ class View(NamedTuple):
 
 
 class Encoding(Protocol):
-    """One way to say an attribute. ``read`` answers None, and ``write`` {} or None, where this way is not used."""
+    """One way to express an attribute. ``read`` returns None, and ``write`` {} or None, if a config does not use it."""
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The dotted names that this encoding reads."""
 
     def read(self, view: View, n: int) -> Vector | None:
-        """One value a layer, or None if the config does not use this encoding."""
+        """One value per layer, or None if the config does not use this encoding."""
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """The fields that say ``vector``, or None if this encoding cannot."""
+        """The fields that express ``vector``, or None if this encoding cannot express it."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneField:
-    """What the encodings that read a single field have in common: its dotted name."""
+    """Base of the encodings that read a single field, given by its dotted name."""
 
     field: str
 
@@ -70,10 +69,10 @@ class OneField:
 
 
 class Attribute(NamedTuple):
-    """One per-layer property and its encodings, in the order in which the model's code believes them.
+    """One per-layer property and its encodings, in the order of precedence in the model's code.
 
-    ``pointer`` marks values that are themselves layer indices: they must follow the layer they point to.
-    ``why`` completes the sentence of a refusal.
+    ``constraint`` is the reason that a refusal gives when an order cannot be expressed. ``pointer`` marks values that
+    are themselves layer indices: they follow the layer they point to.
     """
 
     name: str
@@ -90,7 +89,7 @@ class Attribute(NamedTuple):
         """The value of each layer, from the first encoding that the config uses.
 
         Raises:
-            CheckpointError: a field that enters has a value that cannot be computed with.
+            CheckpointError: a field that is read has an invalid value.
         """
         for encoding in self.encodings:
             vector = self.read_by(encoding, view, n)
@@ -99,7 +98,7 @@ class Attribute(NamedTuple):
         return None
 
     def read_by(self, encoding: Encoding, view: View, n: int) -> Vector | None:
-        """The value of each layer as one of the encodings says it, None if the config does not use it.
+        """The value of each layer according to one encoding, None if the config does not use it.
 
         Raises:
             CheckpointError: as ``read``.
@@ -107,11 +106,11 @@ class Attribute(NamedTuple):
         with self._computing(encoding, view):
             vector = encoding.read(view, n)
             if self.pointer and vector and not all(each is None or -1 <= each < n for each in vector):
-                raise ValueError("not all are layers")
+                raise ValueError("some are not layer indices")
             return vector
 
     def mismatches(self, wanted: Vector, view: View, sources: Sequence[int]) -> list[int]:
-        """The target layers for which ``view`` does not say what ``wanted`` does."""
+        """The target layers whose value in ``view`` is not the ``wanted`` one."""
         got = self.read(view, len(sources))
         if got is None:
             return list(range(len(sources)))
@@ -120,7 +119,7 @@ class Attribute(NamedTuple):
         return [j for j, (a, b) in enumerate(zip(got, wanted, strict=True)) if not same(a, b)]
 
     def express(self, source: View, view: View, wanted: Vector, sources: Sequence[int]) -> Updates | None:
-        """The fewest fields that make ``view``, made from ``source``, say ``wanted``; None if nothing does."""
+        """The fewest updates that make ``view``, derived from ``source``, express ``wanted``; None if none do."""
         used = [
             encoding for encoding in self.encodings if self.read_by(encoding, source, source.num_layers) is not None
         ]
@@ -143,23 +142,23 @@ class Attribute(NamedTuple):
 
     @contextmanager
     def _computing(self, encoding: Encoding, view: View) -> Iterator[None]:
-        """Encodings compute with what transformers would compute with; what that fails on is refused by name.
+        """Turn the failure of an encoding on an invalid value into a refusal that names the fields.
 
         Raises:
-            CheckpointError: a field has a value of another kind, or one that a formula has no answer for.
+            CheckpointError: a field has the wrong type, or a value for which its formula is undefined.
         """
         try:
             yield
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            said = [f"{name} {value!r:.60}" for name in encoding.fields if (value := view.get(name)) is not None]
+            given = [f"{name} {value!r:.60}" for name in encoding.fields if (value := view.get(name)) is not None]
             raise CheckpointError(
-                f"config.json: {self.name} cannot be told from {', '.join(said) or 'the other fields'} ({error}); "
-                "expected values that the model's own code can compute with; correct them in config.json"
+                f"config.json: {self.name} cannot be derived from {', '.join(given) or 'the other fields'} ({error}); "
+                "expected values that the model's own code accepts; correct them in config.json"
             ) from error
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are equal; floats may differ in the last bits of their arithmetic."""
+    """Whether two values are equal; floats up to rounding."""
     if isinstance(a, float) or isinstance(b, float):
         numbers = isinstance(a, int | float) and isinstance(b, int | float)
         return numbers and math.isclose(a, b, rel_tol=1e-12)

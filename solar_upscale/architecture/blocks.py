@@ -1,7 +1,7 @@
 """The blocks that several families share: where they write into the residual stream, and what only reads it.
 
-Every entry is proved on a random model of each type: a block whose writers are zero passes its input on bit for bit,
-and a factor on the writers is that factor on everything the block adds.
+Every entry is tested on a random model of each type: with its writers set to zero, a block passes its input on bit for
+bit; a factor on the writers scales everything the block adds by that factor.
 """
 
 from solar_upscale.architecture.record import Block, NoFactor
@@ -11,11 +11,11 @@ __all__ = [
     "MIXTRAL_BLOCK", "MLP", "NORMALISES_AFTER", "NORM_AFTER", "POST_NORM", "READERS", "SHARED", "STATE_SPACE",
 ]  # fmt: skip
 
-# Queries, keys, values and the way into an MLP: whatever the type, attention or the way out stands behind them.
+# Projections to queries, keys and values and into an MLP: in every type another projection comes after them.
 READERS: frozenset[str] = frozenset({"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "gate_up_proj"})
 
 # What reads the stream in several types: compressed queries and keys, indexers of sparse attention, the convolutions
-# of a delta rule, a state space, and attention and MLP as BERT names them.
+# of a delta rule, state-space layers, and attention and MLP under BERT's names.
 LATENT = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
 INDEXER = ("indexer", "wk", "wq_b")
 DELTA_CONV = ("q_conv1d", "k_conv1d", "v_conv1d")
@@ -41,6 +41,6 @@ GRANITE_MOE = Block(
 )
 
 NORMALISES_AFTER = (
-    "its blocks normalise the stream after adding to it, so no factor on a projection makes one an identity"
+    "its blocks normalise the stream after adding to it, so no factor on a projection turns a block into an identity"
 )
 NORM_AFTER = (NoFactor(NORMALISES_AFTER),)

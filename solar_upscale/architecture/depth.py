@@ -1,7 +1,7 @@
-"""What a layer pattern does to a config: every field tied to depth rewritten truthfully, or a refusal that says why.
+"""Change a config for a layer pattern: rewrite every field tied to depth, or refuse and say why.
 
-The rule behind everything here: for each attribute, what the new config says of target layer j must be what the old
-config says of its source. That is checked after writing, for all attributes, whatever wrote them.
+The invariant: for each attribute, the new config gives target layer j the value that the old config gives its source
+layer. It is checked for all attributes after they are written, whichever encoding wrote them.
 """
 
 import copy
@@ -37,14 +37,14 @@ def change_depth(
     drop_mtp: bool = False,
     assume_uniform: bool = False,
 ) -> DepthChange:
-    """The new config, the new numbering and all else that the pattern changes, tensor bytes apart.
+    """The new config, the new numbering and everything else that the pattern changes, except tensor bytes.
 
     ``tensors`` are the source's tensors by name, or just the names; ``files`` are small files beside the weights that
-    may name layers by number (quantize_config.json).
+    may refer to layers by number (quantize_config.json).
 
     Raises:
-        PatternError: the pattern was made for another depth.
-        UnsupportedError: the new depth cannot be said truthfully; the message names fields and layers.
+        PatternError: the pattern was resolved for another depth, or is empty.
+        UnsupportedError: no config describes the new depth; the message names fields and layers.
     """
     tensors = tensors if isinstance(tensors, Mapping) else tuple(tensors)
     sources = pattern.sources
@@ -84,7 +84,7 @@ def change_depth(
 
 
 def _refuse_shared_count(config: Mapping[str, Any], tensors: Iterable[str], stack: Stack, facts: TypeFacts) -> None:
-    """A field that counts the layers of two lists would say of the other one what is true of this one only."""
+    """Refuse to change a field that also counts the layers of another stack."""
     for other in find_stacks(tensors, config):
         if other.prefixes == stack.prefixes or other.config_path != stack.config_path:
             continue
@@ -97,7 +97,7 @@ def _refuse_shared_count(config: Mapping[str, Any], tensors: Iterable[str], stac
 
 
 class _Changes:
-    """The new config while it is being made, and the record of what was changed in it."""
+    """The new config while it is being built, and the changes made so far."""
 
     def __init__(self, stack: Stack, config: Mapping[str, Any]) -> None:
         self.stack = stack
@@ -106,7 +106,7 @@ class _Changes:
         self.made: list[FieldChange] = []
 
     def set(self, name: str, value: Any, reason: str) -> None:
-        """Set a dotted name of the section, and its equal copy at the top of the config where there is one."""
+        """Set a dotted name in the section, and at the top of the config too if that has an equal copy."""
         paths = [(*self.stack.config_path, *name.split("."))]
         section = section_at(self.source, self.stack.config_path)
         if self.stack.config_path and name in self.source and self.source[name] == section.get(name, self.source[name]):
@@ -115,37 +115,35 @@ class _Changes:
             self.set_at(path, value, reason)
 
     def set_at(self, path: tuple[str, ...], value: Any, reason: str) -> None:
-        """Set one place, unless it already holds the value."""
-        place = self.config
+        """Set the field at one path, unless it already has the value."""
+        section = self.config
         for key in path[:-1]:
-            place = place.setdefault(key, {})
-        before = place.get(path[-1])
-        if path[-1] in place and type(before) is type(value) and before == value:
+            section = section.setdefault(key, {})
+        before = section.get(path[-1])
+        if path[-1] in section and type(before) is type(value) and before == value:
             return
-        place[path[-1]] = value
+        section[path[-1]] = value
         self.made.append(FieldChange(".".join(path), before, value, reason))
 
 
 def _set_counts(changes: _Changes, facts: TypeFacts, stack: Stack, depth: int) -> None:
     for name in facts.counts:
-        changes.set(name, depth, f"the number of layers: {stack.num_layers} become {depth}")
+        changes.set(name, depth, f"number of layers: {stack.num_layers} become {depth}")
     for name in facts.proportional:
         value = facts.view.get(name)
         if type(value) is not int or value * depth % stack.num_layers:
             raise UnsupportedError(
-                f"config.json: {name}: {value!r:.60} is no multiple of {stack.num_layers} "
-                "layers; correct it, or the count of layers"
+                f"config.json: {name}: expected a multiple of the {stack.num_layers} layers, got {value!r:.60}; "
+                "correct it, or the layer count"
             )
         changes.set(name, value * depth // stack.num_layers, "in proportion to the number of layers")
-    # T5's decoder count is the encoder's where it is absent: keep what it stood for.
+    # Without num_decoder_layers, T5's decoder is as deep as its encoder: write down the old depth.
     if stack.role == "encoder" and facts.counts[:1] == ("num_layers",) and facts.view.get("num_decoder_layers") is None:
-        changes.set(
-            "num_decoder_layers", stack.num_layers, "the decoder keeps its layers, which this count stood for too"
-        )
+        changes.set("num_decoder_layers", stack.num_layers, "the decoder keeps its depth, which num_layers gave too")
 
 
 def _set_attributes(changes: _Changes, facts: TypeFacts, sources: Sequence[int]) -> View:
-    """Rewrite every attribute, and answer with what the config then says."""
+    """Rewrite every attribute; returns the view of the new config."""
     expressed = _express(facts, sources)
     if expressed.failed is not None:
         _refuse_attribute(*expressed.failed, expressed.view, facts, sources)
@@ -156,7 +154,7 @@ def _set_attributes(changes: _Changes, facts: TypeFacts, sources: Sequence[int])
 
 
 class _Expressed(NamedTuple):
-    """What says every attribute in the new order; ``failed`` is the first that nothing says, and what it should be."""
+    """The updates that express each attribute; ``failed`` is the first that cannot be expressed, with its values."""
 
     view: View
     updates: tuple[tuple[Attribute, Updates], ...]
@@ -164,7 +162,7 @@ class _Expressed(NamedTuple):
 
 
 def _express(facts: TypeFacts, sources: Sequence[int]) -> _Expressed:
-    """Every attribute in the new order, one after the other, then all checked on what was written."""
+    """Express the attributes one by one, then check all of them against the result."""
     view = facts.view.updated({name: len(sources) for name in facts.counts})
     wanted: list[tuple[Attribute, Vector]] = []
     written: list[tuple[Attribute, Updates]] = []
@@ -189,21 +187,21 @@ def _refuse_attribute(
     from solar_upscale.architecture.nearest_pattern import nearest_pattern, runs
 
     wrong = attribute.mismatches(target, view, sources)
-    said = ", ".join(f"{j} (source {sources[j]})" for j in wrong[:6]) + (
+    shown = ", ".join(f"{j} (source {sources[j]})" for j in wrong[:6]) + (
         f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
     )
     nearest = nearest_pattern(
         sources, facts.view.num_layers, lambda candidate: _express(facts, candidate).failed is None
     )
     hint = f"; the nearest pattern that works: --layers {runs(nearest)}" if nearest else ""
-    constraint = attribute.constraint or f"the config cannot say {attribute.name} for this order"
+    constraint = attribute.constraint or f"config.json cannot express {attribute.name} for this order of layers"
     raise UnsupportedError(
-        f"{facts.model_type}: {constraint}; target layers {said} would not be what their sources are{hint}"
+        f"{facts.model_type}: {constraint}; target layers {shown} would differ from their source layers{hint}"
     )
 
 
 def _profiles(facts: TypeFacts, n: int) -> list[tuple[Any, ...]]:
-    """What the attributes say of each layer, as one value a layer."""
+    """The values of all attributes, as one tuple per layer."""
     vectors = [vector for attribute in facts.attributes if (vector := attribute.read(facts.view, n)) is not None]
     return [tuple(repr(vector[i]) for vector in vectors) for i in range(n)]
 
@@ -211,30 +209,30 @@ def _profiles(facts: TypeFacts, n: int) -> list[tuple[Any, ...]]:
 def _number(
     changes: _Changes, tensors: Tensors, stack: Stack, facts: TypeFacts, sources: Sequence[int], *, drop_mtp: bool
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, str], list[str]]:
-    """Where each numbered prefix's target indices come from, with what stands after the last layer."""
+    """The source index of each target index by prefix, next-token layers included; dropped tensors; warnings."""
     numbering: dict[str, tuple[int, ...]] = {}
     warnings: list[str] = []
     indices = numbered(tensors)
-    behind = 0
+    num_mtp = 0
     for prefix in stack.prefixes:
         after = sorted(index for index in indices.get(prefix, ()) if index >= stack.num_layers)
-        behind = max(behind, len(after))
+        num_mtp = max(num_mtp, len(after))
         kept = () if drop_mtp else tuple(after)
         numbering[prefix] = (*sources, *kept)
     if drop_mtp:
         _drop_mtp_fields(changes, facts, len(sources))
-    elif behind:
+    elif num_mtp:
         warnings.append(
-            f"{behind} next-token layer(s) after the last move from {stack.num_layers} to {len(sources)}, where "
+            f"{num_mtp} next-token layer(s) after the last move from index {stack.num_layers} to {len(sources)}, where "
             "serving engines look; transformers reports their tensors as unexpected and ignores them; --drop-mtp "
-            "leaves them out"
+            "drops them"
         )
     dropped = _drop_mtp_modules(tensors) if drop_mtp else {}
     for ending, interval_field in ((k, v) for record in facts.records for k, v in record.strided):
         interval = facts.view.get(interval_field, 1)
         if type(interval) is not int or interval < 1:
             raise UnsupportedError(
-                f"config.json: {interval_field}: expected a number of layers, got {interval!r:.60}; correct it"
+                f"config.json: {interval_field}: expected a positive number of layers, got {interval!r:.60}; correct it"
             )
         for prefix in indices:
             if f".{prefix}".endswith(f".{ending}"):
@@ -243,8 +241,8 @@ def _number(
 
 
 def _drop_mtp_fields(changes: _Changes, facts: TypeFacts, depth: int) -> None:
-    """Say that there are none, and cut the entries for them off the per-layer lists."""
-    reason = "the next-token layers are left out (--drop-mtp)"
+    """Set the next-token counts to 0, and cut these layers' entries off the per-layer lists."""
+    reason = "the next-token layers are dropped (--drop-mtp)"
     for name in MTP_FIELDS:
         if facts.view.get(name):
             changes.set(name, 0, reason)
@@ -259,13 +257,13 @@ def _drop_mtp_fields(changes: _Changes, facts: TypeFacts, depth: int) -> None:
 def _drop_mtp_modules(tensors: Tensors) -> dict[str, str]:
     parts = ((name, name.split(".")[:2]) for name in tensors)
     heads = (name for name, first in parts if any(part.partition("_")[0] == "mtp" for part in first))
-    return dict.fromkeys(heads, "next-token head left out (--drop-mtp)")
+    return dict.fromkeys(heads, "next-token head dropped (--drop-mtp)")
 
 
 def _gathers(
     tensors: Tensors, records: tuple[ModelType, ...], stack: Stack, sources: Sequence[int]
 ) -> dict[str, GatherRule]:
-    """Tensors outside the layers with a slice a layer."""
+    """The rule for each tensor outside the layers that has one slice per layer."""
     split = name_splitter(stack.prefixes)
     return {
         name: GatherRule(axis, stack.num_layers, tuple(sources))
@@ -298,20 +296,20 @@ def _set_quantization(changes: _Changes, tensors: Tensors, numbering: Mapping[st
 
             new = rewrite_module_lists(section, module_names(tensors), tuple(numbering), numbering)
             for key, value in new.items():
-                changes.set_at((*path, key), value, "names layers by number")
+                changes.set_at((*path, key), value, "refers to layers by number")
 
 
 def _stale(facts: TypeFacts, view: View, sources: Sequence[int]) -> list[str]:
-    """Fields that another field now overrules and that say something else: other programs may read them."""
+    """Warnings for fields that no longer agree with the field that overrides them: other programs may read them."""
     warnings = []
     for attribute in facts.attributes:
         vector = attribute.read(view, len(sources))
         for encoding in attribute.encodings:
             present = [name for name in encoding.fields if view.get(name) is not None]
-            said = attribute.read_by(encoding, view, len(sources)) if present else None
-            if vector is not None and said is not None and not all(map(same, said, vector)):
+            values = attribute.read_by(encoding, view, len(sources)) if present else None
+            if vector is not None and values is not None and not all(map(same, values, vector)):
                 warnings.append(
-                    f"config.json: {', '.join(present)}: no longer describes every layer; {attribute.name} does and "
-                    "is what transformers reads"
+                    f"config.json: {', '.join(present)}: no longer describes every layer; transformers reads "
+                    f"{attribute.name}, which does"
                 )
     return warnings

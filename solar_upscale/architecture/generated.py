@@ -1,16 +1,16 @@
-"""What transformers' own config classes say of model types. Written by `make tables`; do not edit.
+"""Facts from the config classes of transformers. Written by `make tables`; do not edit.
 
-What a record in families/ says wins over what is here.
+Records in families/ take precedence.
 """
 
 from collections.abc import Mapping
 
 __all__ = ["COUNTED", "COUNT_FIELDS", "FAMILY_OF", "TEXT_TYPES", "TRANSFORMERS"]
 
-# The version that all of this was read from.
+# The version that these tables were read from.
 TRANSFORMERS = "5.23.0"
 
-# Nothing but a count follows the depth of these.
+# In these types only a count changes with the depth.
 COUNTED: frozenset[str] = frozenset(
     """
     blip_text_model blt_global_transformer canine chameleon emu3_text_model granite4_vision_text granite_docling_text
@@ -52,7 +52,7 @@ COUNT_FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "whisper": {"encoder": ("encoder_layers", "num_hidden_layers"), "decoder": ("decoder_layers",)},
 }
 
-# Models around a text model, and the type of a text section that does not name its own (None: it always does).
+# Models around a text model, and the type of a text section that does not name one (None: it always does).
 TEXT_TYPES: Mapping[str, str | None] = {
     "aria": "aria_text",
     "audioflamingo3": "qwen2",
@@ -170,7 +170,7 @@ TEXT_TYPES: Mapping[str, str | None] = {
     "voxtral_realtime": "voxtral_realtime_text",
 }
 
-# The file in families/ that holds a record. A record that is missing here is found all the same, more slowly.
+# The file in families/ that has the record of a type. A record missing here is still found, but more slowly.
 FAMILY_OF: Mapping[str, str] = {
     "afmoe": "experts",
     "albert": "encoders",

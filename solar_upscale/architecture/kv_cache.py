@@ -1,4 +1,4 @@
-"""How much one token adds to the KV cache, layer by layer, read from the shapes of the layers' own projections."""
+"""The bytes that one token adds to the KV cache in each layer, from the shapes of the layers' projections."""
 
 import re
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ __all__ = ["kv_cache_nbytes"]
 
 _BF16_NBYTES = 2
 
-# Projections to keys and values together with queries: their width does not tell the split, so the config is asked.
+# Fused projections to queries, keys and values: the shape does not give the split, the config does.
 _FUSED = ("c_attn", "query_key_value", "qkv_proj", "Wqkv", "wqkv", "qkv")
 
 _KEY_OR_VALUE = ("k_proj", "v_proj", "k_lin", "v_lin")
 
-# An attention part of any other make (latent attention, cross attention) has a cache that this page does not know.
+# Other attention modules (latent attention, cross-attention) have a cache whose size is not known here.
 _ATTENTION = re.compile(r"attn|attention")
 
 
 def kv_cache_nbytes(
     config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], stack: Stack
 ) -> tuple[int, ...] | None:
-    """Bytes that one token adds to a bf16 KV cache in each layer (0 for a layer without one), None where unknown."""
+    """The bytes that one token adds to a bf16 KV cache in each layer (0 for a layer without one), None if unknown."""
     prefix = re.escape(stack.prefixes[0])
     in_layer = re.compile(rf"{prefix}\.([0-9]+)\.(.*)\.weight", re.DOTALL)
     split = [0] * stack.num_layers
@@ -39,10 +39,10 @@ def kv_cache_nbytes(
         if path[-1] in _KEY_OR_VALUE and len(tensor.shape) == 2:
             split[layer] += tensor.shape[0] * _BF16_NBYTES
         fused[layer] |= path[-1] in _FUSED
-    each_fused = _from_config(config, stack)
+    fused_nbytes = _from_config(config, stack)
     sizes = []
     for layer in range(stack.num_layers):
-        nbytes = split[layer] or (each_fused if fused[layer] else 0)
+        nbytes = split[layer] or (fused_nbytes if fused[layer] else 0)
         if not nbytes and attends[layer]:
             return None
         sizes.append(nbytes)
@@ -50,7 +50,7 @@ def kv_cache_nbytes(
 
 
 def _from_config(config: Mapping[str, Any], stack: Stack) -> int:
-    """Bytes for one layer of a uniform decoder by its config, 0 where that does not say."""
+    """The bytes for one layer of a uniform decoder according to its config, 0 if that does not say."""
     config = section_at(config, stack.config_path)
     heads = config.get("num_attention_heads", config.get("n_head"))
     hidden = config.get("hidden_size", config.get("n_embd"))
@@ -58,7 +58,7 @@ def _from_config(config: Mapping[str, Any], stack: Stack) -> int:
         return 0
     head_dim = config.get("head_dim") or hidden // heads
     kv_heads = 1 if config.get("multi_query") is True else config.get("num_key_value_heads") or heads
-    if config.get("new_decoder_architecture") is True:  # Falcon's later form has its own name for it
+    if config.get("new_decoder_architecture") is True:  # newer Falcon models use another field name
         kv_heads = config.get("num_kv_heads") or heads
     if not isinstance(head_dim, int) or not isinstance(kv_heads, int):
         return 0

@@ -42,7 +42,7 @@ def rewrite_files(
         if new != old:
             rewritten[name] = json_bytes(new)
             changes += [
-                FieldChange(f"{name}: {key}", value, new.get(key), "names layers by number")
+                FieldChange(f"{name}: {key}", value, new.get(key), "refers to layers by number")
                 for key, value in old.items()
                 if new.get(key) != value
             ]

@@ -1,8 +1,7 @@
-"""What names modules in a quantised checkpoint's config, rewritten to the new layer numbers.
+"""Rewrite the module names in a quantised checkpoint's config to the new layer numbers.
 
-Bytes follow their layers by themselves; what names a layer is here. A plain name gets its layer's new number. A regular
-expression, a glob or a part of a name is never edited: it stays where it says of every target module what it said of
-its source, and becomes the names of the modules that it matched where it does not.
+A plain name gets its layer's new number. A regular expression, a glob or a part of a name is never edited: it is kept
+if it matches exactly the target modules whose sources it matched, and replaced by their names if it does not.
 """
 
 import re
@@ -17,7 +16,7 @@ from solar_upscale.errors import UnsupportedError
 
 __all__ = ["rewrite_module_lists"]
 
-# Lists of module names, and dicts keyed by them, wherever in the config they stand.
+# Lists of module names, and dicts keyed by them, at any level of the config.
 _NAME_LISTS = frozenset(
     (
         "modules_to_not_convert", "modules_to_convert", "ignore", "targets", "llm_int8_skip_modules", "ignored_layers",
@@ -33,25 +32,25 @@ _NAME_DICTS = frozenset(
 _SEARCHED = frozenset(("extra_config", "module_quant_configs"))  # their expressions may match anywhere in a name
 _GLOBS = frozenset(("exclude", "exclude_modules", "layer_quant_config", "quantized_layers"))  # ModelOpt, Quark
 _PLAIN = re.compile(r"[\w.-]+")
-# The modules that serving engines make of several; they ask GPTQ's rules by these names too.
+# Modules that serving engines fuse; they look these names up in GPTQ's rules too.
 _FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
-# A config may bring any regular expression and any number of names, so the work is bounded, in steps: the same job gets
-# the same answer on a slow machine. A step is one name tried, or a hundred ways through it, in about a microsecond.
-# Published configs take a few steps for each entry and module.
+# A config may contain any regular expression and any number of names, so the work is bounded; it is counted in steps,
+# so that a slow machine gives the same answer. A step is one name tried, or a hundred paths of a regular expression
+# through it, and takes about a microsecond. Published configs take a few steps per entry and module.
 _MAX_STEPS = 1_000_000  # for all entries together
-_MAX_STEPS_PER_MODULE = 1000  # more, for each module of the model
-_WAYS_PER_STEP = 100
+_MAX_STEPS_PER_MODULE = 1000  # in addition, for each module of the model
+_PATHS_PER_STEP = 100
 _TYPICAL_NAME = 40  # characters
-_MAX_PATHS = 2_000_000  # ways through one name, tried in some hundredths of a second
+_MAX_PATHS = 2_000_000  # through one name: some hundredths of a second
 _MAX_ENTRY = 1000  # characters
 _MAX_DIGITS = 9
 
 
-class _Question(NamedTuple):
-    """Whether an entry means a module, by its name, and how many steps one answer takes."""
+class _Matcher(NamedTuple):
+    """Whether an entry matches a module's name, and how many steps one match takes."""
 
-    asks: Callable[[str], bool]
+    matches: Callable[[str], bool]
     steps: int = 1
 
 
@@ -61,12 +60,12 @@ def rewrite_module_lists(
     prefixes: Sequence[str],
     sources: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
-    """The quantisation config with all that names modules saying the same of the target's layers.
+    """The quantisation config in which every module name refers to the corresponding target layers.
 
     ``modules`` are the names of the source's modules; ``sources`` is the numbering by prefix.
 
     Raises:
-        UnsupportedError: a field names layers in a way that this function does not know.
+        UnsupportedError: a field refers to layers in an unknown way, or matching takes too many steps.
     """
     names = _Names(modules, prefixes, sources)
     method = str(quantization.get("quant_method", ""))
@@ -74,49 +73,49 @@ def rewrite_module_lists(
 
 
 class _Names:
-    """The source's module names, what becomes of each, and every prefix in them that a number follows."""
+    """The source's module names, their names in the target, and every prefix that an index follows."""
 
     def __init__(self, modules: Iterable[str], prefixes: Sequence[str], sources: Mapping[str, Sequence[int]]) -> None:
         self.prefixes = frozenset(prefixes)
         self._sources = sources
-        self._places: dict[tuple[str, int], list[int]] = defaultdict(list)
+        self._targets_of: dict[tuple[str, int], list[int]] = defaultdict(list)
         for prefix in prefixes:
             for target, source in enumerate(sources[prefix]):
-                self._places[prefix, source].append(target)
-        self.moves = {name: self._targets(name) for name in sorted(set(modules))}
-        numbered = (re.match(r"(.+?)\.\d+(?:\.|$)", name) for name in self.moves)
+                self._targets_of[prefix, source].append(target)
+        self.renames = {name: self._renamed_module(name) for name in sorted(set(modules))}
+        numbered = (re.match(r"(.+?)\.\d+(?:\.|$)", name) for name in self.renames)
         self.numbered = self.prefixes.union(found[1] for found in numbered if found)
-        self._steps_left = _MAX_STEPS + _MAX_STEPS_PER_MODULE * len(self.moves)
+        self._steps_left = _MAX_STEPS + _MAX_STEPS_PER_MODULE * len(self.renames)
 
-    def places(self, prefix: str, number: str) -> list[int]:
+    def targets(self, prefix: str, number: str) -> list[int]:
         """The target layers that come from a source layer."""
-        return self._places.get((prefix, int(number)), []) if len(number) <= _MAX_DIGITS else []
+        return self._targets_of.get((prefix, int(number)), []) if len(number) <= _MAX_DIGITS else []
 
-    def spend(self, steps: int, entry: str) -> None:
-        """Stop where entries, each of them bounded, are too many.
+    def charge(self, steps: int, entry: str) -> None:
+        """Charge steps to the budget of all entries together.
 
         Raises:
-            UnsupportedError: all together take more steps than there are for a model of this size.
+            UnsupportedError: the budget for a model of this size is used up.
         """
         self._steps_left -= steps
         if self._steps_left < 0:
             raise UnsupportedError(
-                f"quantization_config: {entry!r:.80}: finding the layers that all entries name takes too many steps; "
-                "name modules plainly instead, or upscale the model before it is quantised"
+                f"quantization_config: {entry!r:.80}: matching all entries with the modules takes too many steps; "
+                "list plain module names instead, or upscale the model before it is quantised"
             )
 
-    def _targets(self, name: str) -> list[str]:
-        """What becomes of a source module; a module outside the layers stays."""
+    def _renamed_module(self, name: str) -> list[str]:
+        """A source module's names in the target; a module outside the layers keeps its name."""
         for prefix in self.prefixes:
             found = re.fullmatch(rf"{re.escape(prefix)}\.(\d{{1,{_MAX_DIGITS}}})(\..+|)", name, re.DOTALL)
             if found:
-                return [f"{prefix}.{j}{found[2]}" for j in self._places.get((prefix, int(found[1])), [])]
+                return [f"{prefix}.{j}{found[2]}" for j in self._targets_of.get((prefix, int(found[1])), [])]
         return [name]
 
     def owner(self, head: str) -> str | None:
-        """The numbered prefix that a list means by ``head``; None if it is of none or of several.
+        """The numbered prefix that ``head`` refers to; None if there is none, or several.
 
-        A list may leave out or add components at the front ("layers", "model.layers"), or put them in another order
+        Lists may omit or add leading components ("layers", "model.layers"), or order them differently
         ("language_model.model.layers", "model.language_model.layers").
         """
         if head in self.numbered:
@@ -133,17 +132,17 @@ class _Names:
         best = ranked[max(ranked)] if ranked else []
         return best[0] if len(best) == 1 else None
 
-    def asked(self) -> "_Names":
-        """With the modules around these and those that serving engines make of several."""
-        more = {name[: dot.start()] for name in self.moves for dot in re.finditer(r"\.", name)}
-        parents = {name.rpartition(".")[0] for name in self.moves}
+    def with_fused(self) -> "_Names":
+        """These names with those of parent modules and of the modules that serving engines fuse."""
+        more = {name[: dot.start()] for name in self.renames for dot in re.finditer(r"\.", name)}
+        parents = {name.rpartition(".")[0] for name in self.renames}
         more |= {
             f"{parent}.{fused}"
             for parent in parents
             for fused, parts in _FUSED.items()
-            if all(f"{parent}.{part}" in self.moves for part in parts)
+            if all(f"{parent}.{part}" in self.renames for part in parts)
         }
-        return _Names({*self.moves, *more}, sorted(self.prefixes), self._sources)
+        return _Names({*self.renames, *more}, sorted(self.prefixes), self._sources)
 
 
 def _rewrite(section: Mapping[str, Any], names: _Names, *, globs: bool, substrings: bool) -> dict[str, Any]:
@@ -159,7 +158,7 @@ def _rewrite(section: Mapping[str, Any], names: _Names, *, globs: bool, substrin
         elif isinstance(value, Mapping) and not any(_names_layers(name, names.prefixes) for name in value):
             new[key] = _rewrite(value, names, globs=globs, substrings=substrings)
         else:
-            _refuse_other(key, value, names)
+            _refuse_unknown(key, value, names)
             new[key] = value
     return new
 
@@ -168,8 +167,8 @@ def _rewrite_keys(key: str, settings: Mapping[str, Any], names: _Names, *, globs
     """A dict keyed by module names."""
     if any(_names_layers(setting, names.prefixes) for setting in settings.values()):
         raise UnsupportedError(
-            f"quantization_config: {key}: names layers by number inside its settings; upscale the model before it is "
-            "quantised"
+            f"quantization_config: {key}: refers to layers by number inside its settings, which is not supported; "
+            "upscale the model before it is quantised"
         )
     return {
         name: setting
@@ -178,13 +177,13 @@ def _rewrite_keys(key: str, settings: Mapping[str, Any], names: _Names, *, globs
     }
 
 
-def _refuse_other(key: str, value: Any, names: _Names) -> None:
-    """Refuse what names layers in a form of its own, and what ought to be names and is not."""
+def _refuse_unknown(key: str, value: Any, names: _Names) -> None:
+    """Refuse a field that refers to layers in an unknown way, and a list of names that is a number."""
     if key in _NAME_LISTS and isinstance(value, int | float) and not isinstance(value, bool):
-        raise UnsupportedError(f"quantization_config: {key}: expected names of modules, got {value!r:.60}; correct it")
+        raise UnsupportedError(f"quantization_config: {key}: expected module names, got {value!r:.60}; correct it")
     if _names_layers(value, names.prefixes):
         raise UnsupportedError(
-            f"quantization_config: {key}: names layers by number in a way not known here: {value!r:.80}; upscale the "
+            f"quantization_config: {key}: refers to layers by number in an unknown way: {value!r:.80}; upscale the "
             "model before it is quantised"
         )
 
@@ -195,21 +194,19 @@ def _rewrite_list(
     rewritten: list[Any] = []
     for entry in entries:
         if not isinstance(entry, str):
-            raise UnsupportedError(
-                f"quantization_config: {key}: expected names of modules, got {entry!r:.60}; correct it"
-            )
+            raise UnsupportedError(f"quantization_config: {key}: expected module names, got {entry!r:.60}; correct it")
         rewritten += _rewrite_entry(entry, names, globs=globs, substrings=substrings)
     return list(dict.fromkeys(rewritten))
 
 
 def _rewrite_rules(rules: Mapping[str, Any], names: _Names) -> dict[str, Any]:
-    """GPTQModel's ``dynamic``: patterns with +: or -: in front, the first that matches wins, so order is kept."""
+    """GPTQModel's ``dynamic``: patterns prefixed with +: or -:, of which the first match wins, so order is kept."""
     new: dict[str, Any] = {}
-    asked = names.asked()
+    names_with_fused = names.with_fused()
     for rule, value in rules.items():
         sign = rule[:2] if rule[:2] in ("+:", "-:") else ""
-        moved = _moved(_expression(rule.removeprefix(sign), rule), rule, asked)
-        for entry in [rule] if moved is None else [f"{sign}^{re.escape(name)}$" for name in moved]:
+        renamed = _renamed(_expression(rule.removeprefix(sign), rule), rule, names_with_fused)
+        for entry in [rule] if renamed is None else [f"{sign}^{re.escape(name)}$" for name in renamed]:
             new.setdefault(entry, value)
     return new
 
@@ -219,76 +216,77 @@ def _rewrite_entry(
 ) -> list[str]:
     if len(entry) > _MAX_ENTRY:
         raise UnsupportedError(
-            f"quantization_config: {entry!r:.80}: has over {_MAX_ENTRY:,} characters; split it into several entries"
+            f"quantization_config: {entry!r:.80}: expected at most {_MAX_ENTRY:,} characters, "
+            f"got {len(entry):,}; split it into several entries"
         )
     if entry.startswith("re:"):
-        moved = _moved(_expression(entry.removeprefix("re:"), entry), entry, names)
-        return [entry] if moved is None else moved
+        renamed = _renamed(_expression(entry.removeprefix("re:"), entry), entry, names)
+        return [entry] if renamed is None else renamed
     numbered = re.fullmatch(r"([A-Za-z_][\w.-]*?)\.(\d+)(\..+|)", entry)
     plain = _PLAIN.fullmatch(entry) is not None and not entry.endswith(".")
     if plain and numbered and not (substrings and not numbered[3]):
         owner = names.owner(numbered[1])
         if owner in names.prefixes:
-            return [f"{numbered[1]}.{j}{numbered[3]}" for j in names.places(owner, numbered[2])]
+            return [f"{numbered[1]}.{j}{numbered[3]}" for j in names.targets(owner, numbered[2])]
         if owner is not None:
             return [entry]
     if plain and not re.search(r"\d", entry):
         return [entry]
-    moved = _moved(_asks(entry, plain=plain or substrings, globs=globs, searched=searched), entry, names)
-    return [entry] if moved is None else moved
+    renamed = _renamed(_matcher(entry, plain=plain or substrings, globs=globs, searched=searched), entry, names)
+    return [entry] if renamed is None else renamed
 
 
-def _asks(entry: str, *, plain: bool, globs: bool, searched: bool) -> _Question:
-    """How the libraries match an entry that is no plain name: a part of a name, a glob, or an expression."""
+def _matcher(entry: str, *, plain: bool, globs: bool, searched: bool) -> _Matcher:
+    """The matcher that the libraries use for an entry: part of a name, a glob, or a regular expression."""
     if plain:
-        return _Question(lambda name: entry in name)
+        return _Matcher(lambda name: entry in name)
     if globs or entry.startswith("*"):
-        return _Question(lambda name: fnmatchcase(name, entry))
+        return _Matcher(lambda name: fnmatchcase(name, entry))
     if searched:
         return _expression(f".*(?:{entry})", entry)
-    # As transformers does: from the start up to the end of a component, or literally at the end.
-    matches = _expression(rf"(?:{entry})(?:(?<=\.)|(?=\.|$))", entry)
-    return _Question(lambda name: matches.asks(name) or name.endswith(entry), matches.steps)
+    # Like transformers: match from the start to the end of a component, or compare literally at the end.
+    anchored = _expression(rf"(?:{entry})(?:(?<=\.)|(?=\.|$))", entry)
+    return _Matcher(lambda name: anchored.matches(name) or name.endswith(entry), anchored.steps)
 
 
-def _moved(question: _Question, entry: str, names: _Names) -> list[str] | None:
-    """The target's names of the modules that an entry matches; None if it matches just those as it stands."""
+def _renamed(matcher: _Matcher, entry: str, names: _Names) -> list[str] | None:
+    """The target's names of the modules that an entry matches; None if the unchanged entry matches exactly those."""
     wrong = False
-    moved: list[str] = []
-    for name, targets in names.moves.items():
-        names.spend(question.steps * (1 + len(targets)), entry)
-        matched = question.asks(name)
-        wrong = wrong or any(question.asks(target) != matched for target in targets)
+    renamed: list[str] = []
+    for name, targets in names.renames.items():
+        names.charge(matcher.steps * (1 + len(targets)), entry)
+        matched = matcher.matches(name)
+        wrong = wrong or any(matcher.matches(target) != matched for target in targets)
         if matched:
-            moved += targets
-    return list(dict.fromkeys(moved)) if wrong else None
+            renamed += targets
+    return list(dict.fromkeys(renamed)) if wrong else None
 
 
-def _expression(pattern: str, entry: str) -> _Question:
+def _expression(pattern: str, entry: str) -> _Matcher:
     if len(entry) > _MAX_ENTRY or _paths(pattern, 80) > _MAX_PATHS:
         raise UnsupportedError(
-            f"quantization_config: {entry!r:.80}: trying this expression could take too long; expected at most "
-            f"{_MAX_ENTRY:,} characters, and few repeats, none of them of a group; name modules plainly instead"
+            f"quantization_config: {entry!r:.80}: matching this expression could take too long; expected at most "
+            f"{_MAX_ENTRY:,} characters and few repeats, none of a group; list plain module names instead"
         )
     try:
         with warnings.catch_warnings(action="ignore"):
             compiled = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise UnsupportedError(
-            f"quantization_config: {entry!r:.80} is no regular expression: {error}; correct it"
+            f"quantization_config: {entry!r:.80}: not a regular expression: {error}; correct it"
         ) from error
-    steps = 1 + _paths(pattern, _TYPICAL_NAME) // _WAYS_PER_STEP
-    return _Question(lambda name: compiled.match(name) is not None, steps)
+    steps = 1 + _paths(pattern, _TYPICAL_NAME) // _PATHS_PER_STEP
+    return _Matcher(lambda name: compiled.match(name) is not None, steps)
 
 
 def _paths(pattern: str, length: int) -> int:
-    """At most how many ways an engine that tries them all can go through a text of this length."""
+    """An upper bound on the paths that a backtracking engine tries on a text of this length."""
     plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^]\\])*\]", "x", pattern, flags=re.DOTALL)
-    # A comment could hide the end of a set from the line above; no published expression has one.
+    # A comment could hide the end of a character class from the line above; no published expression has one.
     if re.search(r"\)[*+{]", plain) or re.search(r"\(\?(#|[a-zA-Z-]*x)", pattern):
         return _MAX_PATHS + 1
     repeats = len(re.findall(r"[*+{]", plain))
-    ways: int = 2 ** len(re.findall(r"(?<![(*+?}])\?", plain))
+    paths: int = 2 ** len(re.findall(r"(?<![(*+?}])\?", plain))
     open_groups = [1]
     for char in plain:
         if char == "(":
@@ -296,12 +294,12 @@ def _paths(pattern: str, length: int) -> int:
         elif char == "|":
             open_groups[-1] += 1
         elif char == ")" and len(open_groups) > 1:
-            ways *= open_groups.pop()
-    return ways * prod(open_groups) * comb(length + repeats, repeats)
+            paths *= open_groups.pop()
+    return paths * prod(open_groups) * comb(length + repeats, repeats)
 
 
 def _names_layers(value: Any, prefixes: Iterable[str]) -> bool:
-    """Whether any string in ``value`` holds a layer's prefix, or the end of one, with a number behind it."""
+    """Whether any string in ``value`` contains the last component of a layer prefix followed by an index."""
     if isinstance(value, str):
         return any(re.search(rf"(?:^|[^\w]){re.escape(prefix.split('.')[-1])}\.\d", value) for prefix in prefixes)
     if isinstance(value, Mapping):

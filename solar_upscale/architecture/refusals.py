@@ -1,4 +1,4 @@
-"""What is refused before anything is rewritten: what no record knows, contradictions, what is missing."""
+"""Refusals before anything is rewritten: what no record covers, contradictions, missing or invalid fields."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ Tensors = Mapping[str, TensorInfo] | Iterable[str]
 def refuse_unknown(
     config: Mapping[str, Any], tensors: Tensors, stack: Stack, facts: TypeFacts, *, assume_uniform: bool
 ) -> None:
-    """Refuse what the records refuse, what they do not know, and any field that speaks of layers without a rule."""
+    """Refuse what the records refuse, what they do not cover, and any unexplained field that refers to layers."""
     where = f"{stack.name} ({facts.model_type or 'no model_type'})"
     for record in facts.records:
         if record.refusal:
@@ -40,47 +40,47 @@ def refuse_unknown(
 
 
 def _refuse_padded_numbers(tensors: Iterable[str], stack: Stack) -> None:
-    """Refuse layers numbered 01, 02: to transformers they are other layers than 1 and 2, or none."""
+    """Refuse layers numbered 01, 02: transformers does not read them as layers 1 and 2."""
     padded = re.compile(rf"(?:{'|'.join(map(re.escape, stack.prefixes))})\.0[0-9]")
     name = next((name for name in tensors if padded.match(name)), None)
     if name is not None:
         raise UnsupportedError(
-            f"{name}: its layer is numbered with a leading zero, as transformers numbers none; rename such tensors "
-            "(01 to 1), or delete them where a plain number says the same"
+            f"{name}: its layer is numbered with a leading zero, which transformers does not read; rename such tensors "
+            "(01 to 1), or delete them where the plain number exists too"
         )
 
 
 def _refuse_unexplained(config: Mapping[str, Any], stack: Stack, facts: TypeFacts, where: str) -> None:
-    """Refuse a count that the tensors contradict, and fields that speak of layers in ways that are not known."""
+    """Refuse a count that the tensors contradict, and fields that refer to layers in unknown ways."""
     if not facts.counts and "layers_block_type" not in facts.view.section and not facts.proportional:
         section = facts.view.section
-        said = {name: section[name] for name in COUNT_NAMES if isinstance(section.get(name), int)}
+        counts = {name: section[name] for name in COUNT_NAMES if isinstance(section.get(name), int)}
         raise UnsupportedError(
-            f"{where}: the tensors have {stack.num_layers} layers, config.json says {said}; they must agree: correct "
-            "the count, or fetch the weights again if layers are missing"
+            f"{where}: the tensors have {stack.num_layers} layers, config.json says {counts}; they must agree: correct "
+            "the count, or download the weights again if layers are missing"
         )
     found = suspicious_fields(config, stack.config_path, stack.num_layers, explained_fields(facts), facts.harmless)
     if found:
         raise UnsupportedError(
-            f"{where}: config.json holds fields that speak of layers and that no rule explains: {'; '.join(found)}; "
-            "they cannot be rewritten truthfully; take out of config.json what no code reads, and report the others "
-            "with the model's name"
+            f"{where}: config.json has fields that seem to refer to layers and are unknown for this type: "
+            f"{'; '.join(found)}; they cannot be rewritten safely; remove those that no code reads, and report the "
+            "others with the model's name"
         )
 
 
 def _refuse_missing_kinds(stack: Stack, facts: TypeFacts, where: str) -> None:
-    """Refuse a type whose layers differ by a list that the config leaves out and nothing stands for."""
+    """Refuse a type whose layers differ by a list that the config lacks and that nothing else replaces."""
     for attribute in record_attributes(facts.records, stack.role):
         absent = not any(facts.view.get(name) is not None for name in attribute.fields)
         if attribute.name in _KINDS and absent and attribute.read(facts.view, stack.num_layers) is None:
             raise UnsupportedError(
-                f"{where}: config.json: no {attribute.name}: layers of this type differ, and its list is not derived "
-                f"from anything else; add it, with one entry for each of the {stack.num_layers} layers"
+                f"{where}: config.json: no {attribute.name}: layers of this type differ, and no other field says how; "
+                f"add the list, with one entry for each of the {stack.num_layers} layers"
             )
 
 
 def _refuse_wrong_lengths(tensors: Iterable[str], stack: Stack, facts: TypeFacts, where: str) -> None:
-    """Refuse a per-layer list that is shorter than the stack, or longer without next-token layers to explain it."""
+    """Refuse a per-layer list shorter than the stack, or longer without next-token layers that account for it."""
     lists = {
         encoding.field: value
         for attribute in facts.attributes
@@ -90,30 +90,30 @@ def _refuse_wrong_lengths(tensors: Iterable[str], stack: Stack, facts: TypeFacts
     for name, value in lists.items():
         if len(value) < stack.num_layers:
             raise UnsupportedError(
-                f"{where}: config.json: {name}: one entry a layer is needed; expected "
+                f"{where}: config.json: {name}: needs one entry per layer; expected "
                 f"{stack.num_layers}, got {len(value)}; add the missing ones"
             )
     longer = {name: len(value) for name, value in lists.items() if len(value) > stack.num_layers}
     if longer and not _has_next_token_layers(tensors, stack, facts):
         name, length = next(iter(longer.items()))
         raise UnsupportedError(
-            f"{where}: config.json: {name}: one entry a layer is needed, and there are no next-token layers to explain "
-            f"more; expected {stack.num_layers}, got {length}; take the surplus entries out"
+            f"{where}: config.json: {name}: needs one entry per layer, and there are no next-token layers to account "
+            f"for more; expected {stack.num_layers}, got {length}; remove the surplus entries"
         )
 
 
 def _has_next_token_layers(tensors: Iterable[str], stack: Stack, facts: TypeFacts) -> bool:
-    """Whether the config counts next-token layers, or the file holds tensors numbered after the last layer."""
+    """Whether the config counts next-token layers, or tensors are numbered beyond the last layer."""
     if any(facts.view.get(name) for name in MTP_FIELDS):
         return True
     split = name_splitter(stack.prefixes)
-    return any(place[1] >= stack.num_layers for name in tensors if (place := split(name)) is not None)
+    return any(found[1] >= stack.num_layers for name in tensors if (found := split(name)) is not None)
 
 
 def _refuse_unless_uniform(
     config: Mapping[str, Any], tensors: Tensors, stack: Stack, facts: TypeFacts, where: str, *, assume_uniform: bool
 ) -> None:
-    """Refuse a stack that no table covers, unless it may be assumed uniform and its file agrees."""
+    """Refuse a stack that no record covers, unless it may be assumed uniform and its tensors agree."""
     if not assume_uniform:
         counted = ", ".join(f"{name} {stack.num_layers}" for name in facts.counts if name in facts.view.section)
         root = str(config.get("model_type") or "")
@@ -121,8 +121,8 @@ def _refuse_unless_uniform(
         if stack.role not in ("decoder", "encoder"):
             which = f"this stack ({stack.role})"
         raise UnsupportedError(
-            f"{where}: {which} is not in the tables; found: {stack.num_layers} layers, counted by "
-            f"{counted or 'no field'}, and no other field that speaks of layers; no file proves that its code treats "
+            f"{where}: {which} is not known; found: {stack.num_layers} layers, counted by "
+            f"{counted or 'no field'}, and no other field that refers to layers; nothing proves that its code treats "
             "all layers alike; --assume-uniform accepts it if every layer has the same tensors"
         )
     check_layers_alike(tensors, stack, [()] * stack.num_layers, facts.model_type, exact=True)
@@ -130,25 +130,25 @@ def _refuse_unless_uniform(
     if len(written) != 1:
         raise UnsupportedError(
             f"{where}: --assume-uniform needs exactly one field that counts the layers; expected 1, got {len(written)}"
-            f" ({', '.join(written) or 'none'}); take out of config.json the ones that no code reads"
+            f" ({', '.join(written) or 'none'}); remove from config.json those that no code reads"
         )
 
 
 def _refuse_uncounted_tower(config: Mapping[str, Any], stack: Stack) -> None:
-    """Refuse a tower in a model made of models where no section is its own: a count elsewhere is another's."""
-    made_of_models = any(
+    """Refuse a tower of a composite that has no section of its own: counts elsewhere belong to other stacks."""
+    is_composite = any(
         isinstance(value, Mapping) and name.endswith("_config") and name != "quantization_config"
         for name, value in config.items()
     )
-    if stack.role not in ("decoder", "encoder") and not stack.config_path and made_of_models:
+    if stack.role not in ("decoder", "encoder") and not stack.config_path and is_composite:
         raise UnsupportedError(
             f"{stack.name} ({stack.role}): config.json: no section counts the {stack.num_layers} layers of this stack, "
-            "so its depth cannot be rewritten truthfully; choose the text decoder, or add a section with its count"
+            "so its depth cannot be changed; choose the text decoder, or add a section with its count"
         )
 
 
 def refuse_missing(tensors: Tensors, stack: Stack, facts: TypeFacts, sources: Sequence[int]) -> None:
-    """Refuse where layers carry what the code computes from their number, unless the file holds it."""
+    """Refuse to move layers without the buffers that the code would otherwise compute from their indices."""
     for record in facts.records:
         if record.required_buffer and tuple(sources) != tuple(range(stack.num_layers)):
             ending, reason = record.required_buffer
@@ -157,9 +157,9 @@ def refuse_missing(tensors: Tensors, stack: Stack, facts: TypeFacts, sources: Se
 
 
 def refuse_invalid_values(stack: Stack, facts: TypeFacts) -> None:
-    """Refuse a count or a list of kinds that is there and is none, and a config that does not say its depth at all.
+    """Refuse a count or a list of kinds of the wrong type, and a config without any count.
 
-    A nested section may leave its depth to the default of its own config class, as LLaVA's do.
+    A nested section may rely on the default of its own config class, as LLaVA's do.
     """
     section = facts.view.section
     where = "".join(f"{key}." for key in stack.config_path)
@@ -167,19 +167,19 @@ def refuse_invalid_values(stack: Stack, facts: TypeFacts) -> None:
         if name in section and type(section[name]) is not int:
             raise UnsupportedError(
                 f"config.json: {where}{name}: expected an integer, got {type(section[name]).__name__}; "
-                f"the tensors show {stack.num_layers} layers: write that number"
+                f"the tensors have {stack.num_layers} layers: write that number"
             )
-        counted = any(type(section.get(other)) is int for other in COUNT_NAMES)  # T5's one count stands for both stacks
+        counted = any(type(section.get(other)) is int for other in COUNT_NAMES)  # T5 has one count for both stacks
         if name not in section and not counted and not stack.config_path and facts.is_known:
             raise UnsupportedError(
-                f"config.json: no {name}; the tensors show {stack.num_layers} layers, and transformers would build as "
-                "many as its own default says; add it if the tensors are right"
+                f"config.json: no {name}; the tensors have {stack.num_layers} layers, but transformers would build its "
+                "default number; add the field if the tensors are right"
             )
     for name in _KINDS:
         value = section.get(name)
         sound = isinstance(value, list | tuple) and all(isinstance(kind, str) for kind in value)
         if value is not None and not sound:
             raise UnsupportedError(
-                f"config.json: {where}{name}: expected a list with the kind of each layer as text; "
-                "correct it, or take it out where the model's code derives it"
+                f"config.json: {where}{name}: expected a list with the kind of each layer as a string; "
+                "correct it, or remove it if the model's code derives it"
             )

@@ -1,4 +1,4 @@
-"""The record of a model type by its name: the one in a family file, completed by what is generated."""
+"""Look up the record of a model type by name: the one in a family file, completed from generated.py."""
 
 import importlib
 import pkgutil
@@ -13,9 +13,9 @@ __all__ = ["all_types", "find_type", "hand_written"]
 
 @lru_cache(maxsize=512)
 def find_type(name: str) -> ModelType | None:
-    """What is known of the model type, or None.
+    """The record of the model type, or None if it is not known.
 
-    What a family file says wins; count fields and the type of a text section that it leaves out are the generated ones.
+    Family files take precedence; count fields and text section types that they leave out come from generated.py.
     """
     record = _hand_written(name)
     if record is None and name not in generated.COUNTED and name not in generated.TEXT_TYPES:
@@ -28,28 +28,28 @@ def find_type(name: str) -> ModelType | None:
 
 
 def hand_written() -> dict[str, ModelType]:
-    """Every record of the family files by its name.
+    """Every record in the family files, by name.
 
     Raises:
-        ValueError: two family files describe the same type.
+        ValueError: two family files have a record of the same type.
     """
     found: dict[str, ModelType] = {}
     for module in pkgutil.iter_modules(families.__path__):
         for name, record in _family(module.name).items():
             if name in found:
-                raise ValueError(f"families/{module.name}.py: {name} has a record already")
+                raise ValueError(f"families/{module.name}.py: {name} already has a record")
             found[name] = record
     return found
 
 
 def all_types() -> dict[str, ModelType]:
-    """Every model type that is known, by its name."""
+    """The record of every known model type, by name."""
     names = {*hand_written(), *generated.COUNTED, *generated.TEXT_TYPES}
     return {name: record for name in sorted(names) if (record := find_type(name)) is not None}
 
 
 def _hand_written(name: str) -> ModelType | None:
-    """From the family file that the generated index names, else from any: a record may be newer than the index."""
+    """The record from the family file given by the generated index, else from any: it may be newer than the index."""
     family = generated.FAMILY_OF.get(name)
     record = _family(family).get(name) if family else None
     return record or hand_written().get(name)

@@ -1,9 +1,6 @@
-"""Attributes that several model types share, and the ways in which their configs say them.
+"""Attributes and encodings that the records of several families use. Their formulas are in formulas.py."""
 
-Each is an attribute or an encoding that the records in families/ use. What code computes is formulas.py.
-"""
-
-# ruff: noqa: ARG001 (a formula takes the view, the layer and the depth, whichever it needs)
+# ruff: noqa: ARG001 (every formula takes the view, the layer and the depth)
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -58,17 +55,17 @@ __all__ = [
 
 
 def layer_types(*otherwise: Encoding) -> Attribute:
-    """Attention kinds: their list, or what stands for it."""
+    """The attention kind of each layer: the list, else the given encodings."""
     return Attribute("layer_types", (Listed("layer_types"), *otherwise))
 
 
 def mlp_types(*otherwise: Encoding) -> Attribute:
-    """Dense and sparse layers: their list, or what stands for it."""
+    """Which layers are dense and which sparse: the list, else the given encodings."""
     return Attribute("mlp_layer_types", (Listed("mlp_layer_types"), *otherwise))
 
 
 def every(field: str | None, default: int, nth: str = FULL, others: str = SLIDING, *, phase: int = 1) -> Formula:
-    """Every k-th layer, counted from layer k - phase. EXAONE 4 writes k as a text of k letters."""
+    """``nth`` for every k-th layer, starting at layer k - phase. EXAONE 4 writes k as a string of k letters."""
 
     def compute(view: View, i: int, n: int) -> str:
         k = view.get(field, default) if field else default
@@ -79,12 +76,12 @@ def every(field: str | None, default: int, nth: str = FULL, others: str = SLIDIN
 
 
 def window_from(default: int, *, switch: bool = True) -> Formula:
-    """Qwen2's rule: layers from ``max_window_layers`` on slide, if windows are used at all."""
+    """Qwen2's rule: sliding windows from layer ``max_window_layers`` on, if windows are enabled."""
 
     def compute(view: View, i: int, n: int) -> str:
         windowed = view.section.get("sliding_window", 4096) is not None
-        used = windowed and (not switch or view.get("use_sliding_window", False))
-        return SLIDING if used and i >= view.get("max_window_layers", default) else FULL
+        enabled = windowed and (not switch or view.get("use_sliding_window", False))
+        return SLIDING if enabled and i >= view.get("max_window_layers", default) else FULL
 
     return Formula(compute, ("use_sliding_window", "max_window_layers"))
 
@@ -95,64 +92,64 @@ def always(value: str) -> Formula:
 
 
 def first_dense(field: str | None = None, default: int = 1, frequency: str | None = None) -> Encoding:
-    """Dense in front, sparse behind: a field that counts the dense ones, or a fixed number."""
+    """Dense layers first, then sparse ones: a field counts the dense ones, or their number is fixed."""
     if field is None:
         return Formula(lambda view, i, n: DENSE if i < default else SPARSE)
     return Prefix(field, DENSE, SPARSE, default, frequency)
 
 
 def prefix_only(field: str, default: int, frequency: str | None = None) -> Attribute:
-    """Dense in front, sparse behind, where the model reads nothing but the count."""
+    """Dense layers first, then sparse ones, in a model whose config has only the count."""
     return Attribute(
         "dense layers",
         (Prefix(field, DENSE, SPARSE, default, frequency),),
-        f"this model says only how many of its first layers are dense ({field}), so dense layers must stay in front",
+        f"the config only gives the number of leading dense layers ({field}), so dense layers must stay in front",
     )
 
 
 def position_dependent(name: str, compute: Any, constraint: str) -> Attribute:
-    """What only a place in the stack can give."""
+    """What the model derives from a layer's position alone, so that no field can express another order."""
     return Attribute(name, (Formula(compute),), constraint)
 
-
-# --- attributes that several types share -------------------------------------------------------------------------
 
 MLLAMA_CROSS = Formula(lambda view, i, n: "cross" if i in (3, 8, 13, 18, 23, 28, 33, 38) else "self")
 FIRST_ONLY = position_dependent(
     "first layer",
     lambda view, i, n: i == 0,
-    "layer 0 is built differently from the others, so it must stay first and only first",
+    "layer 0 is built differently from the others, so it must stay first and cannot be repeated",
 )
 LAST_ONLY = position_dependent(
     "last layer",
     lambda view, i, n: i == n - 1,
-    "the last layer is built differently from the others, so it must stay last and only last",
+    "the last layer is built differently from the others, so it must stay last and cannot be repeated",
 )
 BY_INDEX = position_dependent(
     "layer index",
     lambda view, i, n: i,
-    "a layer's own number enters what it computes, so every layer must keep its number",
+    "each layer's computation depends on its index, so every layer must keep its index",
 )
 BY_PARITY = position_dependent(
     "layer parity",
     lambda view, i, n: i % 2 if view.get("stagger_local_blocks", True) else None,
-    "layers at odd positions attend to shifted blocks (stagger_local_blocks), so a layer must stay odd or even",
+    "layers with odd indices attend to shifted blocks (stagger_local_blocks), so the parity of a layer's index must "
+    "not change",
 )
 BY_DEPTH = position_dependent(
     "depth",
     lambda view, i, n: n,
-    "the number of layers enters what each layer computes and no config field makes up for it",
+    "each layer's computation depends on the number of layers, and no config field can compensate",
 )
 INVERSE_INDEX = position_dependent(
     "scale_attn_by_inverse_layer_idx",
     lambda view, i, n: i if view.get("scale_attn_by_inverse_layer_idx", False) else None,
-    "attention is divided by the layer's number (scale_attn_by_inverse_layer_idx), so every layer must keep its number",
+    "attention is scaled by the inverse layer index (scale_attn_by_inverse_layer_idx), so every layer must keep its "
+    "index",
 )
 DEEPSTACK = position_dependent(
     "deepstack_visual_indexes",
     image_layers,
-    "the first text layers receive image features by position (deepstack_visual_indexes), so they must stay "
-    "first and only first",
+    "image features are added to the first text layers by index (deepstack_visual_indexes), so these must keep their "
+    "indices and cannot be repeated",
 )
 QWEN_MLP = Attribute("mlp_only_layers", (EveryExcept(),))
 GEMMA3 = (layer_types(every("sliding_window_pattern", 6)),)
@@ -167,7 +164,7 @@ INDEXER_SCHEDULE = Formula(topk_schedule, ("index_topk_freq", "index_skip_topk_o
 
 
 def indexer(default: Formula = INDEXER_SCHEDULE) -> tuple[Attribute, Attribute]:
-    """Which layers choose tokens themselves, and that a layer which shares needs one before it."""
+    """Which layers select tokens themselves, and that a layer which shares a selection follows one that makes it."""
     pattern = Text("index_topk_pattern", {"F": "full", "S": "shared"})
     kinds = Attribute("indexer_types", (Listed("indexer_types"), pattern, default))
 
@@ -178,7 +175,7 @@ def indexer(default: Formula = INDEXER_SCHEDULE) -> tuple[Attribute, Attribute]:
     return kinds, position_dependent(
         "indexer_types",
         has_leader,
-        "a layer that shares an indexer's choice (indexer_types) needs an earlier layer that makes one",
+        "a layer that shares an indexer's selection (indexer_types) needs an earlier layer with an indexer",
     )
 
 
@@ -188,40 +185,42 @@ def searched(
     candidates: Callable[[View, Any], Iterable[tuple[Any, ...]]],
     constraint: str,
 ) -> Attribute:
-    """What a model says by numbers alone, so that only some orders can be said."""
+    """An attribute that the config gives by a few numbers, so that it can only express some orders."""
     return Attribute(numbers[0], (Searched(numbers, compute, candidates),), f"{constraint} ({', '.join(numbers)})")
 
 
 def forced_last(kinds: Attribute) -> Attribute:
-    """Gemma 4 turns the last layer into full attention whatever its list says."""
+    """Gemma 4 gives the last layer full attention whatever the list says."""
 
     def compute(view: View, i: int, n: int) -> str | None:
         vector = kinds.read(view, n)
         return FULL if i == n - 1 or vector is None else str(vector[i])
 
     return position_dependent(
-        "layer_types", compute, "this model forces full attention on its last layer, so the last layer must have it"
+        "layer_types",
+        compute,
+        "this model forces full attention on its last layer, so the last layer must be a full-attention layer",
     )
 
 
 def kv_shared(kinds: Attribute, default: int = 0) -> Attribute:
-    """Whose keys the last layers read."""
+    """The layer whose keys and values each of the last layers reads."""
     return Attribute(
         "num_kv_shared_layers",
         (KvSuffix("num_kv_shared_layers", kinds, default),),
-        "the last layers own no keys and values and read those of the last earlier layer of their kind "
-        "(num_kv_shared_layers), so they must stay last and that layer must stay the last of its kind before them",
+        "the last layers have no keys and values of their own and read those of the last earlier layer of their kind "
+        "(num_kv_shared_layers), so they must stay last, and that layer the last of its kind before them",
         pointer=True,
     )
 
 
 def from_no_rope(with_rope: str, without: str, condition: str | None = None) -> Formula:
-    """Attention kinds that follow from which layers rotate."""
+    """Attention kinds derived from which layers use rotary embeddings."""
 
     def compute(view: View, i: int, n: int) -> str:
         values = NO_ROPE.read(view, n) or ()
-        used = condition is None or (view.get(condition, False) and view.get("sliding_window") is not None)
-        return without if used and not values[i] else with_rope
+        enabled = condition is None or (view.get(condition, False) and view.get("sliding_window") is not None)
+        return without if enabled and not values[i] else with_rope
 
     return Formula(compute)
 

@@ -1,6 +1,6 @@
-"""The lists of layers in a model, found from tensor names: which modules are numbered, and what is a layer among them.
+"""Find the lists of layers in a model from tensor names: which modules are numbered, and which of them are layers.
 
-A tower that sees or hears is listed, never taken for the text decoder. What the config ties to a stack is families/.
+Vision and audio towers are listed too, but never chosen as the text decoder.
 """
 
 import re
@@ -16,7 +16,7 @@ from solar_upscale.errors import UnsupportedError
 
 __all__ = ["choose_stack", "find_stacks", "name_splitter", "numbered", "section_at", "section_type"]
 
-# What in a prefix marks something else than the text model.
+# Words in a prefix that mark something other than the text model.
 _OTHER = re.compile(
     "|".join(
         (
@@ -31,7 +31,7 @@ _OTHER = re.compile(
 _ROLES = (("vision", re.compile(r"vision|visual|image|img|video|(^|_)vit(_|$)|sam_model|radio|timm|qwen2_model")),
           ("audio", re.compile(r"audio|speech|sound|codec|vocoder")))  # fmt: skip
 _ENCODER = re.compile(r"(^|_)encoder$")
-# Modules that have a section of the config to themselves.
+# Modules with a config section of their own.
 _OWN_SECTIONS = {
     "global_transformer": ("global_config",),
     "local_decoder": ("decoder_config",),
@@ -50,7 +50,7 @@ Rests = dict[int, set[str]]
 def find_stacks(tensors: Iterable[str], config: Mapping[str, Any]) -> tuple[Stack, ...]:
     """Every list of layers in the model, the text decoder first.
 
-    ``tensors`` are names, of a checkpoint's tensors or of a module's state.
+    ``tensors`` are the tensor names of a checkpoint or of a module's state dict.
     """
     groups = {prefix: rests for prefix, rests in numbered(tensors).items() if 0 in rests}
     sets, parallel = _parallel(groups, str(config.get("model_type", "")))
@@ -79,12 +79,12 @@ def choose_stack(stacks: tuple[Stack, ...], name: str | None) -> Stack:
     """The stack called ``name`` (its prefix, the end of its prefix, or its role); the text decoder for None.
 
     Raises:
-        UnsupportedError: there is no stack, no text decoder to take by default, or not exactly one of that name.
+        UnsupportedError: there is no stack, no text decoder to choose by default, or not exactly one of that name.
     """
     listed = ", ".join(f"{stack.name} ({stack.role}, {stack.num_layers} layers)" for stack in stacks)
     if not stacks:
         raise UnsupportedError(
-            "the tensors hold no list of layers numbered from 0, so nothing can be repeated or dropped; choose the "
+            "the tensors contain no list of layers numbered from 0, so nothing can be repeated or dropped; choose the "
             "checkpoint of a whole model"
         )
     if name is None:
@@ -101,7 +101,7 @@ def choose_stack(stacks: tuple[Stack, ...], name: str | None) -> Stack:
 
 @lru_cache(maxsize=64)
 def name_splitter(prefixes: tuple[str, ...]) -> Callable[[str], tuple[str, int, str] | None]:
-    """A function from a tensor name to (prefix, layer, the rest from its dot on); None for a tensor outside."""
+    """A function that splits a tensor name into (prefix, layer, rest with its dot); None outside the stack."""
     alternatives = "|".join(re.escape(prefix) for prefix in sorted(prefixes, key=len, reverse=True))
     pattern = re.compile(rf"({alternatives})\.(0|[1-9][0-9]{{0,5}})(\..+|)\Z", re.DOTALL)
 
@@ -121,7 +121,7 @@ def section_at(config: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str,
 
 
 def section_type(config: Mapping[str, Any], path: tuple[str, ...]) -> str:
-    """The model type that rules the section: its own, else what the root's model type uses there."""
+    """The model type of a section: its own, else the one that the root's model type implies."""
     own = section_at(config, path).get("model_type")
     root = str(config.get("model_type") or "")
     if path and isinstance(own, str) and own:
@@ -131,7 +131,7 @@ def section_type(config: Mapping[str, Any], path: tuple[str, ...]) -> str:
 
 
 def numbered(tensors: Iterable[str]) -> dict[str, Rests]:
-    """What stands behind each number, by prefix. Only a name's first number counts: the others are inside a layer."""
+    """What follows each index, by prefix. Only a name's first number counts: the others are inside a layer."""
     groups: dict[str, Rests] = defaultdict(lambda: defaultdict(set))
     for name in tensors:
         parts = name.split(".")
@@ -142,14 +142,14 @@ def numbered(tensors: Iterable[str]) -> dict[str, Rests]:
 
 
 def _looks_like_layers(rests: Rests) -> bool:
-    """A layer has modules of its own, more than one tensor, and no second numbering right behind its number."""
+    """Whether a numbered list is one of layers: several modules each, and no second index right after the first."""
     names = set().union(*rests.values())
     modules = {name.rpartition(".")[0] for name in names if "." in name}
     return len(modules) > 1 and not any(name.split(".")[0].isdigit() for name in names)
 
 
 def _parallel(groups: Mapping[str, Rests], model_type: str) -> tuple[list[tuple[str, ...]], set[str]]:
-    """Prefixes that the model type is known to number together."""
+    """Groups of prefixes that share one numbering in this model type, and all prefixes in them."""
     record = find_type(model_type)
     endings = record.parallel if record else ()
     sets = []
@@ -163,7 +163,7 @@ def _parallel(groups: Mapping[str, Rests], model_type: str) -> tuple[list[tuple[
 
 
 def _is_encoder(prefix: str) -> bool:
-    """The outermost word says it: a BERT that decodes for another model keeps its layers in decoder.bert.encoder."""
+    """Whether the outermost "encoder" or "decoder" is an encoder: a BERT used as a decoder is decoder.bert.encoder."""
     for part in prefix.split("."):
         if part == "decoder":
             return False
@@ -173,14 +173,14 @@ def _is_encoder(prefix: str) -> bool:
 
 
 def _has_decoder(config: Mapping[str, Any]) -> bool:
-    """Whether the config tells an encoder from a decoder, though the file may hold the encoder only, as T5's may."""
+    """Whether the config is that of an encoder-decoder, even if the checkpoint has the encoder only, as T5's may."""
     both = isinstance(config.get("encoder"), Mapping) and isinstance(config.get("decoder"), Mapping)
     record = find_type(str(config.get("model_type")))
     return both or (record is not None and "encoder" in record.counts)
 
 
 def _section_path(config: Mapping[str, Any], prefix: str, role: str, layers: int) -> tuple[str, ...]:
-    """Where the config keeps what belongs to this stack: best the section that counts just these layers."""
+    """The path of the config section that describes this stack: preferably one whose count matches."""
     for part in prefix.split("."):
         if part in _OWN_SECTIONS and section_at(config, _OWN_SECTIONS[part]):
             return _OWN_SECTIONS[part]
@@ -199,7 +199,7 @@ def _section_path(config: Mapping[str, Any], prefix: str, role: str, layers: int
 
 
 def _sections(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """The path of every dict in the config that is named as a config."""
+    """The path of every dict in the config whose name ends in "config"."""
     found = []
     for key, value in config.items():
         if isinstance(value, Mapping) and key.endswith("config"):
@@ -214,13 +214,13 @@ def _counts(config: Mapping[str, Any], path: tuple[str, ...], role: str) -> dict
 
 
 def _without_mtp(rests: Rests, config: Mapping[str, Any], path: tuple[str, ...], role: str) -> int:
-    """How many layers there are before the next-token heads that some models number after the last layer."""
+    """The number of layers without the next-token layers that some models number after the last layer."""
     total = max(rests) + 1
     counts = [value for value in _counts(config, path, role).values() if value <= total]
     if not counts or total in counts:
         return total
     count = max(counts)
-    behind = {part for index, names in rests.items() if index >= count for name in names for part in name.split(".")}
+    mtp_parts = {part for index, names in rests.items() if index >= count for name in names for part in name.split(".")}
     section = section_at(config, path)
     declared = any(isinstance(section.get(name), int) and section[name] for name in MTP_FIELDS)
-    return count if declared or behind & _MTP_PARTS else total
+    return count if declared or mtp_parts & _MTP_PARTS else total

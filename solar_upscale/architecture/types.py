@@ -1,4 +1,4 @@
-"""The values that the architecture tables answer with."""
+"""The values that this package returns: stacks, config changes and rules for tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ __all__ = ["DepthChange", "FieldChange", "GatherRule", "ResidualRule", "Stack"]
 class Stack(NamedTuple):
     """One list of layers in a model.
 
-    ``prefixes`` are what stands before a layer's number in tensor names ("model.layers"); usually one, several where
-    modules share one numbering. ``config_path`` leads to the part of config.json that owns the stack: () or
+    ``prefixes`` come before the layer index in tensor names ("model.layers"); usually one, several if modules share one
+    numbering. ``config_path`` is the path of the section of config.json that describes the stack: () or
     ("text_config",).
     """
 
@@ -23,7 +23,7 @@ class Stack(NamedTuple):
 
 
 class FieldChange(NamedTuple):
-    """One field of a JSON file that the new depth changes: a dotted path, both values (None: absent), and why."""
+    """A changed field of a JSON file: dotted path, both values (None: absent), and the reason."""
 
     path: str
     before: Any
@@ -32,7 +32,7 @@ class FieldChange(NamedTuple):
 
 
 class GatherRule(NamedTuple):
-    """A tensor outside the layers with one equal slice a layer along ``axis``: slice j becomes slice ``sources[j]``."""
+    """A tensor outside the layers with one slice per layer along ``axis``: target slice j is slice ``sources[j]``."""
 
     axis: int
     source_slices: int
@@ -40,10 +40,10 @@ class GatherRule(NamedTuple):
 
 
 class ResidualRule(NamedTuple):
-    """How a factor on a layer's contribution is put on one tensor: w becomes ``(w + offset) * factor - offset``.
+    """How one tensor is scaled by the factor on its layer's contribution: w becomes ``(w + offset) * factor - offset``.
 
-    ``only_zero`` marks a tensor through which no other factor can be expressed: a scalar on the whole stream, which a
-    zero sends to 1 (offset -1), or packed elements whose zero bytes are zeros.
+    ``only_zero`` marks a tensor that can express no factor but 0: a scalar on the whole stream, which becomes 1 (offset
+    -1), or packed elements whose zero bytes mean zero.
     """
 
     offset: float = 0.0
@@ -52,11 +52,11 @@ class ResidualRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DepthChange:
-    """What a pattern does to a model, bytes apart.
+    """What a pattern changes in a model, except tensor bytes.
 
-    ``numbering`` maps each tensor-name prefix to the source index of every target index, layers that stand after the
-    stack (MTP heads) included; a tensor whose index a numbering leaves out is dropped. ``gathers`` and ``dropped`` are
-    by source tensor name; ``files`` holds small files that name layers by number, rewritten.
+    ``numbering`` maps each tensor-name prefix to the source index of every target index, including layers after the
+    stack (MTP heads); tensors of other indices are dropped. ``gathers`` and ``dropped`` are keyed by source tensor
+    name; ``files`` are the rewritten small files that refer to layers by number.
     """
 
     config: Mapping[str, Any]

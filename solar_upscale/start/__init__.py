@@ -1,1 +1,1 @@
-"""How the occurrences of a repeated layer start: factors, the tensors they are put on, and what is known to hurt."""
+"""How the occurrences of a repeated layer start: factors, the tensors that they scale, and measured warnings."""

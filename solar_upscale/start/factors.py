@@ -1,4 +1,4 @@
-"""The factor on each target layer, and the tensors of the source that it is put on."""
+"""The factor of each target layer, and the source tensors that it scales."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ __all__ = ["factor_rules", "is_identity", "layer_factors"]
 
 
 def layer_factors(pattern: LayerPattern, request: UpscaleRequest, start: Init) -> tuple[float, ...]:
-    """The factor on each target layer's contribution to the residual stream; an entry's own scale wins over ``start``.
+    """The factor on each target layer's contribution to the residual stream; an entry's scale overrides ``start``.
 
     Raises:
-        PatternError: there are not as many scales as entries, or one is no number that float32 holds.
+        PatternError: the numbers of scales and entries differ, or a scale is not a number that float32 can hold.
     """
     scales: Sequence[float | None] = (None,) * len(pattern)
     entry_scales = request.entry_scales
@@ -39,7 +39,7 @@ def layer_factors(pattern: LayerPattern, request: UpscaleRequest, start: Init) -
 
 
 def is_identity(pattern: LayerPattern, factors: Sequence[float]) -> bool:
-    """Whether every source layer stands once, in order and whole, and every repeat adds nothing.
+    """Whether the first occurrences are all source layers in order, unscaled, and every repeat adds nothing.
 
     ``factors`` is empty where all are 1.
     """
@@ -60,10 +60,10 @@ def factor_rules(
     pattern: LayerPattern,
     factors: Sequence[float],
 ) -> dict[str, ResidualRule]:
-    """How a factor is put on each tensor that needs one, by source tensor name; empty where all factors are 1.
+    """The rule for each tensor that a factor scales, by source tensor name; empty if all factors are 1.
 
     Raises:
-        UnsupportedError: where the layers write into the residual stream is not known.
+        UnsupportedError: where the layers write into the residual stream is not known, or cannot be scaled.
     """
     layers = {source for source, factor in zip(pattern.sources, factors, strict=True) if factor != 1}
     if not layers:

@@ -1,4 +1,4 @@
-"""``--init``: how occurrences of a repeated layer start, as a table of starts and a value that names one of them."""
+"""``--init``: how the occurrences of a repeated layer start. A table of starts, and a value that refers to one."""
 
 import math
 import re
@@ -14,12 +14,12 @@ _MAX_TEXT = 10_000  # characters of a start, as of an entry
 
 
 class Start(NamedTuple):
-    """One way to start the occurrences of a repeated layer; adding one is adding an entry to STARTS.
+    """One way to start the occurrences of a repeated layer. To add one, add an entry to STARTS.
 
-    ``factor`` gives the factor on what an occurrence adds to the residual stream, from the parameters, the occurrence
-    (from 0) and how many there are. ``parse`` reads the parameters from what stands after "=", given also what its
-    errors start with; a start without it takes none. ``spelling`` and ``brief`` make the help, ``description`` is the
-    sentence of the model card.
+    ``factor`` computes the factor on what an occurrence adds to the residual stream from the parameters, the occurrence
+    (from 0) and the number of occurrences. ``parse`` reads the parameters from the text after "="; its second argument
+    is the prefix of its error messages. A start without ``parse`` has no parameters. ``spelling`` and ``brief`` are for
+    ``--help``, ``description`` is for the model card.
     """
 
     spelling: str
@@ -30,19 +30,19 @@ class Start(NamedTuple):
 
 
 class Init(NamedTuple):
-    """The start that was asked for: its name in STARTS and its parameters, empty for all but "scale"."""
+    """The chosen start: its name in STARTS and its parameters, empty for all but "scale"."""
 
     kind: str = "copy"
     factors: tuple[float, ...] = ()
 
     @property
     def spelling(self) -> str:
-        """The canonical text; ``parse_init`` reads it back to an equal value."""
+        """The canonical text; ``parse_init`` parses it to an equal value."""
         factors = ",".join(repr(factor).removesuffix(".0") for factor in self.factors)
         return f"{self.kind}={factors}" if factors else self.kind
 
     def factor(self, occurrence: int, count: int) -> float:
-        """The factor on what an occurrence (from 0) of ``count`` adds to the residual stream; 1.0 leaves it as is."""
+        """The factor on what an occurrence (from 0) of ``count`` adds to the residual stream; 1.0 changes nothing."""
         return STARTS[self.kind].factor(self.factors, occurrence, count)
 
 
@@ -50,7 +50,7 @@ def parse_init(text: str) -> Init:
     """Return the start that ``text`` names: copy, identity, split, or scale=F1,F2,... (scale=F means scale=1,F).
 
     Raises:
-        PatternError: it names none of these, or a factor is not a finite number that float32 holds.
+        PatternError: it names none of these, or a factor is not a finite number that float32 can hold.
     """
     where = f'--init "{text[:80]}"'
     if len(text) > _MAX_TEXT:
@@ -64,7 +64,7 @@ def parse_init(text: str) -> Init:
 
 
 def check_factor(factor: float, where: str) -> float:
-    """Return ``factor`` if it is a finite number that float32 holds.
+    """Return ``factor`` if it is a finite number that float32 can hold.
 
     Raises:
         PatternError: it is not; the message starts with ``where``.
@@ -80,7 +80,7 @@ def check_factor(factor: float, where: str) -> float:
 
 
 def _parse_factors(text: str, where: str) -> tuple[float, ...]:
-    """F1,F2,... as they stand; F alone means 1,F."""
+    """The factors F1,F2,...; a single F means 1,F."""
     factors = tuple(_parse_factor(word.strip(), where) for word in text.split(","))
     return factors if len(factors) > 1 else (1.0, *factors)
 

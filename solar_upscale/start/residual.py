@@ -1,7 +1,7 @@
-"""Which tensors of a layer write into the residual stream, so that a factor can be put on all that the layer adds.
+"""Which tensors of a layer write into the residual stream, so that a factor scales everything the layer adds.
 
-Which block a model type has is its record, in architecture/families/. Names may be those of a checkpoint or of a
-model's modules. What a factor does to the bytes is plan/transform.py; which occurrence gets which factor is ``--init``.
+Which block a model type has is in its record, in architecture/families/. Names may be those of a checkpoint or of a
+model's modules. plan/transform.py applies factors to bytes; init.py and factors.py choose them.
 """
 
 import re
@@ -19,27 +19,27 @@ from solar_upscale.source.header import TensorInfo
 
 __all__ = ["block_model_type", "residual_rules", "residual_writers"]
 
-# What may follow a writer's module path and is multiplied with it.
+# Name endings after a writer's module path that are multiplied.
 _MULTIPLIED = ("", ".weight", ".bias", "_bias")
-# Scales beside FP8 weights: whatever they are, a zero weight stays zero, so they are left alone.
-_LEFT_ALONE = (".weight_scale_inv", ".weight_scale", ".input_scale", ".activation_scale", "_scale_inv", "_scales")
-_MXFP4_BLOCKS = "_blocks"  # two 4-bit floats a byte, zero bytes are two zeros; their "_scales" are left alone
+# Scales beside quantised weights. A zero weight stays zero whatever its scale, so they are not changed.
+_UNCHANGED = (".weight_scale_inv", ".weight_scale", ".input_scale", ".activation_scale", "_scale_inv", "_scales")
+_MXFP4_BLOCKS = "_blocks"  # two 4-bit floats per byte; a zero byte is two zeros
 
 
 def residual_writers(
     config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], stack: Stack, layers: Iterable[int]
 ) -> dict[int, dict[str, ResidualRule]]:
-    """For each of ``layers`` (from 0), every tensor to multiply for a factor on the layer's contribution, and how.
+    """For each of ``layers`` (from 0), the tensors that a factor on the layer's contribution scales, with their rules.
 
     Args:
         config: The whole config.json.
         tensors: The model's tensors by full name; those outside the stack are ignored.
-        stack: The stack whose layers are meant.
+        stack: The stack that the layers belong to.
         layers: The layers that get a factor other than 1.
 
     Raises:
-        UnsupportedError: the architecture is unknown or cannot express a factor; a layer lacks a writer, or holds a
-            matrix that the table does not account for. The candidates are named.
+        UnsupportedError: the model type is unknown or cannot express a factor; a layer lacks a writer, or has a matrix
+            that the record does not account for; or a repeat would replace state that later layers reuse.
     """
     wanted = sorted(set(layers))
     found = residual_rules(config, tensors, stack, wanted)
@@ -51,7 +51,7 @@ def residual_writers(
 def residual_rules(
     config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], stack: Stack, layers: Iterable[int]
 ) -> dict[int, dict[str, ResidualRule]]:
-    """As ``residual_writers``, for layers that have their factors already: nothing is asked of what a repeat would do.
+    """Like ``residual_writers``, for layers that have their factors already: what a repeat replaces is not checked.
 
     Raises:
         UnsupportedError: as ``residual_writers``.
@@ -83,7 +83,7 @@ def _refuse(model_type: str, problems: Sequence[str]) -> None:
 
 
 def block_model_type(config: Mapping[str, Any], stack: Stack) -> tuple[str, Mapping[str, Any]]:
-    """The model_type that says what the stack's blocks are, and the part of the config that describes them."""
+    """The model_type that determines the stack's blocks, and the config section that describes them."""
     section = section_at(config, stack.config_path)
     if stack.role in ("decoder", "encoder"):
         return section_type(config, stack.config_path), section
@@ -92,10 +92,10 @@ def block_model_type(config: Mapping[str, Any], stack: Stack) -> tuple[str, Mapp
 
 def _tensors_by_layer(tensors: Mapping[str, TensorInfo], stack: Stack) -> dict[tuple[str, int], dict[str, TensorInfo]]:
     """The stack's tensors by (prefix, layer), each by its name within the layer."""
-    place = re.compile(rf"({'|'.join(map(re.escape, stack.prefixes))})\.(\d+)\.(.+)", re.DOTALL)
+    in_layer = re.compile(rf"({'|'.join(map(re.escape, stack.prefixes))})\.(\d+)\.(.+)", re.DOTALL)
     by_layer: dict[tuple[str, int], dict[str, TensorInfo]] = {}
     for name, tensor in tensors.items():
-        if match := place.fullmatch(name):
+        if match := in_layer.fullmatch(name):
             by_layer.setdefault((match[1], int(match[2])), {})[match[3]] = tensor
     return by_layer
 
@@ -103,7 +103,7 @@ def _tensors_by_layer(tensors: Mapping[str, TensorInfo], stack: Stack) -> dict[t
 def _known_block(
     model_type: str, role: str, part: Mapping[str, Any], by_layer: Mapping[tuple[str, int], Mapping[str, TensorInfo]]
 ) -> tuple[Block, frozenset[str]]:
-    """The block of the type, and the name components of what only reads in it."""
+    """The block of the type, and the name components of tensors that only read the stream."""
     record = find_type(model_type)
     for refusal in record.no_factor if record else ():
         _refuse_factor(refusal, model_type, role, part)
@@ -121,7 +121,7 @@ def _refuse_factor(refusal: NoFactor, model_type: str, role: str, part: Mapping[
         return
     if refusal.field is None:
         raise UnsupportedError(
-            f"model_type {model_type}: {refusal.reason}; only --init copy can start its repeated layers"
+            f"model_type {model_type}: {refusal.reason}; its repeats can only start as copies: use --init copy"
         )
     if part.get(refusal.field, not refusal.value) is refusal.value:
         raise UnsupportedError(
@@ -130,7 +130,7 @@ def _refuse_factor(refusal: NoFactor, model_type: str, role: str, part: Mapping[
 
 
 def _candidates(part: Mapping[str, Any], by_layer: Mapping[tuple[str, int], Mapping[str, TensorInfo]]) -> list[str]:
-    """Names of matrices that give as many features as the stream has, with stars for numbers."""
+    """Names of matrices with as many output features as the stream, with stars for numbers."""
     hidden = next((part[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if key in part), None)
     return sorted(
         {
@@ -145,7 +145,7 @@ def _candidates(part: Mapping[str, Any], by_layer: Mapping[tuple[str, int], Mapp
 def _layer_writers(
     block: Block, readers: frozenset[str], prefix: str, names: Mapping[str, TensorInfo]
 ) -> tuple[dict[str, ResidualRule], list[str]]:
-    """The rules of one layer by full name, and what is wrong with it."""
+    """The rules of one layer by full tensor name, and the problems found in it."""
     rules: dict[str, ResidualRule] = {}
     problems: list[str] = []
     settled: set[str] = set()
@@ -160,14 +160,14 @@ def _layer_writers(
                 break
         else:
             if entry in block.writers:
-                problems.append(f"layer {prefix[:-1]}: has none of {entry.replace('|', ', ')}")
+                problems.append(f"layer {prefix[:-1]}: expected one of {entry.replace('|', ', ')}, got none")
     for path in block.inner:
         settled.update(name for name in names if _tail(path, name) is not None)
     for path in block.stream_scalars:
         if path in names:
             rules[path] = ResidualRule(offset=-1.0, only_zero=True)
     problems += [
-        f"{prefix}{name}: may write into the residual stream, and the table does not account for it"
+        f"{prefix}{name}: may write into the residual stream, and the record of this type does not account for it"
         for name, tensor in names.items()
         if len(tensor.shape) > 1 and name not in settled and name not in rules and not _reads(name, readers)
     ]
@@ -175,18 +175,18 @@ def _layer_writers(
 
 
 def _rules(block: Block, below: Mapping[str, str]) -> dict[str, ResidualRule]:
-    """The rules of the tensors that lie below one writer; ``below`` gives what follows the writer's path in each."""
+    """The rules of one writer's tensors; ``below`` maps each name to what follows the writer's path in it."""
     rules = {name: ResidualRule(block.offset) for name, tail in below.items() if tail in _MULTIPLIED}
     return rules | {name: ResidualRule(only_zero=True) for name, tail in below.items() if tail == _MXFP4_BLOCKS}
 
 
 def _unknown(below: Mapping[str, str]) -> list[str]:
-    known = {*_MULTIPLIED, *_LEFT_ALONE, _MXFP4_BLOCKS}
+    known = {*_MULTIPLIED, *_UNCHANGED, _MXFP4_BLOCKS}
     return [name for name, tail in below.items() if tail not in known]
 
 
 def _missing_experts(path: str, prefix: str, names: Mapping[str, TensorInfo]) -> list[str]:
-    """Experts that have tensors, but not the one that writes."""
+    """A problem for each expert that has tensors, but not the one that writes into the stream."""
     stem, star, rest = path.partition("*")
     if not star or path.startswith("layer."):
         return []
@@ -203,7 +203,7 @@ def _path_pattern(path: str) -> re.Pattern[str]:
 
 
 def _tail(path: str, name: str) -> str | None:
-    """What follows a writer's path in the name of a tensor that is its own; None for the tensors of others."""
+    """What follows a writer's path in the name of one of its tensors; None for other tensors."""
     match = _path_pattern(path).fullmatch(name)
     return match[1] if match else None
 
@@ -213,7 +213,7 @@ def _reads(name: str, readers: frozenset[str]) -> bool:
 
 
 def _shared_state_problems(part: Mapping[str, Any], layer: int) -> list[str]:
-    """A layer whose keys, values or index later layers reuse: a repeat overwrites them with its own."""
+    """A problem for a layer whose keys, values or index later layers reuse: a repeat overwrites them."""
     indexers = part.get("indexer_types")
     if isinstance(indexers, list) and indexers[layer : layer + 2] == ["full", "shared"]:
         return [f"layer {layer}: the next layer reuses its index, which a repeat would replace"]
@@ -227,7 +227,7 @@ def _shared_state_problems(part: Mapping[str, Any], layer: int) -> list[str]:
     if type(shared) is not int or type(count) is not int or not isinstance(kinds, list) or len(kinds) < count:
         return [
             f"layer {layer}: layers share keys and values (num_kv_shared_layers {shared!r:.60}), and layer_types does "
-            "not say the kind of each"
+            "not give the kind of each"
         ]
     own = count - shared
     if layer < min(own, len(kinds)) and kinds[layer] not in kinds[layer + 1 : own]:

@@ -27,7 +27,7 @@ def warned(source, layers, init="copy", **options):
 def figures(warning):
     """The ranges of figures that a warning quotes."""
     words = re.sub(r"scale=[\d.,]+|SmolLM2.*", "", warning).replace(",", "")
-    spans = re.findall(r"(?:rose|last was repeated as it is|of 30) ([\d.]+)(?: to ([\d.]+))?", words)
+    spans = re.findall(r"\bby (?:a factor of )?([\d.]+)(?: to ([\d.]+))?", words)
     return [(float(low), float(high or low)) for low, high in spans]
 
 

@@ -72,7 +72,7 @@ def test_deepseek_v3_moves_its_next_token_layer_behind_the_last():
     assert change.numbering["model.layers"] == (*range(8), *range(4, 8), 8)
     assert change.config["num_nextn_predict_layers"] == 1
     assert change.config["first_k_dense_replace"] == 3
-    assert "from 8 to 12" in change.warnings[0]
+    assert "from index 8 to 12" in change.warnings[0]
 
 
 def test_dropping_next_token_layers_says_none_in_the_config():
@@ -242,7 +242,9 @@ def test_kimi_k2_counts_its_dense_layers_as_deepseek_does():
 
 @pytest.mark.parametrize("model_type", ["nemotron_h", "zamba2", "lfm2_moe"])
 def test_missing_list_of_kinds_without_a_substitute_is_refused(model_type):
-    with pytest.raises(UnsupportedError, match=r"no layers?_(types|block_type): layers of this type differ.*add it"):
+    with pytest.raises(
+        UnsupportedError, match=r"no layers?_(types|block_type): layers of this type differ.*add the list"
+    ):
         changed({"model_type": model_type, "num_hidden_layers": 8}, names(8), solar(8))
 
 

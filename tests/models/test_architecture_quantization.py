@@ -75,21 +75,21 @@ def test_quantisation_field_that_names_layers_otherwise_is_refused():
 
 
 def test_broken_regular_expression_is_refused():
-    with pytest.raises(UnsupportedError, match="is no regular expression"):
+    with pytest.raises(UnsupportedError, match="not a regular expression"):
         quantised("ignore", ["re:model.layers.(3"])
 
 
 @pytest.mark.parametrize("entry", ["layers.1." * 300_000 + "\n", "layers." * 300_000 + "1" * 100_000])
 def test_long_names_take_little_time(entry):
     started = time.process_time()
-    with pytest.raises(UnsupportedError, match="over 1,000 characters"):
+    with pytest.raises(UnsupportedError, match="at most 1,000 characters"):
         quantised("ignore", [entry])
     assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("entry", [[], {}, None, True, 3, 1.5])
 def test_entry_that_is_not_a_name_is_refused(entry):
-    with pytest.raises(UnsupportedError, match="ignore: expected names of modules, got"):
+    with pytest.raises(UnsupportedError, match="ignore: expected module names, got"):
         quantised("ignore", ["lm_head", entry])
 
 
@@ -136,5 +136,5 @@ def test_unquantised_layer_still_counts_as_uniform(suffixes):
 def test_work_of_all_entries_is_bounded_in_steps_whatever_the_machine() -> None:
     entries = [rf"re:.*{number}.*mlp.*" for number in range(400)]
     assert quantised("ignore", entries[:20])
-    with pytest.raises(UnsupportedError, match="takes too many steps; name modules plainly"):
+    with pytest.raises(UnsupportedError, match="takes too many steps; list plain module names"):
         quantised("ignore", entries)

@@ -116,7 +116,7 @@ def test_record_wins_over_what_is_generated(write: Write) -> None:
 def test_two_records_of_one_type_are_refused_by_name(write: Write) -> None:
     write(PLAIN)
     write(PLAIN, "others")
-    with pytest.raises(ValueError, match=r"others\.py: frobnicator has a record already"):
+    with pytest.raises(ValueError, match=r"others\.py: frobnicator already has a record"):
         registry.hand_written()
 
 

@@ -27,13 +27,13 @@ def test_unknown_model_type_is_refused_with_what_was_found():
 
 def test_unknown_model_around_a_known_text_model_is_named():
     config = {"model_type": "frobvision", "text_config": {"model_type": "llama", "num_hidden_layers": 8}}
-    with pytest.raises(UnsupportedError, match=r"the model around it \(frobvision\) is not in the tables"):
+    with pytest.raises(UnsupportedError, match=r"the model around it \(frobvision\) is not known"):
         changed(config, layers(8, prefix="language_model.model.layers"), solar(8))
 
 
 def test_unknown_type_with_other_names_for_its_counts_is_not_asked_for_a_llama_count():
     config = {"model_type": "frobnicator", "decoder_num_hidden_layers": 8}
-    with pytest.raises(UnsupportedError, match="no rule explains: decoder_num_hidden_layers: is 8"):
+    with pytest.raises(UnsupportedError, match="unknown for this type: decoder_num_hidden_layers: is 8"):
         changed(config, names(8), solar(8))
 
 
@@ -88,7 +88,7 @@ def test_count_that_disagrees_with_the_tensors_is_refused():
 
 
 def test_list_shorter_than_the_stack_is_refused():
-    with pytest.raises(UnsupportedError, match="layer_types: one entry a layer is needed; expected 8, got 7"):
+    with pytest.raises(UnsupportedError, match="layer_types: needs one entry per layer; expected 8, got 7"):
         changed(
             {"model_type": "qwen3", "num_hidden_layers": 8, "layer_types": ["full_attention"] * 7}, names(8), solar(8)
         )
@@ -130,14 +130,18 @@ def test_tower_is_counted_in_its_own_section():
 def test_tower_without_a_section_that_counts_it_is_refused_even_if_assumed_uniform(more):
     config = {"model_type": "qwen2_vl", "text_config": {"num_hidden_layers": 8}, "vision_config": {"blocks": 3}, **more}
     stack = choose_stack(find_stacks(tower_names(), config), "visual.blocks")
-    with pytest.raises(UnsupportedError, match=r"no section counts the 3 layers|holds fields that speak of layers"):
+    with pytest.raises(
+        UnsupportedError, match=r"no section counts the 3 layers|has fields that seem to refer to layers"
+    ):
         change_depth(config, tower_names(), stack, LayerPattern((0, 1, 1, 2), 3), assume_uniform=True)
 
 
 @pytest.mark.parametrize("more", [{}, {"num_nextn_predict_layers": 0}])
 def test_list_longer_than_the_stack_is_refused_without_next_token_layers(more):
     config = {"model_type": "qwen3", "num_hidden_layers": 8, "layer_types": ["full_attention"] * 9, **more}
-    with pytest.raises(UnsupportedError, match=r"layer_types: one entry a layer.*no next-token.*8, got 9; take"):
+    with pytest.raises(
+        UnsupportedError, match=r"layer_types: needs one entry per layer.*no next-token.*8, got 9; remove"
+    ):
         changed(config, names(8), solar(8))
 
 

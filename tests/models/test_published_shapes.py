@@ -20,13 +20,13 @@ from tests.support import architecture_surgery as surgery  # noqa: E402
 from tests.support import tiny_models  # noqa: E402
 from tests.support.published_shapes import MINIMAX_TEXT_01, PUBLISHED  # noqa: E402
 
-# By how many layers the second run is shifted against the first: no multiple of any period of the family, and one.
+# The shift in layers between the first run and the second: not a multiple of any period of the family, and a multiple.
 # An order that Jamba's two periods cannot say is refused.
 SHIFTS = dict.fromkeys(PUBLISHED, (3, 4)) | {
     "Gemma-3": (5, 6), "Gemma-3, pattern left out": (5, 6), "Gemma-3 text": (5, 6),
     "gpt-oss": (3, 2), "Jamba": (3, 8),
 }  # fmt: skip
-REFUSED = {("Jamba", 3): "says only a period and an offset"}
+REFUSED = {("Jamba", 3): "the config only gives a period and an offset"}
 
 
 @pytest.fixture(scope="module", params=list(PUBLISHED))
@@ -58,7 +58,7 @@ def built(request, tmp_path_factory):
     return request.param, built
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["no multiple of a period", "a multiple"])
+@pytest.mark.parametrize("which", [0, 1], ids=["not-a-multiple", "multiple"])
 def test_published_shape_is_correct_or_rightly_refused(built, which, tmp_path):
     name, built = built
     shift = SHIFTS[name][which]

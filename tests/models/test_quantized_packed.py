@@ -333,5 +333,5 @@ def test_lists_in_nested_settings_are_rewritten():
 
 
 def test_numbers_in_a_list_of_names_are_refused():
-    with pytest.raises(UnsupportedError, match="expected names of modules, got 3"):
+    with pytest.raises(UnsupportedError, match="expected module names, got 3"):
         rewritten({"ignore": [3]})

@@ -64,7 +64,7 @@ def test_biases_are_multiplied_with_their_projections() -> None:
 
 
 def test_layer_without_its_writer_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedError, match=r"llama: layer model\.layers\.1: has none of self_attn\.o_proj"):
+    with pytest.raises(UnsupportedError, match=r"llama: layer model\.layers\.1: expected one of self_attn\.o_proj"):
         writers(CONFIG, without(LLAMA, "self_attn.o_proj.weight"))
 
 

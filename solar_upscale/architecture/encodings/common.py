@@ -1,6 +1,6 @@
-"""The encodings that any model type may use: a list, a dict keyed by layer, and what code computes by itself."""
+"""The encodings that any model type may use: a list, a dict keyed by layer, and what the model's code computes."""
 
-# ruff: noqa: ARG002 (an encoding has the methods of its protocol, whether or not it needs all that they are given)
+# ruff: noqa: ARG002 (an encoding implements its protocol, whether or not it uses every argument)
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["Formula", "Keyed", "Listed"]
 
 @dataclass(frozen=True, slots=True)
 class Listed(OneField):
-    """A list with one entry a layer; a scalar, where the field may be one, says the same of all layers.
+    """A list with one entry per layer; where allowed, a scalar that applies to all layers.
 
     Entries beyond the layers (MTP layers, padding) stay at the end.
     """
@@ -28,21 +28,21 @@ class Listed(OneField):
         return (value,) * n if self.scalar and value is not None else None
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """The permuted list."""
+        """The list in the new order."""
         old = view.get(self.field)
         if old is not None and not isinstance(old, list | tuple):
             return {}
-        # A source list longer than the stack ends in entries for what stands after it.
+        # A source list longer than the stack ends with entries for what follows the stack.
         tail = list(old[view.num_layers :]) if old else []
         return {self.field: list(vector) + tail}
 
 
 @dataclass(frozen=True, slots=True)
 class Keyed(OneField):
-    """A dict keyed by layer number; other keys (a layer kind's name) are no layer's and stay."""
+    """A dict keyed by layer index; other keys (such as the name of a layer kind) are kept."""
 
     def read(self, view: View, n: int) -> Vector | None:
-        """Each layer's entry, None where it has none."""
+        """Each layer's entry, None for a layer without one."""
         value = view.get(self.field)
         if not isinstance(value, Mapping):
             return None
@@ -50,7 +50,7 @@ class Keyed(OneField):
         return tuple(entries.get(i) for i in range(n))
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """The entries under their new numbers, written as the old ones were."""
+        """The entries under their new indices, in the format of the old keys."""
         old = view.get(self.field)
         if not isinstance(old, Mapping):
             return None
@@ -65,14 +65,14 @@ class Keyed(OneField):
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """What the model's code computes from a layer's index and other fields; there is nothing to write."""
+    """What the model's code computes from a layer's index and other fields; nothing is written."""
 
     compute: Callable[[View, int, int], Any]
     reads: tuple[str, ...] = ()
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that enter the formula."""
+        """The fields that the formula reads."""
         return self.reads
 
     def read(self, view: View, n: int) -> Vector | None:
@@ -80,7 +80,7 @@ class Formula:
         return tuple(self.compute(view, i, n) for i in range(n))
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """Nothing: a formula cannot be told what to say."""
+        """Nothing: the result of a formula cannot be set."""
         return {}
 
 

@@ -1,6 +1,6 @@
-"""Fields that hold an entry a layer, or that name layers: lists, dicts and strings."""
+"""Lists and strings with one entry per layer, and lists of layer indices."""
 
-# ruff: noqa: ARG002 (an encoding has the methods of its protocol, whether or not it needs all that they are given)
+# ruff: noqa: ARG002 (an encoding implements its protocol, whether or not it uses every argument)
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ __all__ = ["Cycle", "Indices", "Pointers", "Repeated", "Text"]
 
 @dataclass(frozen=True, slots=True)
 class Indices(OneField):
-    """A list of layer indices, counted from ``base``: layers in it are ``inside``."""
+    """A list of layer indices counted from ``base``: the value is ``inside`` for layers in it, else ``outside``."""
 
     inside: Any
     outside: Any
     base: int = 0
 
     def read(self, view: View, n: int) -> Vector | None:
-        """Membership of each layer."""
+        """The value of each layer, by membership."""
         value = view.get(self.field)
         if not isinstance(value, list | tuple):
             return None
@@ -32,17 +32,17 @@ class Indices(OneField):
         """The indices of the target layers that are ``inside``."""
         old = view.get(self.field)
         n = view.num_layers
-        # What points past the stack (an MTP layer) moves with it.
+        # An index beyond the stack (an MTP layer) moves with the end of the stack.
         tail = [x - n + len(vector) for x in old if x - self.base >= n] if isinstance(old, list | tuple) else []
         return {self.field: [j + self.base for j, value in enumerate(vector) if value == self.inside] + tail}
 
 
 @dataclass(frozen=True, slots=True)
 class Pointers(OneField):
-    """A list with one layer index a layer: its own for a layer that keeps its keys, else an earlier owner's."""
+    """A list with one layer index per layer: its own if it has its own keys, else that of the layer whose it reads."""
 
     def read(self, view: View, n: int) -> Vector | None:
-        """The layer whose keys each layer reads; None for its own."""
+        """The layer whose keys each layer reads; None if its own."""
         value = view.get(self.field)
         if not isinstance(value, list | tuple) or len(value) < n:
             return None
@@ -63,12 +63,12 @@ class Pointers(OneField):
 
 @dataclass(frozen=True, slots=True)
 class Text(OneField):
-    """A string with one character a layer; ``letters`` translates where the other encodings use words."""
+    """A string with one character per layer; ``letters`` maps characters to the words of the other encodings."""
 
     letters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def read(self, view: View, n: int) -> Vector | None:
-        """What each character stands for."""
+        """The meaning of each character."""
         value = view.get(self.field)
         if not isinstance(value, str) or len(value) != n:
             return None
@@ -94,7 +94,7 @@ class Cycle(OneField):
         return tuple(value[i % len(value)] for i in range(n)) if value else None
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """The whole list, unless the short one still says it."""
+        """The full list, unless the old one still gives the same values."""
         return {} if self.read(view, len(vector)) == vector else {self.field: list(vector)}
 
 
@@ -105,14 +105,14 @@ class Repeated(OneField):
     default: tuple[Any, ...] | None = None
 
     def read(self, view: View, n: int) -> Vector | None:
-        """The groups, written out."""
+        """The groups, expanded."""
         value = view.get(self.field, self.default)
         if not value:
             return None
-        groups = ((kinds, times) for kinds, times in value if kinds)  # none is repeated without end
+        groups = ((kinds, times) for kinds, times in value if kinds)  # an empty group would never fill the list
         flat = tuple(islice((kind for kinds, times in groups for _ in range(times) for kind in kinds), n))
         return flat if len(flat) == n else None
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """One group, said once."""
+        """One group, once."""
         return {self.field: [[list(vector), 1]]}

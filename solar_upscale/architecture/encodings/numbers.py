@@ -1,6 +1,6 @@
 """Numbers from which code computes what each layer is: prefixes, periods, suffixes, factors."""
 
-# ruff: noqa: ARG002 (an encoding has the methods of its protocol, whether or not it needs all that they are given)
+# ruff: noqa: ARG002 (an encoding implements its protocol, whether or not it uses every argument)
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ __all__ = ["Constant", "EveryExcept", "KvSuffix", "Prefix", "RootScaled", "Searc
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """Numbers from which the code computes each layer's value: other numbers are tried until they say it."""
+    """Numbers from which the code computes each layer's value; to write, ``candidates`` are tried until one fits."""
 
     numbers: tuple[str, ...]
     compute: Callable[[View, int, int], Any]
@@ -31,7 +31,7 @@ class Searched:
         return tuple(self.compute(view, i, n) for i in range(n))
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """The first numbers that say the vector, the present ones first."""
+        """The first numbers that give the vector; the old ones are tried first."""
         for values in ((), *self.candidates(view, vector)):
             updates = dict(zip(self.numbers, values, strict=False))
             if self.read(view.updated(updates), len(vector)) == vector:
@@ -55,7 +55,7 @@ class Prefix:
         return (self.field,) if self.frequency is None else (self.field, self.frequency)
 
     def read(self, view: View, n: int) -> Vector | None:
-        """One side of the boundary or the other."""
+        """``inside`` or ``outside`` for each layer."""
         k = view.get(self.field, self.default)
         if k is None:
             return None
@@ -101,7 +101,7 @@ class EveryExcept:
         return tuple(i not in exceptions and (i + 1) % step == 0 for i in range(n))
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """The exceptions under the old step if that is enough, else every dense layer as an exception."""
+        """New exceptions with the old step if they suffice, else step 1 with every dense layer as an exception."""
         if self.read(view, len(vector)) == vector and max(view.get(self.exceptions, ()), default=0) < len(vector):
             return {}
         step = view.get(self.step, 1)
@@ -113,34 +113,34 @@ class EveryExcept:
 
 @dataclass(frozen=True, slots=True)
 class KvSuffix(OneField):
-    """Gemma 3n's count k: the last k layers read the keys of the last earlier layer of their own kind."""
+    """Gemma 3n's count k: the last k layers read the keys of the last layer of their kind before them."""
 
     kinds: Attribute
     default: int = 0
 
     def read(self, view: View, n: int) -> Vector | None:
-        """The layer whose keys each layer reads; None for its own."""
+        """The layer whose keys each layer reads; None if its own."""
         shared: int = min(view.get(self.field, self.default), n)
         if shared < 0:
-            raise ValueError("fewer than none")
+            raise ValueError("expected 0 or more")
         kinds = self.kinds.read(view, n) or ("",) * n
         last = {kind: i for i, kind in enumerate(kinds[: n - shared])}
-        # A kind that no earlier layer has cannot be read: -1 is no layer of any source.
+        # -1 if no earlier layer has the kind: it equals no source layer.
         return (None,) * (n - shared) + tuple(last.get(kind, -1) for kind in kinds[n - shared :])
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """How many of the last layers read another's keys."""
+        """The number of last layers that read another layer's keys."""
         return {self.field: len(list(takewhile(lambda value: value is not None, reversed(vector))))}
 
 
 @dataclass(frozen=True, slots=True)
 class RootScaled(OneField):
-    """A factor that the code divides by the square root of the depth: the quotient is each layer's own."""
+    """A factor that the code divides by the square root of the depth; the quotient is kept."""
 
     default: float
 
     def read(self, view: View, n: int) -> Vector | None:
-        """The quotient; None in the config means a quotient of 1."""
+        """The quotient; null in the config means a quotient of 1."""
         if self.field in view.section and view.section[self.field] is None:
             return (1.0,) * n
         factor: float = view.get(self.field, self.default)
@@ -155,7 +155,7 @@ class RootScaled(OneField):
 
 @dataclass(frozen=True, slots=True)
 class Constant(OneField):
-    """One value for all layers, with a default that depends on the depth: written out where the default would move."""
+    """One value for all layers whose default depends on the depth: if absent, the old default is written down."""
 
     default: Callable[[View, int], Any]
 
@@ -165,5 +165,5 @@ class Constant(OneField):
         return (self.default(view, n) if value is None else value,) * n
 
     def write(self, view: View, vector: Vector, sources: Sequence[int]) -> Updates | None:
-        """The value itself, unless the config already says it."""
+        """The value, unless the config already has it."""
         return {} if view.get(self.field) is not None else {self.field: vector[0]}

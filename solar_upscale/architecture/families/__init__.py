@@ -1,5 +1,5 @@
-"""The model types that are known, one record each, in files by family.
+"""The records of all model types that need one, in files by family.
 
-A file here holds ``TYPES``, a tuple of ModelType. Adding a model type is adding one record to one of them, or a file
-with one; the registry finds it. Types that a record says nothing special of are in generated.py.
+Each file defines ``TYPES``, a tuple of ModelType. To add a model type, add a record to a file, or add a file; the
+registry finds it. Types without anything special are in generated.py.
 """

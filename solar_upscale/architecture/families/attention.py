@@ -1,4 +1,4 @@
-"""Decoders built like Llama, of which some layers attend differently: within a window, or without rotation."""
+"""Decoders like Llama in which some layers attend differently: in a sliding window, or without rotary embeddings."""
 
 from solar_upscale.architecture.blocks import LLAMA_BLOCK, POST_NORM
 from solar_upscale.architecture.encodings.common import Formula

@@ -1,4 +1,4 @@
-"""Mixtures of experts with dense layers in front, most with latent attention: DeepSeek, GLM, Kimi and their like."""
+"""Mixtures of experts whose first layers are dense, most with latent attention: DeepSeek, GLM, Kimi and others."""
 
 from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import INDEXER, INNER, LATENT, LLAMA_BLOCK, MLP
@@ -50,7 +50,7 @@ TYPES: tuple[ModelType, ...] = (
     ModelType(
         "beam",
         (layer_types(Formula(global_ends)), mlp_types(first_dense(None, 3)), BY_INDEX),
-        no_factor=(NoFactor("each addition weighs the stream by the layer's number"),),
+        no_factor=(NoFactor("each addition weights the stream by the layer index"),),
     ),
     ModelType("deepseek_ocr2_text", (mlp_types(first_dense("first_k_dense_replace", 1)),)),
     *named(DEEPSEEK_V2, "deepseek_v2 kimi_k2"),
@@ -70,7 +70,11 @@ TYPES: tuple[ModelType, ...] = (
             ),
             mlp_types(Prefix("num_hash_layers", "hash_moe", "moe", 3)),
         ),
-        no_factor=(NoFactor("its stream is several streams that each block mixes (hyper-connections or AltUp)"),),
+        no_factor=(
+            NoFactor(
+                "its residual stream consists of several streams that each block mixes (hyper-connections or AltUp)"
+            ),
+        ),
     ),
     ModelType(
         "dots1",
@@ -124,7 +128,7 @@ TYPES: tuple[ModelType, ...] = (
         "longcat_flash",
         counts={"decoder": ("num_layers",)},
         proportional=("num_hidden_layers",),
-        no_factor=(NoFactor("its identity experts add their own input, which no projection scales"),),
+        no_factor=(NoFactor("its identity experts add their input unchanged, and no projection scales it"),),
     ),
     ModelType(
         "minicpm3", (Attribute("scale_depth", (RootScaled("scale_depth", 1.4),)),), block=LLAMA_BLOCK, readers=LATENT
@@ -140,7 +144,7 @@ TYPES: tuple[ModelType, ...] = (
             Attribute(
                 "kv_source_layers",
                 (Pointers("kv_source_layers"),),
-                "a layer that reads another layer's keys (kv_source_layers) needs that layer before it",
+                "a layer that reads another layer's keys (kv_source_layers) must come after that layer",
                 pointer=True,
             ),
         ),

@@ -1,4 +1,4 @@
-"""Encoders, and decoders built as encoders are."""
+"""Encoders, and decoders built like encoders."""
 
 from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import BERT_READERS, LLAMA_BLOCK, NORM_AFTER
@@ -29,8 +29,8 @@ MEGATRON_BERT = ModelType("megatron-bert", block=PRE_NORM_BERT, readers=BERT_REA
 TYPES: tuple[ModelType, ...] = (
     ModelType(
         "albert",
-        refusal="one set of weights serves all its layers, so there is none to repeat, drop or move; num_hidden_layers "
-        "alone says how often it runs",
+        refusal="all layers share one set of weights, so there is nothing to repeat, drop or move; "
+        "num_hidden_layers alone sets how often they run",
         no_factor=NORM_AFTER,
     ),
     ModelType("bert", harmless=("pooler_num_fc_layers",), no_factor=NORM_AFTER),
@@ -70,8 +70,8 @@ TYPES: tuple[ModelType, ...] = (
             position_dependent(
                 "value embeddings",
                 neomme_ends,
-                "value embeddings enter at the first and the last full-attention layer, so those must stay "
-                "first and last",
+                "value embeddings are added at the first and the last full-attention layer, so these must stay the "
+                "first and the last",
             ),
             Attribute(
                 "residual_multiplier",

@@ -1,4 +1,4 @@
-"""Other mixtures of experts: every layer sparse, or sparse layers by a list or a period."""
+"""Other mixtures of experts: all layers are sparse, or those given by a list or a period."""
 
 from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import GRANITE_MOE, INNER, LLAMA_BLOCK, MIXTRAL_BLOCK, MLP, POST_NORM, SHARED
@@ -73,7 +73,7 @@ TYPES: tuple[ModelType, ...] = (
                 ("moe_layer_start_index", "moe_layer_end_index", "moe_layer_interval"),
                 moe_span,
                 moe_spans,
-                "this model says only where its sparse layers start, end and how often they come",
+                "the config only gives start, end and interval of the sparse layers",
             ),
         ),
         block=LLAMA_BLOCK,
@@ -106,8 +106,8 @@ TYPES: tuple[ModelType, ...] = (
     ),
     ModelType(
         "inkling2_text",
-        refusal="attention-residual queries lie outside the layers under numbers of their own; choose a model without "
-        "them, such as the first Inkling",
+        refusal="its attention-residual queries are outside the layers, with a numbering of their own; choose a model "
+        "without them, such as the first Inkling",
         no_factor=(NoFactor("its blocks attend over the outputs of earlier blocks"),),
     ),
     ModelType(

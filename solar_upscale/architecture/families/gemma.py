@@ -1,4 +1,4 @@
-"""Gemma and its relatives: windows by a period, per-layer embeddings, shared keys, norms after each projection."""
+"""Gemma and related models: periodic sliding windows, per-layer embeddings, shared keys, norms after projections."""
 
 from solar_upscale.architecture.blocks import INNER, LLAMA_BLOCK, POST_NORM
 from solar_upscale.architecture.encodings.common import Formula
@@ -32,7 +32,7 @@ GEMMA4_BLOCK = Block(
 TYPES: tuple[ModelType, ...] = (
     ModelType(
         "diffusion_gemma_text",
-        refusal="its layers serve an encoder and a decoder at once; choose a Gemma whose decoder has layers of its own",
+        refusal="an encoder and a decoder share its layers; choose a Gemma whose decoder has layers of its own",
     ),
     ModelType("gemma", block=LLAMA_BLOCK),
     ModelType("gemma2", GEMMA2, block=Block(POST_NORM.writers, inner=INNER, offset=1.0)),
@@ -58,7 +58,11 @@ TYPES: tuple[ModelType, ...] = (
             "rope_local_base_freq",
         ),
         gathers=PER_LAYER_EMBEDDINGS,
-        no_factor=(NoFactor("its stream is several streams that each block mixes (hyper-connections or AltUp)"),),
+        no_factor=(
+            NoFactor(
+                "its residual stream consists of several streams that each block mixes (hyper-connections or AltUp)"
+            ),
+        ),
     ),
     ModelType(
         "gemma4_text",

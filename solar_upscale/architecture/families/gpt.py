@@ -1,4 +1,4 @@
-"""Decoders from before Llama: GPT-2, GPT-NeoX, BLOOM, OPT and others of their make."""
+"""Decoders from before Llama: GPT-2, GPT-NeoX, BLOOM, OPT and the like."""
 
 from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import FAIRSEQ, NORM_AFTER, NORMALISES_AFTER

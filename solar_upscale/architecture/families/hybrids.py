@@ -1,4 +1,4 @@
-"""Decoders of which some layers attend and some carry a state: linear attention, convolutions, recurrences."""
+"""Decoders that mix attention with layers that carry a state: linear attention, convolutions, recurrences."""
 
 from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import (
@@ -114,13 +114,13 @@ TYPES: tuple[ModelType, ...] = (
                 ("attn_layer_period", "attn_layer_offset"),
                 offset_period("attn_layer_period", "attn_layer_offset", (8, 4), "attention", "mamba"),
                 lambda view, vector: offset_periods(vector, "attention"),
-                "this model says only a period and an offset for its attention layers",
+                "the config only gives a period and an offset for its attention layers",
             ),
             searched(
                 ("expert_layer_period", "expert_layer_offset"),
                 offset_period("expert_layer_period", "expert_layer_offset", (2, 1), SPARSE, DENSE),
                 lambda view, vector: offset_periods(vector, SPARSE),
-                "this model says only a period and an offset for its expert layers",
+                "the config only gives a period and an offset for its expert layers",
             ),
         ),
         block=JAMBA_BLOCK,
@@ -183,8 +183,8 @@ TYPES: tuple[ModelType, ...] = (
         harmless=("block_size",),
         required_buffer=(
             ".slope_rate",
-            "without these buffers the decay of a linear-attention layer is computed from its number and the depth; "
-            "save the model once with transformers, which writes them",
+            "without these buffers the model computes the decay of a linear-attention layer from its index and the "
+            "depth; save the model once with transformers, which writes them",
         ),
         no_factor=NORM_AFTER,
     ),
@@ -256,8 +256,8 @@ TYPES: tuple[ModelType, ...] = (
             position_dependent(
                 "hybrid layers",
                 hybrid_rank,
-                "the shared transformers and their adapters are handed out by the order of the hybrid layers, so "
-                "these must all stay, once each and in order",
+                "the shared transformers and their adapters are assigned by the order of the hybrid layers, so the "
+                "pattern must contain each of these once, in order",
             ),
         ),
         harmless=("num_mem_blocks",),
@@ -266,7 +266,7 @@ TYPES: tuple[ModelType, ...] = (
         "zaya",
         (layer_types(always("hybrid")), FIRST_ONLY),
         no_factor=(
-            NoFactor("its blocks scale and shift the stream, and the router hands a state from block to block"),
+            NoFactor("its blocks scale and shift the stream, and the router passes a state from block to block"),
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Llama and decoders built like it, every layer like the next."""
+"""Llama, and decoders like it whose layers are all alike."""
 
 from solar_upscale.architecture.blocks import INNER, LLAMA_BLOCK, POST_NORM
 from solar_upscale.architecture.record import Block, ModelType, named

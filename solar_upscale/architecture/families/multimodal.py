@@ -1,4 +1,4 @@
-"""Models around a text model, and text models that take in images between or inside their layers."""
+"""Models around a text model, and text models that receive images between or inside their layers."""
 
 from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.encodings.lists import Indices
@@ -28,7 +28,7 @@ TYPES: tuple[ModelType, ...] = (
                 ("aligner_num_add_layers",),
                 aligned,
                 lambda view, vector: [(k,) for k in range(1, len(vector) + 1)],
-                "this model says only how often its adapters come",
+                "the config only gives the number of adapters, evenly spread",
             ),
         ),
         harmless=("resampler_depth",),
@@ -39,8 +39,8 @@ TYPES: tuple[ModelType, ...] = (
             position_dependent(
                 "deepstack_layer_map",
                 image_layers_listed,
-                "image features enter at fixed layers (deepstack_layer_map, spatial_target_layers), which "
-                "must keep their numbers",
+                "image features are added at fixed layers (deepstack_layer_map, spatial_target_layers), which "
+                "must keep their indices",
             ),
         ),
         harmless=(
@@ -58,8 +58,8 @@ TYPES: tuple[ModelType, ...] = (
             position_dependent(
                 "cross_layer_interval",
                 lambda view, i, n: i % view.get("cross_layer_interval", 1) == 0,
-                "a gated cross-attention layer stands before every cross_layer_interval-th layer, so those "
-                "must stay there",
+                "a gated cross-attention layer comes before every cross_layer_interval-th layer, so the pattern must "
+                "keep such layers at multiples of it",
             ),
         ),
         harmless=("cross_layer_interval",),

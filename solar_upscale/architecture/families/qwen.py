@@ -1,4 +1,7 @@
-"""The Qwen family, from windows on the last layers to linear attention. All its configs write max_window_layers."""
+"""Qwen: sliding windows on the last layers, mixtures of experts, linear attention.
+
+All Qwen configs contain max_window_layers, whether or not the model uses it.
+"""
 
 from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import LLAMA_BLOCK
@@ -58,8 +61,8 @@ TYPES: tuple[ModelType, ...] = (
             position_dependent(
                 "n-gram tables",
                 ngram_rank,
-                "n-gram tables are sized and seeded by a layer's place in ple_layer_ids, so these layers must all "
-                "stay, once each and in order",
+                "n-gram tables are sized and seeded by a layer's rank in ple_layer_ids, so the pattern must contain "
+                "each of these layers once, in order",
             ),
         ),
         harmless=("max_window_layers",),

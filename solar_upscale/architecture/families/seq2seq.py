@@ -1,4 +1,4 @@
-"""Encoder-decoders, and the decoders of models that write for another encoder."""
+"""Encoder-decoders, and text decoders that attend to another model's encoder."""
 
 from solar_upscale.architecture.attribute import Attribute
 from solar_upscale.architecture.blocks import FAIRSEQ, INNER, NORM_AFTER
@@ -11,20 +11,20 @@ __all__ = ["TYPES"]
 
 
 def _sparse_steps(role: str) -> tuple[Attribute, ...]:
-    """NLLB-MoE: every so many layers of a stack are sparse."""
+    """NLLB-MoE: every k-th layer of a stack is sparse."""
     step = f"{role}_sparse_step"
     return (
         searched(
             (step,),
             nth_sparse(step),
             lambda view, vector: [(k,) for k in range(len(vector) + 2)],
-            "this model says only how often its sparse layers come",
+            "the config only gives the interval of the sparse layers",
         ),
     )
 
 
 def _sparse_counts(role: str) -> tuple[Attribute, ...]:
-    """Switch Transformers: so many layers of a stack are sparse, evenly spread."""
+    """Switch Transformers: a given number of a stack's layers are sparse, evenly spread."""
     field = f"num_sparse_{role}_layers"
     return (
         FIRST_ONLY,
@@ -32,7 +32,7 @@ def _sparse_counts(role: str) -> tuple[Attribute, ...]:
             (field,),
             spread_sparse(field),
             lambda view, vector: [(k,) for k in range(len(vector) + 1)],
-            "this model says only how many of its layers are sparse, evenly spread",
+            "the config only gives the number of sparse layers, evenly spread",
         ),
     )
 
