@@ -28,7 +28,7 @@ from solar_upscale.architecture import Stack, change_depth, choose_stack, find_s
 from solar_upscale.errors import UnsupportedError  # noqa: E402
 from solar_upscale.pattern import LayerPattern  # noqa: E402
 from tests.support import tiny_models  # noqa: E402 (after the checks that its imports need)
-from tests.support.architecture_judge import NOT_BUILT, REFUSED, RIGHT, TOLD_BY_CONFIG, UNSHOWN, WRONG, Outcome, judge  # noqa: E402
+from tests.support.architecture_judge import NEEDS_CONFIG, NOT_BUILT, REFUSED, RIGHT, UNSHOWN, WRONG, Outcome, judge  # noqa: E402
 from tests.support.architecture_surgery import (  # noqa: E402
     INDEX_LISTS,
     Built,
@@ -197,7 +197,7 @@ def test_every_model_type_is_correct_or_rightly_refused() -> None:
     assert not [outcome for outcome in outcomes if "seem to refer to layers" in outcome.reason]
     # Only where numbers, or masks built from a view of the config for each layer, tell the kinds of layers does the
     # surgery need the written config.
-    told = {outcome.pair.model_type for outcome in outcomes if outcome.reason == TOLD_BY_CONFIG}
+    told = {outcome.pair.model_type for outcome in outcomes if outcome.reason == NEEDS_CONFIG}
     assert told <= {"bamba", "jamba", "neomme"}
     assert sum(outcome.proof == UNSHOWN for outcome in outcomes) <= 40
     assert len({str(outcome.pair) for outcome in outcomes if outcome.verdict == NOT_BUILT}) <= 20

@@ -1,4 +1,4 @@
-"""One pattern on one tiny model: changed by the package, loaded by transformers, compared with surgery in memory."""
+"""Apply a pattern to a tiny model, load the result with transformers, and compare it with in-memory surgery."""
 
 import copy
 import json
@@ -19,19 +19,19 @@ from tests.support import tiny_models
 from tests.support.architecture_surgery import INDEX_LISTS, Built, load, logits_of, module_lists, operate
 from tests.support.tiny_models import Pair
 
-__all__ = ["NOT_BUILT", "REFUSED", "RIGHT", "TOLD_BY_CONFIG", "UNSHOWN", "WRONG", "Outcome", "judge"]
+__all__ = ["NEEDS_CONFIG", "NOT_BUILT", "REFUSED", "RIGHT", "UNSHOWN", "WRONG", "Outcome", "judge"]
 
 
-# A text alone cannot show that the refusal is needed: image features, models that need more than text.
+# Text input cannot show that the refusal is needed: image features, models that need more than text.
 UNSHOWN = "not shown by a text"
-# The surgery in memory answered the same only with the written config around its blocks.
-TOLD_BY_CONFIG = "told by the config"
+# In-memory surgery gives the same logits only with the written config on the modules around the blocks.
+NEEDS_CONFIG = "told by the config"
 RIGHT, REFUSED, NOT_BUILT, WRONG = "right", "refused", "not built", "WRONG"
 
 
 @dataclass
 class Outcome:
-    """What became of one pattern on one stack of one model."""
+    """The result of one pattern on one stack of one model."""
 
     pair: Pair
     stack: str
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def judge(built: Built, stack: Stack, label: str, sources: list[int], folder: Path | None = None) -> Outcome:
-    """Change the depth with the whole package, load the result, and compare; ``folder`` may hold another config."""
+    """Change the depth with the package, load the result, and compare; ``folder`` may contain another config."""
 
     def outcome(verdict: str, reason: str = "") -> Outcome:
         return Outcome(built.pair, stack.role, label, verdict, reason)
@@ -91,14 +91,14 @@ def compare(  # noqa: PLR0911 (one return for each way to differ)
             same_as_source = got.shape == built.logits.shape and torch.allclose(got, built.logits, atol=1e-6)
             if same_as_source:
                 return RIGHT, "weights only: the order of layers does not show in the logits"
-            return RIGHT, TOLD_BY_CONFIG if around is not None else ""
+            return RIGHT, NEEDS_CONFIG if around is not None else ""
     if worst == float("inf"):
         return RIGHT, "weights only: surgery in memory does not run"
     return WRONG, f"logits differ by {worst:.3g}"
 
 
 def weights_differ(built: Built, stack: Stack, sources: list[int], model: Any) -> str | None:
-    """Every tensor of every block against the source model's."""
+    """The first tensor of a block that differs from the source model's, None if all are equal."""
     names = module_lists(built.model, stack)
     old, new = built.model.state_dict(), model.state_dict()
     split = name_splitter(tuple(names)) if names else None
@@ -116,9 +116,9 @@ def weights_differ(built: Built, stack: Stack, sources: list[int], model: Any) -
 
 
 def proof_of_refusal(built: Built, stack: Stack, sources: list[int], error: str) -> str | None:
-    """What goes wrong when the refusal is bypassed the plain way; None if nothing does.
+    """What goes wrong if the refusal is bypassed naively; None if nothing does.
 
-    The plain way renames, sets the counts, permutes every list and the slices of per-layer embeddings.
+    Naively means: rename tensors, set the counts, permute every list and the slices of per-layer embeddings.
     """
     config = copy.deepcopy(built.config)
     section = config
@@ -135,7 +135,7 @@ def proof_of_refusal(built: Built, stack: Stack, sources: list[int], error: str)
         for name in built.tensors
         if name.endswith(ending)
     }
-    target = built.folder.parent / "plain"
+    target = built.folder.parent / "naive"
     write(built.folder, target, DepthChange(config, (), dict.fromkeys(stack.prefixes, tuple(sources)), slices))
     try:
         model, info = load(type(built.model), target)
@@ -156,7 +156,7 @@ def _unnumbered(key: str) -> str:
 
 
 def write(source: Path, target: Path, change: DepthChange) -> None:
-    """The checkpoint that a DepthChange describes, by renaming: what a refusal would have kept from being written."""
+    """Write the checkpoint that a DepthChange describes by renaming tensors, as if it were not refused."""
     target.mkdir()
     split = name_splitter(tuple(change.numbering))
     places = {

@@ -1,4 +1,4 @@
-"""Tensor names as checkpoints have them, and a change of depth on names and a config alone."""
+"""Tensor names as in checkpoints, and changes of depth from names and a config alone."""
 
 from solar_upscale.architecture import change_depth, choose_stack, find_stacks
 from solar_upscale.pattern import LayerPattern

@@ -1,4 +1,4 @@
-"""A tiny model on disk and in memory, and surgery on it that knows nothing of the tables: the oracle of the sweep."""
+"""A tiny model on disk and in memory, and surgery on it that does not use the records: the oracle of the sweep."""
 
 import copy
 import inspect
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass
 class Built:
-    """A tiny model on disk and in memory, and how it answers."""
+    """A tiny model on disk and in memory, with its logits."""
 
     pair: Pair
     folder: Path
@@ -43,23 +43,23 @@ class Built:
 
 
 def build(pair: Pair, folder: Path) -> Built:
-    """Make the model, save it, and load what was saved.
+    """Build the model, save it, and load what was saved.
 
     Raises:
-        Exception: whatever transformers raises; the sweep reports it as the reason why the type is not built here.
+        Exception: whatever transformers raises; the sweep reports it as the reason why the type is not built.
     """
     model = tiny_models.tiny_model(pair)
     model.save_pretrained(folder)
     built = read_built(pair, folder, type(model))
     saved, loaded = model.state_dict(), built.model.state_dict()
-    # Tied and computed embeddings may come back as something else; the model as a whole may not.
+    # Tied and computed embeddings may differ after loading, but not half of the model.
     if sum(not torch.equal(saved[name], loaded[name]) for name in saved) > len(saved) // 2:
         raise ValueError("transformers does not load what it saves")
     return built
 
 
 def read_built(pair: Pair, folder: Path, model_class: Any) -> Built:
-    """The model that transformers loads from the folder, and what lies in it."""
+    """The model that transformers loads from the folder, with the folder's config and tensors."""
     loaded, info = load(model_class, folder)
     tensors = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -68,7 +68,7 @@ def read_built(pair: Pair, folder: Path, model_class: Any) -> Built:
                 piece = file.get_slice(name)
                 tensors[name] = TensorInfo(name, piece.get_dtype(), tuple(piece.get_shape()), (0, 0))
     config = json.loads((folder / "config.json").read_text())
-    # A forward pass may change weights in place (RWKV halves some), so the model that answers is a copy.
+    # A forward pass may change weights in place (RWKV halves some), so a copy is run.
     return Built(pair, folder, loaded, logits_of(copy.deepcopy(loaded)), info, tensors, config)
 
 
@@ -80,7 +80,7 @@ def load(model_class: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def logits_of(model: Any) -> Any:
-    """What the model answers to a fixed text; None for one that needs more than text."""
+    """The model's logits for a fixed text; None for one that needs more than text."""
     ids = (torch.arange(24) * 7 % 90 + 5)[None]
     kwargs: dict[str, Any] = {"input_ids": ids}
     wanted = inspect.signature(model.forward).parameters
@@ -92,18 +92,18 @@ def logits_of(model: Any) -> Any:
     try:
         with torch.no_grad():
             output = model(**kwargs)
-    except Exception:  # a model may ask for anything; weights are compared then
+    except Exception:  # a model may require any input; then only weights are compared
         try:
             with torch.no_grad():
                 output = model(**kwargs, **extra_inputs(model))
-        except Exception:  # a model may fail in any way; then its weights are compared
+        except Exception:  # a model may fail in any way; then only weights are compared
             return None
     logits = output.get("logits") if hasattr(output, "get") else output[0]
     return logits if torch.is_tensor(logits) and torch.isfinite(logits).all() else None
 
 
 def extra_inputs(model: Any) -> dict[str, Any]:
-    """What some models need beside text."""
+    """Inputs that some models need besides text."""
     wanted = inspect.signature(model.forward).parameters
     generator = torch.Generator().manual_seed(1)
     size = getattr(getattr(model.config, "vision_config", None), "image_size", 32)
@@ -118,7 +118,7 @@ def extra_inputs(model: Any) -> dict[str, Any]:
 
 
 def module_lists(model: Any, stack: Stack) -> list[str]:
-    """The lists of blocks in the module that the stack's prefixes name in the file, which may call them differently."""
+    """The module lists of the stack, whose names may differ from its prefixes in the checkpoint."""
     lists = {
         name: module
         for name, module in model.named_modules()
@@ -133,9 +133,10 @@ def module_lists(model: Any, stack: Stack) -> list[str]:
 
 
 def operate(built: Built, stack: Stack, sources: list[int], *, renumber: bool, around: Any = None) -> Any:
-    """A copy of the model whose blocks are copies in the new order; the model around them knows the new depth.
+    """A copy of the model with copies of its blocks in the new order, and the new depth in the config around them.
 
-    Where depth is told by a period or a count, the configuration ``around`` the blocks is the loaded model's.
+    If ``around`` is given, the modules around the blocks get that config, for models that compute layer kinds from a
+    period or a count.
     """
     model = copy.deepcopy(built.model)
     names = module_lists(model, stack)
@@ -157,14 +158,14 @@ def operate(built: Built, stack: Stack, sources: list[int], *, renumber: bool, a
             if isinstance(value, set | list) and key.endswith("_layers") and all(isinstance(v, int) for v in value):
                 setattr(parent, key, type(value)(j for j, s in enumerate(sources) if s in value))
         if around is None:
-            _tell_depth(model, parent, stack.num_layers, sources)
+            _set_depth(model, parent, stack.num_layers, sources)
         else:
-            _take_config(model, names, around)
+            _use_config(model, names, around)
     return model
 
 
 def _permute_slices(parent: Any, n: int, sources: list[int]) -> None:
-    """Gemma's per-layer inputs: one slice a layer of an embedding and of a projection."""
+    """Gemma's per-layer inputs: one slice per layer of an embedding and of a projection."""
     for attribute, axis in (("embed_tokens_per_layer", 1), ("per_layer_model_projection", 0)):
         module = getattr(parent, attribute, None)
         if module is not None:
@@ -172,8 +173,8 @@ def _permute_slices(parent: Any, n: int, sources: list[int]) -> None:
             module.weight = torch.nn.Parameter(torch.cat([slices[s] for s in sources], axis))
 
 
-def _take_config(model: Any, names: list[str], around: Any) -> None:
-    """Give every module outside the blocks the configuration of the loaded model."""
+def _use_config(model: Any, names: list[str], around: Any) -> None:
+    """Give every module outside the blocks the config of the loaded model."""
     text, types = around.get_text_config(), {type(around): around}
     types[type(text)] = text
     for name, module in model.named_modules():
@@ -182,8 +183,8 @@ def _take_config(model: Any, names: list[str], around: Any) -> None:
             module.config = types.get(type(config), config)
 
 
-def _tell_depth(model: Any, parent: Any, n: int, sources: list[int]) -> None:
-    """The configurations that the model around the blocks reads."""
+def _set_depth(model: Any, parent: Any, n: int, sources: list[int]) -> None:
+    """Update the configs that the modules around the blocks read."""
     configs = {id(c): c for c in (getattr(parent, "config", None), model.config.get_text_config()) if c is not None}
     for config in configs.values():
         values = vars(config)
@@ -201,7 +202,7 @@ INDEX_LISTS = {"moe_layers", "kv_source_layers", "full_attn_idxs", "rope_scaling
 
 
 def add_next_token_layer(folder: Path, n: int) -> None:
-    """What DeepSeek-V3 and GLM-4.5 store under the number after the last layer."""
+    """Add a next-token layer under the index after the last layer, as in DeepSeek-V3 and GLM-4.5."""
     path = folder / "model.safetensors"
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no dict)

@@ -1,4 +1,4 @@
-"""Ways to spoil a sound checkpoint of two shards, each with what the refusal says."""
+"""Ways to damage a valid checkpoint of two shards, each with the expected message."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def rename_file(folder: Path, name: str) -> None:
-    """Let the index name the first shard by another name, without such a file."""
+    """Give the first shard another filename in the index, without such a file."""
     first = "model-00001-of-00002.safetensors"
 
     def rename(index: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ def mistral_shapes(layers: int, *, hidden: int = 32, inner: int = 64, vocab: int
 
 
 def named_values(name: str, shape: tuple[int, ...], dtype: str = "<f2") -> np.ndarray:
-    """Finite small floats that follow from the tensor's name and from nothing else."""
+    """Small finite floats determined by the tensor's name alone."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     return np.random.default_rng(seed).uniform(-0.5, 0.5, shape).astype(dtype)
 
@@ -113,7 +113,7 @@ def raw_tensors(folder: Path) -> dict[str, tuple[str, list[int], bytes]]:
 
 
 def assert_layers_come_from(output: Path, source: Path, sources: list[int], prefix: str = "model.layers") -> None:
-    """Every output tensor is bit for bit the source tensor that the pattern names, and none is missing or left over."""
+    """Check that the output has exactly the tensors that the pattern gives, each bit for bit its source tensor."""
     before, after = raw_tensors(source), raw_tensors(output)
     expected = {name: data for name, data in before.items() if not name.startswith(f"{prefix}.")}
     for target, layer in enumerate(sources):
@@ -124,12 +124,12 @@ def assert_layers_come_from(output: Path, source: Path, sources: list[int], pref
         assert after[name] == data, name
 
 
-# A pickle that runs `touch ran` in a program that loads it.
+# A pickle that runs `touch ran` when loaded.
 RUNS_CODE = b"\x80\x02cposix\nsystem\nX\x09\0\0\0touch ran\x85R."
 
 
 def put_pickle(folder: Path, pickled: bytes, zipped: bool = True) -> None:
-    """A pytorch_model.bin with a pickle of its own in place of a checkpoint's weights."""
+    """Replace the weights with a pytorch_model.bin that contains the given pickle."""
     for path in folder.glob("model*"):
         path.unlink()
     path = folder / "pytorch_model.bin"
@@ -142,5 +142,5 @@ def put_pickle(folder: Path, pickled: bytes, zipped: bool = True) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder by name, with its bytes."""
+    """The bytes of every file below a folder, by name."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,4 +1,4 @@
-"""docs/cli.md: every command and option as the parsers have them, with an introduction for each command."""
+"""docs/cli.md: every command and option, from the parsers, with an introduction for each command."""
 
 import argparse
 import textwrap
@@ -18,7 +18,7 @@ same options.
 | --- | --- |
 """
 
-# What --help has no room for: a summary, an example, and what a reader should know before the options.
+# What does not fit into --help: a summary, an example, and what a reader should know before the options.
 INTRODUCTIONS: dict[str, tuple[str, str, str]] = {
     "upscale": (
         "Writes a new checkpoint whose layers are the source's in the order that `--layers` gives.",
@@ -80,7 +80,7 @@ Colour is off when stdout is not a terminal, or when `NO_COLOR` is set. For a Hu
 
 
 def cli_page() -> str:
-    """The page, from the parsers as they are."""
+    """The page, from the current parsers."""
     rows = "".join(f"| [`{name}`](#{name}) | {INTRODUCTIONS[name][0]} |\n" for name in PARSERS)
     return HEAD + rows + "".join(map(_section, PARSERS)) + TAIL
 

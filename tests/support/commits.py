@@ -1,4 +1,4 @@
-"""A small upscale as far as names and files are concerned: what the tests of the commit run, here or in a process."""
+"""A small job that writes and publishes files like an upscale, for tests of the commit, in this process or another."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ Tree = dict[str, bytes]
 
 
 def files_for(state: str) -> Tree:
-    """What a job writes: names, sizes and beginnings are the same for each state of its source, the rest is not."""
+    """The files that a job writes. Only the later bytes differ between states of the source."""
     return {
         "model-00001-of-00002.safetensors": b"header-1" + state.encode() * 10,
         "model-00002-of-00002.safetensors": b"header-2" + state.encode() * 20,
@@ -28,7 +28,7 @@ def names(path: Path) -> list[str]:
 
 
 def run(root: Path, *, state: str = "A", job: str = "job", overwrite: bool = False) -> list[str]:
-    """A small upscale: what upscale_checkpoint does as far as names and files are concerned. Returns what it wrote."""
+    """Write and publish files as upscale_checkpoint does; returns the names of the files it wrote."""
     output = root / "out"
     files = files_for(state)
     if output.is_dir() and tree(output) == files:

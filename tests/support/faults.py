@@ -1,17 +1,17 @@
-"""Stops a job at each of its effects on the file system, and shows what a loss of power could leave at each.
+"""Stop a job at each of its effects on the file system, and generate the states that a power loss could leave.
 
     for state in every_stop(start, job, at=tmp_path / "world"):
         ...  # state.root is as it was when the job was killed before its state.number-th effect
         job(state.root)  # resumes
 
-``start`` fills a new folder, ``job`` does its work in it. Killed means killed: once it is stopped, no effect of any
-clean-up reaches the disk either. Effects are the calls in ``_EFFECTS``, and opening that makes or empties a file;
-code under test must make them through ``os.*`` and ``fcntl.ioctl`` (``pathlib`` and ``shutil`` do), and ``open()`` for
-writing is refused, for it could not be seen. A job must be deterministic, and runs in this process.
+``start`` fills a new folder, and ``job`` works in it. As with a real kill, no clean-up code of a stopped job has any
+effect on the disk. Effects are the calls in ``_EFFECTS`` and opening a file in a way that creates or truncates it. Code
+under test must use ``os.*`` and ``fcntl.ioctl`` (``pathlib`` and ``shutil`` do); ``open()`` for writing is refused,
+because it cannot be intercepted. A job must be deterministic, and runs in this process.
 
-``every_power_loss`` gives the states in which a file system may wake up that forgets, of what was not synced, anything:
-the contents of a file until fsync of the file (its old content, or zeros of its new size, come back) and each change of
-names until fsync of every folder it touched. A rename is kept or lost whole, as journals promise.
+``every_power_loss`` yields the states after a power loss on a file system that may lose anything not synced: the
+contents of a file until fsync of the file (its old content returns, or zeros of its new size) and each change of names
+until fsync of every folder involved. A rename is kept or lost as a whole, as on a journaling file system.
 """
 
 import builtins
@@ -29,7 +29,7 @@ import pytest
 
 from solar_upscale.write.commit import folder as commit_folder
 
-fcntl = pytest.importorskip("fcntl", reason="the harness stands between POSIX calls")
+fcntl = pytest.importorskip("fcntl", reason="the harness intercepts POSIX calls")
 
 Fill = Callable[[Path], object]
 Job = Callable[[Path], object]
@@ -54,7 +54,7 @@ def every_stop(start: Fill, job: Job, *, at: Path) -> Iterator[Stopped]:
     for torn in (False, True):
         number = 0
         while True:
-            _make_anew(at)
+            _recreate(at)
             start(at)
             watch = _Stopper(at, number, torn)
             with watch.watching(), contextlib.suppress(Stop):
@@ -68,8 +68,8 @@ def every_stop(start: Fill, job: Job, *, at: Path) -> Iterator[Stopped]:
 
 
 def every_power_loss(start: Fill, job: Job, *, at: Path) -> Iterator[Stopped]:
-    """The states that a loss of power between any two effects of a job could leave, each once."""
-    _make_anew(at)
+    """The distinct states that a power loss between any two effects of a job could leave."""
+    _recreate(at)
     start(at)
     recorder = _Recorder(at)
     with recorder.watching():
@@ -79,14 +79,14 @@ def every_power_loss(start: Fill, job: Job, *, at: Path) -> Iterator[Stopped]:
         key = _frozen(tree)
         if key not in seen:
             seen.add(key)
-            _make_anew(at)
+            _recreate(at)
             _materialise(tree, at)
             yield Stopped(at, number, effect)
 
 
 def effects_of(start: Fill, job: Job, *, at: Path) -> list[str]:
     """The effects of a job in order, for a test to look at."""
-    _make_anew(at)
+    _recreate(at)
     start(at)
     recorder = _Recorder(at)
     with recorder.watching():
@@ -96,19 +96,19 @@ def effects_of(start: Fill, job: Job, *, at: Path) -> list[str]:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder for thousands of short-lived worlds: in memory where the system offers that, where removal is quick."""
-    in_memory = Path("/dev/shm")  # noqa: S108 - a name of its own is made in it
+    """A folder for thousands of short-lived trees, in memory if possible, where removal is fast."""
+    in_memory = Path("/dev/shm")  # noqa: S108 - a unique folder is created in it
     with tempfile.TemporaryDirectory(dir=in_memory if os.access(in_memory, os.W_OK) else None) as folder:
         yield Path(folder)
 
 
-def _make_anew(root: Path) -> None:
+def _recreate(root: Path) -> None:
     if root.exists():
         shutil.rmtree(root)
     root.mkdir(parents=True)
 
 
-# Every call that changes files or names, with the positions of its arguments that are paths or descriptors.
+# Every call that changes files or names, with the positions of its path or descriptor arguments.
 _EFFECTS: dict[tuple[Any, str], tuple[int, ...]] = {
     (os, "write"): (0,),
     (os, "pwrite"): (0,),
@@ -131,8 +131,8 @@ _EFFECTS: dict[tuple[Any, str], tuple[int, ...]] = {
     (os, "symlink"): (1,),
     (commit_folder, "exchange_names"): (0, 1),
 }
-_SYNCS = {"fsync", "fdatasync"}  # modelled, so not waited for
-_WRITES = {"write", "pwrite", "copy_file_range"}  # these can be cut in the middle
+_SYNCS = {"fsync", "fdatasync"}  # modelled, not executed
+_WRITES = {"write", "pwrite", "copy_file_range"}  # these can be cut short
 
 
 def _synced(fd: int) -> None:
@@ -140,11 +140,11 @@ def _synced(fd: int) -> None:
 
 
 class _Watch:
-    """Stands between a job and the calls that have effects under one folder."""
+    """Intercepts a job's calls that have effects under one folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.realpath(root))
-        self.paths: dict[int, Path] = {}  # what each open descriptor is
+        self.paths: dict[int, Path] = {}  # the path of each open descriptor
 
     def effect(self, name: str, paths: list[Path], call: Callable[[], Any], half: Callable[[], Any] | None) -> Any:
         raise NotImplementedError
@@ -163,7 +163,7 @@ class _Watch:
             yield
 
     def _where(self, place: Any, dir_fd: int | None = None) -> Path | None:
-        """The path under the root that an argument means; None for places elsewhere."""
+        """The path that an argument refers to; None if it is outside the root."""
         if isinstance(place, int):
             return self.paths.get(place)
         path = Path(os.fsdecode(place))
@@ -222,7 +222,7 @@ class _Watch:
 
 
 class _Stopper(_Watch):
-    """Kills the job before its n-th effect, or half way through it if that is a write."""
+    """Kills the job before its n-th effect, or half-way through if it is a write."""
 
     def __init__(self, root: Path, number: int, torn: bool) -> None:
         super().__init__(root)
@@ -243,7 +243,7 @@ class _Stopper(_Watch):
         return call()
 
 
-# A file system that forgets. Trees are nested dicts; a leaf is a file's bytes, or the text a symbolic link holds.
+# A file system that loses what is not synced. Trees are nested dicts; a leaf is a file's bytes or a link's target.
 
 
 Tree = dict[str, Any]
@@ -271,7 +271,7 @@ _Node = _File | _Folder | _Link
 
 @dataclass(eq=False)
 class _Change:
-    """Names that came to mean something else (None: nothing) in one step, and the folders not synced since."""
+    """Names changed in one step (None: removed), and the folders not synced since."""
 
     names: list[tuple[_Folder, str, _Node | None]]
     waiting: set[_Folder]
@@ -285,7 +285,7 @@ class _Change:
 
 
 class _Recorder(_Watch):
-    """Lets the job run, and notes after each effect every state that a loss of power could leave."""
+    """Runs the job and records, after each effect, every state that a power loss could leave."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -356,7 +356,7 @@ class _Recorder(_Watch):
             self.changes = [change for change in self.changes if change.waiting]
 
     def _note(self) -> None:
-        """Note the states to which the last effect leads: all unsynced changes lost, all kept, each one alone."""
+        """Record the possible states after the last effect: unsynced changes all lost, all kept, or each one alone."""
         pending = self.changes
         kept_sets = [[], pending, *([one] for one in pending)]
         kept_sets += [[other for other in pending if other is not one] for one in pending]

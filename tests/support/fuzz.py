@@ -1,4 +1,4 @@
-"""Properties that can be run for as long as one likes, and the loop that does: ``make fuzz MINUTES=20``.
+"""Property tests that can run for any length of time, and the loop that runs them: ``make fuzz MINUTES=20``.
 
 Each round runs every property marked here with a seed of its own. A finding ends the run with pytest's report: put its
 "Falsifying example" as an ``@example`` line above the property, and every later run of the tests tries it first.
@@ -22,7 +22,7 @@ ROUND = [sys.executable, "-m", "pytest", "-m", "fuzz", "--hypothesis-show-statis
 
 
 def fuzzed(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A property of so many examples a run, which ``make fuzz`` goes on with; what a fixture gives is never changed."""
+    """A property test with this many examples per run; ``make fuzz`` runs more. It must not modify its fixtures."""
     setting = settings(
         max_examples=examples,
         deadline=None,
@@ -32,7 +32,7 @@ def fuzzed(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def main(length: str) -> int:
-    """Run rounds for a length such as 90s or 20m; 1 if anything was found."""
+    """Run rounds for a duration such as 90s or 20m; returns 1 if any failed."""
     started = time.monotonic()
     deadline = started + float(length[:-1]) * {"s": 1, "m": 60, "h": 3600}[length[-1]]
     examples = rounds = 0

@@ -1,4 +1,4 @@
-"""Files whose safetensors header breaks the format, and changes that may break a sound one."""
+"""Files whose safetensors header violates the format, and changes that may invalidate a valid one."""
 
 import json
 import math
@@ -134,7 +134,7 @@ REFUSED_HEADERS = {
         "m.safetensors: has bytes after its last tensor; expected 4 bytes of data, got 5",
     ),
 }
-"""File and message; a message that starts with the file's name is the whole of it."""
+"""File and message; a message that starts with the filename is the complete message."""
 
 PIECES = [
     b"-",

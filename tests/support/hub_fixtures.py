@@ -23,7 +23,7 @@ TOKEN = "hf_" + "sEcReT" * 6
 
 @pytest.fixture
 def hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub without Xet; waits of the client and of the package are cut to nothing and listed in ``waits``.
+    """A Hub without Xet; the client and the package do not sleep, and their delays are recorded in ``waits``.
 
     Given a parameter, it is one of the server's WAYS.
     """
@@ -33,7 +33,7 @@ def hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def xet_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub whose large files live in a real Xet store."""
+    """A Hub that keeps large files in a real Xet store."""
     pytest.importorskip("hf_xet", reason="hf_xet has no wheel for this machine")
     with HubServer(tmp_path / "hub", xet=True) as server:
         yield from _serve(server, tmp_path, monkeypatch)
@@ -52,7 +52,7 @@ def hub_env(server: HubServer, home: Path, **more: str) -> dict[str, str]:
 
 
 def hub_model(num_shards: int = 2, nbytes: int = 4096) -> dict[str, bytes]:
-    """The files of a small model: ``num_shards`` shards of one float32 tensor each, whose bytes tell it from others."""
+    """The files of a small model: ``num_shards`` shards, each with one float32 tensor with bytes of its own."""
     names = [f"model-{number + 1:05}-of-{num_shards:05}.safetensors" for number in range(num_shards)]
     values = np.random.default_rng(num_shards).standard_normal((num_shards, nbytes // 4), dtype=np.float32)
     files = {name: save({f"t{index}": values[index]}, {"format": "pt"}) for index, name in enumerate(names)}

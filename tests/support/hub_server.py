@@ -53,7 +53,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Sparse:
-    """A file of ``nbytes`` apparent size of which only the first bytes are written."""
+    """A file of ``nbytes`` apparent size with only its first bytes written."""
 
     head: bytes
     nbytes: int
@@ -114,7 +114,7 @@ class Account:
 
 @dataclass
 class Request:
-    """One request as it was seen: ``origin`` is "hub" or "cdn"; the sizes are of bodies, in bytes."""
+    """One received request: ``origin`` is "hub" or "cdn"; sizes are those of bodies, in bytes."""
 
     origin: str
     method: str
@@ -131,7 +131,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """What goes wrong for requests whose ``METHOD origin path`` matches; after ``skip`` of them, ``times`` times."""
+    """A fault for requests whose ``METHOD origin path`` matches; after the first ``skip`` of them, ``times`` times."""
 
     pattern: str
     times: int = 1
@@ -148,8 +148,8 @@ class Fault:
     action: Callable[[], object] | None = None
 
 
-class Reply(Exception):  # noqa: N818 - an answer, carried as an exception out of the depth of a handler
-    """An answer other than the expected one."""
+class Reply(Exception):  # noqa: N818 - a response, raised from inside a handler
+    """A response other than the usual one."""
 
     def __init__(self, status: int, message: str, code: str | None = None, **headers: str) -> None:
         super().__init__(message)
@@ -198,7 +198,7 @@ class HubServer:
         self.stop()
 
     def stop(self) -> None:
-        """Stop answering; connections are refused from here on."""
+        """Stop serving; connections are refused from now on."""
         while self._servers:
             server = self._servers.pop()
             server.shutdown()
@@ -222,7 +222,7 @@ class HubServer:
     def add_model(
         self, repo_id: str, files: Mapping[str, bytes | Path | Sparse], *, private: bool = False, gated: bool = False
     ) -> str:
-        """Make a repository with one commit on main; return the commit."""
+        """Create a repository with one commit on main; return the commit."""
         with self.lock:
             self.repos[repo_id] = Repo(repo_id, private, gated)
             return self.commit(repo_id, files)
@@ -236,7 +236,7 @@ class HubServer:
         deleted: tuple[str, ...] = (),
         title: str = "commit",
     ) -> str:
-        """Add a commit to a branch, as somebody else's push would; return it."""
+        """Add a commit to a branch, like somebody else's push; return it."""
         with self.lock:
             repo = self.repos[repo_id]
             parent = repo.branches.get(revision)
@@ -251,7 +251,7 @@ class HubServer:
             return sha
 
     def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
-        """What a revision holds."""
+        """The files of a revision."""
         commit = self.repos[repo_id].find(revision)
         assert commit is not None
         return {name: blob.bytes() for name, blob in commit.files.items()}
@@ -265,7 +265,7 @@ class HubServer:
                 file.write(value.head)
                 file.truncate(value.nbytes)
                 file.seek(0)
-                # The true hash of what can be hashed in a moment; of larger files nobody can tell.
+                # The real hash if the file is small enough to hash quickly; nothing checks that of larger files.
                 whole = hashlib.file_digest(file, "sha256") if value.nbytes <= 10**9 else hashlib.sha256(value.head)
             sha256 = whole.hexdigest()
             path = path.rename(self.lfs / sha256)
@@ -307,7 +307,7 @@ class HubServer:
     # Faults and the log
 
     def fault(self, pattern: str, **what: Any) -> Fault:
-        """Make requests whose line matches ``pattern`` go wrong; see Fault."""
+        """Add a fault for requests whose line matches ``pattern``; see Fault."""
         fault = Fault(pattern, **what)
         self.faults.append(fault)
         return fault
@@ -328,15 +328,15 @@ class HubServer:
         return [request.line for request in self.requests if re.search(pattern, request.line)]
 
     def sent(self, pattern: str = "") -> int:
-        """Body bytes sent in answer to requests that match."""
+        """Body bytes sent in response to matching requests."""
         return sum(request.sent for request in self.requests if re.search(pattern, request.line))
 
     def received(self, pattern: str = "") -> int:
-        """Body bytes received with requests that match."""
+        """Body bytes received with matching requests."""
         return sum(request.received for request in self.requests if re.search(pattern, request.line))
 
     def leaks(self, secret: str) -> list[str]:
-        """Requests that show ``secret`` where it does not belong: anywhere at the CDN, in any path or other header."""
+        """Requests that contain ``secret`` where they must not: anywhere at the CDN, in a path or in another header."""
         return [
             request.line
             for request in self.requests
@@ -373,7 +373,7 @@ class _Server(ThreadingHTTPServer):
                 request.shutdown(2)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is part of the tests; a mistake in this file shows as a 500."""
+        """Ignore clients that hang up, which tests do on purpose; a bug in this file shows as a 500."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -417,7 +417,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(reply.status, json.dumps({"error": str(reply)}).encode(), reply.headers)
         except ConnectionError:
             self.close_connection = True
-        except Exception as error:  # a mistake in this file must be seen by the client
+        except Exception as error:  # a bug in this file must reach the client
             self._send(500, repr(error).encode(), {"X-Error-Message": f"hub_server.py: {error!r}"})
 
     def _misbehave(self, fault: Fault) -> None:
@@ -474,7 +474,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _write(self, data: bytes) -> None:
         if self.cut_after is not None:
             data = data[: max(0, self.cut_after - self.record.sent)]
-        self.record.sent += len(data)  # first: who has received it may ask at once how much it was
+        self.record.sent += len(data)  # first: a client may check the count as soon as it has the data
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked and data else data)
         if self.cut_after is not None and self.record.sent >= self.cut_after:
             self.wfile.flush()

@@ -1,4 +1,4 @@
-"""The sentences of the package's source, as messages are made of them: string literals, joined, with … for values."""
+"""The message texts in the package's source: string literals, joined, with … for values."""
 
 import ast
 from pathlib import Path
@@ -16,7 +16,7 @@ def sentences() -> list[str]:
 
 
 def refusals() -> list[str]:
-    """Every message that is written where its error is made."""
+    """Every message that is a literal in the call that creates its error."""
     calls = (node for tree in _trees() for node in ast.walk(tree) if isinstance(node, ast.Call))
     named = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id in _ERRORS and call.args)
     return [text for call in named if (text := _text(call.args[0])) is not None]

@@ -40,7 +40,7 @@ A type that is not here is refused, unless `--assume-uniform` is given and its f
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """A line of the sweep's page: the type, its variant, the patterns that are right, and each refusal's reason."""
+    """A row of the sweep's page: the type, its variant, the patterns that work, and each refusal's reason."""
 
     model_type: str
     variant: str
@@ -50,7 +50,7 @@ class SweepRow:
 
 
 def sweep_rows() -> list[SweepRow]:
-    """The lines of docs/architectures.md."""
+    """The rows of docs/architectures.md."""
     lines = re.findall(
         r"^\| (\w+) (\S+) ?(.*?) \| (.*?) \| (.*?) \| (.*?) \|$", SWEEP_PAGE.read_text("utf-8"), re.MULTILINE
     )
@@ -62,7 +62,7 @@ def sweep_rows() -> list[SweepRow]:
 
 
 def models_page() -> str:
-    """The page."""
+    """The page as Markdown."""
     swept: dict[str, list[SweepRow]] = {}
     for row in sweep_rows():
         swept.setdefault(row.model_type, []).append(row)
@@ -88,7 +88,7 @@ def _unknown(name: str, rows: list[SweepRow]) -> str:
 
 
 def _layers(record: ModelType, rows: list[SweepRow]) -> tuple[str, list[str]]:
-    """Which orders of layers work, and the reasons why others do not."""
+    """Which orders of layers work, and why others do not."""
     if record.refusal is not None:
         return "refused", [record.refusal]
     built = [row for row in rows if row.outcome != "not built"]
@@ -106,7 +106,7 @@ def _layers(record: ModelType, rows: list[SweepRow]) -> tuple[str, list[str]]:
 
 
 def _why_not_any(record: ModelType) -> Iterator[str]:
-    """What the record itself says against moving layers."""
+    """The constraints of the record's own attributes."""
     attributes = (*record.attributes, *(each for several in record.by_role.values() for each in several))
     return (attribute.constraint for attribute in attributes if attribute.constraint)
 
@@ -126,7 +126,7 @@ def _plain(reason: str) -> str:
 
 @cache
 def _text_record(name: str) -> ModelType | None:
-    """The record that speaks of the blocks: the type's own, or that of the text model within it."""
+    """The record that describes the blocks: the type's own, or that of the text model inside it."""
     record = find_type(name)
     seen = {name}
     while (
@@ -138,7 +138,7 @@ def _text_record(name: str) -> ModelType | None:
 
 
 def _starts(record: ModelType) -> tuple[str, list[str]]:
-    """Which starts work, and the reasons why others do not."""
+    """Which starts work, and why others do not."""
     found = _text_record(record.name)
     reasons = [f"`--init`: {_condition(each)}{each.reason}" for each in (found.no_factor if found else ())]
     if found is not None and found.block is not None:

@@ -1,4 +1,4 @@
-"""Markdown pages as tests read them: fenced blocks, and Python examples run with the output that they show."""
+"""Markdown pages for tests: fenced blocks, and Python examples that are run and compared with the output shown."""
 
 import contextlib
 import errno
@@ -46,7 +46,7 @@ def pages() -> list[Path]:
 
 
 def fenced_blocks(page: Path, language: str | None = None) -> list[Block]:
-    """The page's fenced blocks in order; of one language if one is named."""
+    """The page's fenced blocks in order, of one language if given."""
     text = page.read_text("utf-8")
     blocks = []
     for match in _FENCE.finditer(text):
@@ -103,7 +103,7 @@ def _run_examples(page: Path) -> str:
 
 
 def _add_to_package(folder: str, filename: str, text: str) -> None:
-    """Let the package that ``folder`` is find one more file."""
+    """Make one more file importable from the package in ``folder``."""
     Path(folder).mkdir(parents=True)
     Path(folder, filename).write_text(text)
     package = importlib.import_module(folder.rstrip("/").replace("/", "."))
@@ -112,7 +112,7 @@ def _add_to_package(folder: str, filename: str, text: str) -> None:
 
 @contextlib.contextmanager
 def _fresh_records() -> Iterator[None]:
-    """Records of model types that are read anew, before and after."""
+    """Clear the caches of model type records before and after."""
     path = list(families.__path__)
     caches = (registry.find_type, registry._family)
     for each in caches:
@@ -136,7 +136,7 @@ def _refusal(recipe: str) -> str:
 
 
 def _run_commands(text: str) -> str:
-    """A console block with the output of its commands, each after an empty line but the first."""
+    """A console block with the output of its commands, separated by empty lines."""
     parts = []
     for line in re.findall(r"^\$ .*", text, re.MULTILINE):
         program, *words = shlex.split(line.removeprefix("$ "))

@@ -1,4 +1,4 @@
-"""Plans made by hand, for tests of what is reported about a plan."""
+"""Hand-made plans, for tests of reports."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

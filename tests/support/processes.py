@@ -1,4 +1,4 @@
-"""Where the project lies, and the environment in which a process of its own finds it."""
+"""The project's root, and the environment for subprocesses that use it."""
 
 import os
 from pathlib import Path

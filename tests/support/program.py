@@ -1,4 +1,4 @@
-"""The program in a process of its own, measured: started as a user does, or forked from one that has its modules.
+"""Run and measure the program in its own process: started as by a user, or forked from one with its modules loaded.
 
 A process begins with the peak memory of the one that starts it, which for pytest is far more than the program's own.
 So a small process stands between, and since it has imported the program already, a fork of it skips the start-up.
@@ -69,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Runs the program in a folder; what it prints also lies beside that folder."""
+    """Runs the program in a folder; its output is also saved beside that folder."""
 
     starter: "subprocess.Popen[str]"
 
@@ -78,7 +78,7 @@ class Program:
         return self._run("started", words, folder)
 
     def forked(self, words: tuple[str, ...], folder: Path) -> Run:
-        """The same without the start-up: a process of its own that has the program's modules already."""
+        """The same without the start-up: a forked process in which the modules are already loaded."""
         return self._run("forked", words, folder)
 
     def _run(self, *job: Any) -> Run:
@@ -91,7 +91,7 @@ class Program:
 
 @contextmanager
 def running_program() -> Iterator[Program]:
-    """The small process that starts the others, for as long as the context lasts."""
+    """The small process that starts the others, until the context exits."""
     command = [sys.executable, "-c", _STARTER]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()

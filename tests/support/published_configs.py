@@ -568,11 +568,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 def depth(config: dict[str, Any]) -> int:
     section = config.get("text_config", config)
-    return next((section[name] for name in COUNTS if name in section), 32)  # LLaVA leaves it to Llama's default
+    return next((section[name] for name in COUNTS if name in section), 32)  # LLaVA relies on Llama's default
 
 
 def tensor_names(config: dict[str, Any]) -> list[str]:
-    """Names as a checkpoint of this type has them, every layer with the same modules."""
+    """Tensor names as in a checkpoint of this type, with the same modules in every layer."""
     if config["model_type"] == "xlm":
         prefixes = [f"transformer.{part}" for part in ("attentions", "ffns", "layer_norm1", "layer_norm2")]
     elif config["model_type"] in ("t5", "switch_transformers"):
@@ -585,6 +585,6 @@ def tensor_names(config: dict[str, Any]) -> list[str]:
 
 
 def solar(config: dict[str, Any]) -> list[int]:
-    """All but the last quarter, then all but the first: a shift that no period of a published model survives badly."""
+    """All but the last quarter, then all but the first quarter: a shift that fits the period of any published model."""
     n = depth(config)
     return [*range(n - n // 4), *range(n // 4, n)]

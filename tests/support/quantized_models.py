@@ -13,7 +13,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-# Repeats layer 3, leaves out layer 4, and turns 2 and 3 round; the first layer stays, where some models are dense.
+# Repeats layer 3, drops layer 4, and swaps 2 and 3; the first layer stays, because some models are dense there.
 SOURCES = [0, 1, 3, 2, 3, 5]
 ENTRIES = ["0:2", "3", "2:4", "5"]
 IDS = torch.tensor([[1, 17, 42, 9, 77, 30, 5, 61, 23, 88, 12, 50]])
@@ -28,7 +28,7 @@ COMMON: dict[str, Any] = {
 
 
 def random_model(model_type: str, **settings: Any) -> Any:
-    """A model with weights strong enough that the order of layers shows."""
+    """A model with weights large enough that the order of layers matters."""
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(model_type, **COMMON, **settings)
     model = transformers.AutoModelForCausalLM.from_config(config)
@@ -65,7 +65,7 @@ def fp8(weight: Any) -> tuple[Any, Any]:
 
 
 def load(folder: Path, **settings: Any) -> Any:
-    """The model and what transformers says of its tensors; none may be missing or of another shape."""
+    """The model that transformers loads; no tensor may be missing or have another shape."""
     model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **settings)
     assert not info["missing_keys"], info
     assert not info["mismatched_keys"], info

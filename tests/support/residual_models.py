@@ -1,4 +1,4 @@
-"""Tiny random models of every architecture, for the tests of the residual table."""
+"""Tiny random models of every architecture, for the tests of residual writers."""
 
 import inspect
 import re
@@ -173,7 +173,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-# Cases whose blocks are not tried here, and why. A model type that no other case proves is not in the table.
+# Cases whose blocks are not tested here, and why. A model type without any other tested case has no block.
 _NOT_RUN = (
     (
         "ImageTextToText",
@@ -288,7 +288,7 @@ def stack(model: PreTrainedModel, prefix: str, stored_prefix: str, num_layers: i
 
 
 def config_path(model: PreTrainedModel, prefix: str) -> tuple[str, ...]:
-    """Where in the model's config the config of the module that owns a stack lies."""
+    """The path of a stack's config section within the model's config."""
     parent = prefix
     while parent:
         parent = parent.rpartition(".")[0]

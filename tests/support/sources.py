@@ -1,4 +1,4 @@
-"""Sources that are no folders: files in memory, and checkpoints of any size of which only the headers exist."""
+"""Sources other than folders: files in memory, and checkpoints of any size with nothing but headers."""
 
 import json
 import re
@@ -16,7 +16,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass
 class MemorySource:
-    """Files in memory that are read by ranges, as a Hub source's are. Every read is written down in ``reads``."""
+    """Files in memory, read in ranges like those of a Hub source. Every read is recorded in ``reads``."""
 
     contents: dict[str, bytes]
     sizes: dict[str, int] = field(default_factory=dict)  # of files that go on with zeros
@@ -59,7 +59,7 @@ class MemorySource:
 
 
 def headers_only(shards: Mapping[str, Sequence[TensorInfo]], config: Mapping[str, Any]) -> MemorySource:
-    """A checkpoint of which only headers, index and config exist."""
+    """A checkpoint with nothing but headers, index and config."""
     source = MemorySource({"config.json": json.dumps(config).encode()})
     for filename, tensors in shards.items():
         source.contents[filename] = build_header(tensors)
@@ -86,7 +86,7 @@ def published_shards(shapes: Shapes, max_nbytes: int = 5 * 10**9, dtype: str = "
 
 
 def tensors_in_order(rows: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[TensorInfo]:
-    """Tensors that lie one behind the other."""
+    """Tensors laid out one after another."""
     tensors, start = [], 0
     for name, dtype, shape in rows:
         stop = start + nbytes_of(dtype, shape)

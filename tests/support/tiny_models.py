@@ -1,4 +1,4 @@
-"""A tiny random model of every type that transformers can build, with weights strong enough that layer order shows."""
+"""A tiny random model of every type that transformers can build, with weights so large that layer order matters."""
 
 import copy
 import importlib
@@ -14,7 +14,7 @@ AUTO_CLASSES = {
 LAYERS = 8
 VOCAB = 128
 
-# Field names in any configuration class and the tiny value that they get.
+# Field names of config classes, and their values in tiny models.
 SIZES: dict[str, Any] = {
     **dict.fromkeys(
         (
@@ -322,7 +322,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 }
 
 
-# Not worth the time: why.
+# Types that are skipped, and why.
 TOO_LARGE = {"vibevoice_asr": "its audio tokenizers have 686 million parameters whatever its sizes"}
 
 
@@ -341,7 +341,7 @@ class Pair:
 
 CAUSAL, IMAGE_TEXT = "AutoModelForCausalLM", "AutoModelForImageTextToText"
 
-# Configs that take a type's other ways: what its defaults do not show.
+# Configs for code paths that a type's defaults do not reach.
 VARIANTS: tuple[Pair, ...] = (
     Pair(CAUSAL, "ernie4_5_moe", "interval 2", (("moe_layer_interval", 2), ("moe_layer_end_index", 7))),
     Pair(CAUSAL, "gemma4_text", "default kinds", (("layer_types", None),)),
@@ -420,7 +420,7 @@ def tiny_model(pair: Pair, seed: int = 0) -> Any:
     try:
         model = getattr(transformers, pair.auto_class).from_config(config, attn_implementation="eager")
     except (ValueError, AttributeError):
-        # Some types are listed under an auto class that does not take their whole configuration.
+        # Some types are listed under an auto class that does not accept their full config.
         cls = getattr(transformers, getattr(module, AUTO_CLASSES[pair.auto_class])[pair.model_type])
         part = getattr(config, "decoder", None) if pair.model_type.startswith("musicgen") else config
         part._attn_implementation = "eager"
@@ -431,7 +431,7 @@ def tiny_model(pair: Pair, seed: int = 0) -> Any:
 
 
 def strengthen(model: Any, seed: int = 0) -> None:
-    """Random values everywhere, large enough that exchanging two layers changes the logits."""
+    """Random values everywhere, large enough that swapping two layers changes the logits."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
