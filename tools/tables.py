@@ -254,7 +254,9 @@ def wrapped(words: Iterable[str]) -> str:
 
 def formatted(text: str) -> str:
     """Python source formatted as by `make format`."""
-    done = subprocess.run(["ruff", "format", "-"], input=text, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "-"], input=text, capture_output=True, text=True, check=True
+    )
     return done.stdout
 
 

@@ -410,7 +410,7 @@ def test_refusal_leaves_the_model_as_it_was():
     model = tiny("gpt2", n_embd=16, n_head=2, n_layer=4, scale_attn_by_inverse_layer_idx=True)
     before = copy.deepcopy(model.config.to_dict())
     blocks = list(model.transformer.h)
-    with pytest.raises(UnsupportedError, match="layer's number"):
+    with pytest.raises(UnsupportedError, match="every layer must keep its index"):
         upscale_model(model, ["0:3", "1:4"])
     assert model.config.to_dict() == before
     assert list(model.transformer.h) == blocks
