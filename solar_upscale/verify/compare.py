@@ -28,7 +28,7 @@ def first_difference(
     left: Iterable[bytes | memoryview], right: Iterable[bytes | memoryview], on_bytes: OnBytes
 ) -> int | None:
     """The offset at which two streams first differ, in bytes from their start; None if they are equal."""
-    left_chunks, right_chunks = iter(left), iter(right)
+    left_chunks, right_chunks = filter(len, left), filter(len, right)
     offset = 0
     left_chunk = right_chunk = b""
     while True:
