@@ -26,7 +26,18 @@ __all__ = [
 Layers: TypeAlias = str | int | Sequence[str | int]
 """Entries of the layer index language, as in FusionBench's ``layer_indices``; a single one need not be in a list."""
 
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+# Unit prefixes in capitals; the B after them is optional.
+_PREFIXES = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,7 @@ def request_from(  # noqa: PLR0913 - one keyword for each option of the public f
     drop_mtp: bool = False,
     assume_uniform: bool = False,
     dtype: str | None = None,
-    scale_filters: Sequence[str] = (),
+    scale_filters: str | Sequence[str] = (),
 ) -> UpscaleRequest:
     """The request that the keywords of the public functions describe.
 
@@ -109,14 +120,21 @@ def request_from(  # noqa: PLR0913 - one keyword for each option of the public f
     return UpscaleRequest(
         layers,
         init=init,
-        entry_scales=None if entry_scales is None else tuple(entry_scales),
+        entry_scales=None if entry_scales is None else tuple(map(_plain_scale, entry_scales)),
         stack=stack,
         max_shard_nbytes=None if max_shard_size is None else parse_nbytes(max_shard_size),
         drop_mtp=drop_mtp,
         assume_uniform=assume_uniform,
         expected_dtype=dtype,
-        scale_filters=tuple(scale_filters),
+        scale_filters=(scale_filters,) if isinstance(scale_filters, str) else tuple(scale_filters),
     )
+
+
+def _plain_scale(scale: float | None) -> float | None:
+    """A number of NumPy's as a Python number, which JSON can express; anything else as it is, to be checked later."""
+    from numbers import Real
+
+    return scale.item() if isinstance(scale, Real) and hasattr(scale, "item") else scale
 
 
 def destination_from(
@@ -167,16 +185,14 @@ def parse_nbytes(size: int | str) -> int:
     Raises:
         OutputError: it is neither, or is not positive.
     """
-    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGT]?I?B?)\s*", str(size)[:80].upper(), re.ASCII)
-    unit = match[2] if match else ""
-    unit = unit if unit in _UNITS else unit + "B"
-    if match is None or (match[2] and match[2] != "B" and unit not in _UNITS):
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGT]I?|)B?\s*", str(size)[:80].upper(), re.ASCII)
+    if match is None:
         raise OutputError(
             f'max_shard_size: "{str(size)[:80]}" is not a size; expected bytes, or text such as 5GB or 512MiB'
         )
     from decimal import Decimal
 
-    nbytes = int(Decimal(match[1]) * _UNITS.get(unit, 1))
+    nbytes = int(Decimal(match[1]) * _PREFIXES[match[2]])
     if not 0 < nbytes < 2**63:
         raise OutputError(f'max_shard_size: "{size}" is not a size that a file can have')
     return nbytes

@@ -221,7 +221,7 @@ def _number(
         numbering[prefix] = (*sources, *kept)
     if drop_mtp:
         _drop_mtp_fields(changes, facts, len(sources))
-    elif num_mtp:
+    elif num_mtp and len(sources) != stack.num_layers:
         warnings.append(
             f"{num_mtp} next-token layer(s) after the last move from index {stack.num_layers} to {len(sources)}, where "
             "serving engines look; transformers reports their tensors as unexpected and ignores them; --drop-mtp "

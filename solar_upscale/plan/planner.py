@@ -20,14 +20,14 @@ from solar_upscale.architecture import (
 )
 from solar_upscale.architecture.kv_cache import kv_cache_nbytes
 from solar_upscale.architecture.numbered_files import NUMBERED_FILES
-from solar_upscale.errors import CheckpointError, UnsupportedError
+from solar_upscale.errors import CheckpointError, PatternError, UnsupportedError
 from solar_upscale.pattern import LayerPattern, parse_layers, resolve_entries
 from solar_upscale.plan.layout import Target, mirror_layout, model_layout
 from solar_upscale.plan.transform import Gather, transform_for
 from solar_upscale.plan.types import INDEX_NAME, Pass, Piece, SourceIdentity, Summary, UpscalePlan
 from solar_upscale.request import UpscaleRequest
 from solar_upscale.source.checkpoint import Checkpoint
-from solar_upscale.source.header import Shard, TensorInfo
+from solar_upscale.source.header import DTYPE_BITS, Shard, TensorInfo
 from solar_upscale.start.advice import pattern_warnings
 from solar_upscale.start.factors import factor_rules, layer_factors
 from solar_upscale.start.init import parse_init
@@ -74,7 +74,7 @@ def make_plan(checkpoint: Checkpoint, request: UpscaleRequest) -> UpscalePlan:
     canonical = replace(request, stack=stack.name, init=start.spelling, assume_uniform=change.assumed_uniform)
     plan = UpscalePlan(
         request=_with_canonical_entries(canonical, pattern),
-        source=SourceIdentity(checkpoint.source.name, checkpoint.source.revision),
+        source=SourceIdentity(checkpoint.source.name, checkpoint.source.revision, checkpoint.source.is_on_hub),
         pattern=pattern,
         stack=stack,
         change=change,
@@ -97,11 +97,16 @@ def make_plan(checkpoint: Checkpoint, request: UpscaleRequest) -> UpscalePlan:
 
 
 def _check_dtype(checkpoint: Checkpoint, dtype: str | None) -> None:
-    others = [] if dtype is None else [each for each in checkpoint.tensors.values() if each.dtype != dtype]
+    """Refuse a checkpoint in which a tensor has another dtype than the one that was asked for."""
+    if dtype is None:
+        return
+    if dtype not in DTYPE_BITS:
+        raise PatternError(f'dtype: unknown "{dtype:.80}"; expected one of {", ".join(DTYPE_BITS)}')
+    others = [each for each in checkpoint.tensors.values() if each.dtype != dtype]
     if others:
         raise UnsupportedError(
-            f"{others[0].name}: expected dtype {dtype} as in the recipe, got {others[0].dtype}, and dtypes are never "
-            f"converted; remove dtype from the recipe to keep each tensor's own ({len(others)} tensors are not {dtype})"
+            f"{others[0].name}: expected dtype {dtype} in every tensor, got {others[0].dtype}, and dtypes are never "
+            f"converted; leave dtype out to keep each tensor's own ({len(others)} tensors are not {dtype})"
         )
 
 

@@ -171,15 +171,11 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """A plan's record of its source: its name and the commit it was read at, which is None for a folder."""
+    """What a plan records of its source, in the source's own words: name, revision, and whether it is on the Hub."""
 
     name: str
     revision: str | None = None
-
-    @property
-    def is_on_hub(self) -> bool:
-        """Whether it names a model on the Hub."""
-        return self.revision is not None
+    is_on_hub: bool = False
 
 
 @dataclass(frozen=True)

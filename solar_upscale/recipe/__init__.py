@@ -6,7 +6,7 @@ Our own dialect; only ``layers`` is required:
     revision: main                        # of the source
     layers: ["0:24", "8:32"]              # entries of the layer index language, or one alone;
                                           # {layers: "8:32", scale: 0.25} gives an entry a factor of its own
-    init: copy                            # as --init; not beside an entry's scale unless it is copy
+    init: copy                            # as --init; an entry's scale overrides it
     stack: model.layers                   # as --stack
     max_shard_size: 5GB                   # as --max-shard-size
     published: {target_layers: 48}        # what `solar-upscale recipes` shows; see ``Published``

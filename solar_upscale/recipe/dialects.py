@@ -60,15 +60,12 @@ def _read_own(document: Node, fields: Mapping[str, Node], name: str) -> Recipe:
         _refuse(fields["revision"], "revision without source; name the source too")
     entries = _entries(fields["layers"], "layers")
     layers, scales = zip(*(_own_entry(entry, f"layers[{i}]") for i, entry in enumerate(entries)), strict=True)
-    init = _optional_text(fields, "init")
-    if init not in (None, "copy") and any(scale is not None for scale in scales):
-        _refuse(fields["init"], f"init {fields['init']} and an entry with its own scale; keep one of the two")
     return Recipe(
         name=name,
         dialect="solar-upscale",
         request=UpscaleRequest(
             layers,
-            init=init or "copy",
+            init=_optional_text(fields, "init") or "copy",
             entry_scales=scales,
             stack=_optional_text(fields, "stack"),
             max_shard_nbytes=_size(fields),

@@ -4,6 +4,7 @@ The document depends only on the request and the source: no timestamps, no absol
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -111,7 +112,12 @@ def read_provenance(document: Mapping[str, Any]) -> tuple[UpscaleRequest, Source
             f"got {len(scales)}"
         )
     values = {**job, "layers": tuple(job["layers"]), "entry_scales": None if scales is None else tuple(scales)}
-    return UpscaleRequest(**values), SourceIdentity(document["source"], document["revision"])
+    return UpscaleRequest(**values), _source_identity(document["source"], document["revision"])
+
+
+def _source_identity(name: str, revision: str | None) -> SourceIdentity:
+    """The recorded source; the document does not say whether it is on the Hub, so a commit hash stands for that."""
+    return SourceIdentity(name, revision, is_on_hub=re.fullmatch(r"[0-9a-f]{40}", revision or "") is not None)
 
 
 def without_sentences(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,7 +146,8 @@ def _read_provenance(found: Source) -> tuple[bytes, dict[str, Any]]:
 
 def _open_source(source: str | Path | Source, made_from: SourceIdentity, hub: HubOptions) -> Source:
     if isinstance(source, str) and not Path(source).expanduser().is_dir():
-        hub = replace(hub, revision=hub.revision or made_from.revision, stream=True)
+        recorded = made_from.revision if made_from.is_on_hub else None
+        hub = replace(hub, revision=hub.revision or recorded, stream=True)
     return open_source(source, hub if isinstance(source, str) else HubOptions())
 
 

@@ -401,7 +401,7 @@ def test_equivalent_mergekit_recipe_is_accepted(home: Path) -> None:
 
 def test_mergekit_recipe_that_would_convert_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(["out", "--config", recipe(home, MERGEKIT.format(dtype="bfloat16"))]) == 1
-    assert "expected dtype BF16 as in the recipe, got F16, and dtypes are never converted" in capsys.readouterr().err
+    assert "expected dtype BF16 in every tensor, got F16, and dtypes are never converted" in capsys.readouterr().err
 
 
 def test_shipped_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

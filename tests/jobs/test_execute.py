@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,18 @@ def test_streamed_source_gives_the_same_bytes(init: str, chunk_nbytes: int, sour
     su.upscale_checkpoint(source, tmp_path / "a" / "out", SOLAR, init=init)
     su.upscale_checkpoint(streamed, tmp_path / "b" / "out", SOLAR, init=init)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_revision_of_a_source_that_is_not_on_the_hub_proves_no_bytes(source: Path, tmp_path: Path) -> None:
+    first = MemorySource.of_folder(source, revision="v1")
+    su.upscale_checkpoint(first, tmp_path / "out", SOLAR)
+    filename = "model-00001-of-00003.safetensors"
+    changed = {**first.contents, filename: first.contents[filename][:-1] + b"\x55"}
+    second = replace(first, contents=changed)
+    su.upscale_checkpoint(second, tmp_path / "out", SOLAR, overwrite=True)
+    su.upscale_checkpoint(second, tmp_path / "expected" / "out", SOLAR)
+    assert tree(tmp_path / "out") == tree(tmp_path / "expected" / "out")
+    assert "--revision" not in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("init", ["copy", "identity", "split"])

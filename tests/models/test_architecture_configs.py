@@ -75,6 +75,11 @@ def test_deepseek_v3_moves_its_next_token_layer_behind_the_last():
     assert "from index 8 to 12" in change.warnings[0]
 
 
+def test_next_token_layer_that_stays_is_not_said_to_move():
+    config, tensors = deepseek_v3()
+    assert changed(config, tensors, [*range(8)]).warnings == ()
+
+
 def test_dropping_next_token_layers_says_none_in_the_config():
     config, tensors = deepseek_v3()
     change = changed(config, tensors, [*range(8), *range(4, 8)], drop_mtp=True)

@@ -39,7 +39,7 @@ def make_plan(
     change = FieldChange("num_hidden_layers", num_source_layers, len(sources), "counts the layers")
     return UpscalePlan(
         request=UpscaleRequest(tuple(entries), init, stack=stack.name, **request),
-        source=SourceIdentity(source, revision),
+        source=SourceIdentity(source, revision, is_on_hub=revision is not None),
         pattern=LayerPattern(tuple(sources), num_source_layers),
         stack=stack,
         change=DepthChange(config, (change,), {stack.name: tuple(sources)}),

@@ -22,6 +22,7 @@ class MemorySource:
     sizes: dict[str, int] = field(default_factory=dict)  # of files that go on with zeros
     name: str = "in-memory"
     revision: str | None = None
+    is_on_hub: bool = False
     chunk_nbytes: int = 1000
     reads: list[tuple[str, int, int]] = field(default_factory=list)
 
@@ -46,10 +47,6 @@ class MemorySource:
         for at in range(start, stop, self.chunk_nbytes):
             end = min(at + self.chunk_nbytes, stop)
             yield data[at:end].ljust(end - at, b"\0")
-
-    @property
-    def is_on_hub(self) -> bool:
-        return self.revision is not None
 
     def fetch(self, filenames: Sequence[str]) -> None:
         pass

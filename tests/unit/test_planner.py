@@ -1,17 +1,21 @@
 """From a checkpoint and a pattern to a plan: what is asked of the plan, and what is refused."""
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import solar_upscale as su
 from solar_upscale.errors import CheckpointError, OutputError, PatternError, UnsupportedError, UpscaleError
 from solar_upscale.plan.transform import Scale, Zero
 from solar_upscale.plan.types import UpscalePlan
+from solar_upscale.recipe import load_recipe
+from solar_upscale.report.card.loading import reproduce_block
 from solar_upscale.report.plan_json import plan_json, plan_json_with_tensors
 from solar_upscale.request import parse_nbytes
 from solar_upscale.strict_json import json_pieces
@@ -164,6 +168,25 @@ def test_entry_scale_overrides_the_start() -> None:
     assert plan.request.entry_scales == (None, 0.25)
 
 
+@pytest.mark.parametrize("init", ["copy", "identity", "split", "scale=1,0.5"])
+def test_recipe_of_the_card_gives_the_same_plan(init: str, tmp_path: Path) -> None:
+    plan = su.plan_checkpoint(tiny(), ["0:6", "[2, 5, 4]", "2:8"], init=init, entry_scales=[None, 0.25, None])
+    found = re.search(r"```yaml\n(.*?)\n```", reproduce_block(plan, None), re.DOTALL)
+    assert found is not None
+    (tmp_path / "recipe.yaml").write_text(found[1], "utf-8")
+    request = load_recipe(tmp_path / "recipe.yaml").request
+    again = su.plan_checkpoint(tiny(), request.layers, init=request.init, entry_scales=request.entry_scales)
+    assert again == plan
+    assert (again.factors, again.request.init) == (plan.factors, init)
+
+
+@pytest.mark.parametrize("scale", [np.float32(0.5), np.float64(0.5), np.float16(0.5)])
+def test_scale_may_be_a_number_of_numpy(scale: Any) -> None:
+    assert su.plan_checkpoint(tiny(), SOLAR, entry_scales=[None, scale]) == su.plan_checkpoint(
+        tiny(), SOLAR, entry_scales=[None, 0.5]
+    )
+
+
 def test_scales_must_be_as_many_as_entries() -> None:
     with pytest.raises(PatternError, match="2 entries have 3 scales"):
         su.plan_checkpoint(tiny(), SOLAR, entry_scales=[None, 0.25, 1])
@@ -191,10 +214,18 @@ def test_dtype_of_a_recipe_must_be_that_of_every_tensor() -> None:
         su.plan_checkpoint(tiny(), SOLAR, dtype="BF16")
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "bfloat16", "FP8", ""])
+def test_unknown_dtype_is_refused_with_the_names_of_safetensors(dtype: str) -> None:
+    with pytest.raises(PatternError, match=rf'dtype: unknown "{dtype}"; expected one of .*, BF16,'):
+        su.plan_checkpoint(tiny(), SOLAR, dtype=dtype)
+
+
 def test_scale_filters_must_cover_the_residual_writers() -> None:
     scales = {"entry_scales": [None, 0.5]}
     plan = su.plan_checkpoint(tiny(), SOLAR, **scales, scale_filters=["o_proj", "down_proj"])
     assert plan == su.plan_checkpoint(tiny(), SOLAR, **scales)
+    with pytest.raises(UnsupportedError, match=r"scale filters o_proj: do not match"):
+        su.plan_checkpoint(tiny(), SOLAR, **scales, scale_filters="o_proj")
     for filters in (["o_proj"], ["o_proj", "down_proj", "v_proj"], ["proj"], ["nothing"]):
         with pytest.raises(UnsupportedError, match=r"scale filters .* do not match exactly the tensors"):
             su.plan_checkpoint(tiny(), SOLAR, **scales, scale_filters=filters)
@@ -321,12 +352,17 @@ def test_absurd_depth_is_bounded() -> None:
 
 # ---------------------------------------------------------------- sizes as text
 
+PREFIXES = {
+    "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("text", "nbytes"),
     [
         (5, 5), ("5", 5), ("5GB", 5 * 10**9), ("5gb", 5 * 10**9), ("1.5 kB", 1500), ("512MiB", 2**29), ("2K", 2000),
         ("0.1GB", 10**8), ("1TB", 10**12), ("7B", 7),
+        *((f"3{prefix}{b}", 3 * factor) for prefix, factor in PREFIXES.items() for b in ("", "B")),
     ],
 )  # fmt: skip
 def test_size_text_is_parsed(text: str | int, nbytes: int) -> None:
@@ -335,8 +371,11 @@ def test_size_text_is_parsed(text: str | int, nbytes: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "GB", "-5GB", "5XB", "5 5", "0", "0.1B", "1e9", "9" * 500, "9" * 18 + "TB", "٣GB", "nan", "\x1b", True, -1],
-)
+    [
+        "", "GB", "-5GB", "5XB", "5iB", "5PB", "5BB", "5 5", "0", "0.1B", "1e9", "9" * 500, "9" * 18 + "TB", "٣GB",
+        "nan", "\x1b", True, -1,
+    ],
+)  # fmt: skip
 def test_invalid_size_text_is_refused(text: Any) -> None:
     with pytest.raises(OutputError, match="max_shard_size"):
         parse_nbytes(text)

@@ -29,7 +29,12 @@ requests = st.integers(1, 4).flatmap(
         assume_uniform=st.booleans(),
     )
 )
-sources = st.builds(SourceIdentity, name=words, revision=st.none() | words)
+sources = st.one_of(
+    st.builds(SourceIdentity, name=words, revision=st.none() | words),
+    st.builds(
+        SourceIdentity, words, st.text("0123456789abcdef", min_size=40, max_size=40), is_on_hub=st.just(value=True)
+    ),
+)
 
 
 def provenance(plan, version):

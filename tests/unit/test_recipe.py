@@ -229,10 +229,6 @@ def test_yaml_library_alone_would_misread_an_unquoted_range():
         ("layers: [{layers: 1, scale: true}]", "layers[0] scale is true; expected a finite number"),
         ("layers: [{scale: 1}]", "layers[0] has no layers"),
         ("layers: [{layers: 1, scales: 2}]", 'unknown key "scales"; expected layers, scale; did you mean scale?'),
-        (
-            "layers: [{layers: 1, scale: 2}]\ninit: identity",
-            'job.yaml:2: init "identity" and an entry with its own scale',
-        ),
         ("layers: [0]\nrevision: main", "job.yaml:2: revision without source"),
         (
             "layers: [0]\nsource: a/b\nrevision: 1234567",

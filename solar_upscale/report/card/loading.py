@@ -83,7 +83,7 @@ def reproduce_block(plan: UpscalePlan, hub_id: str | None) -> str:
 
     ``hub_id`` is the source's; None for a folder, whose path is not disclosed.
     """
-    request, revision = plan.request, plan.source.revision
+    request = plan.request
     source = hub_id or f"./{plan.source.name}"
     words = ["solar-upscale"]
     if request.entry_scales is not None:
@@ -91,7 +91,7 @@ def reproduce_block(plan: UpscalePlan, hub_id: str | None) -> str:
     else:
         words += [source, "out/", "--layers", *request.entries]
         words += [] if request.init == "copy" else ["--init", request.init]
-    words += ["--revision", revision] if revision is not None else []
+    words += ["--revision", plan.source.revision] if plan.source.is_on_hub and plan.source.revision else []
     words += [] if plan.stack.name == DEFAULT_STACK else ["--stack", plan.stack.name]
     words += [] if request.max_shard_nbytes is None else ["--max-shard-size", str(request.max_shard_nbytes)]
     words += ["--drop-mtp"] if request.drop_mtp else []
