@@ -1,4 +1,4 @@
-"""OUT is absent, what it was, or whole: whatever stops a run, whoever else runs, whatever is there before."""
+"""OUT is absent, unchanged or complete, whatever stops a run, whoever else runs, and whatever was there before."""
 
 import errno
 import json
@@ -31,11 +31,11 @@ from tests.support.processes import environment
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What must be synced is proved by the harness, which models it: thousands of runs need not wait for a disk."""
+    """The harness models syncs and checks that they are made, so thousands of runs need not wait for the disk."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
-# -- What a run leaves --
+# -- What a run leaves behind --
 
 
 def test_only_the_output_folder_is_left_with_only_its_files(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_publish_removes_files_outside_the_plan(tmp_path: Path) -> None:
 
 
 def leave_work(root: Path, state: str, job: str = "job", files: int = 2) -> None:
-    """What a run that was killed after some files leaves."""
+    """Leave behind what a run killed after some files does."""
     with commit.unfinished(root / "out", job=job, state=state) as work:
         for name, data in list(files_for(state).items())[:files]:
             commit.write_bytes(work.folder, name, data)
@@ -152,7 +152,7 @@ def old_output_and_work_of_another_job(root: Path) -> None:
     old_output(root)
 
 
-# The old output has the sizes and beginnings that the new one will have: only their contents tell them apart.
+# The old output has the sizes and first bytes of the new one: only the rest of the contents differs.
 OLD = {name: data[:8] + bytes(len(data) - 8) for name, data in files_for("A").items() if "/" not in name}
 SCENARIOS: list[tuple[Callable[[Path], None], bool]] = [
     (fresh, False),
@@ -173,14 +173,14 @@ def world() -> Iterator[Path]:
 
 @pytest.fixture(params=[True, False], ids=["exchange", "no_exchange"])
 def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Both kinds of system: one that can let two names change places, one that cannot."""
+    """Systems that can exchange two names atomically, and systems that cannot."""
     if not request.param:
         monkeypatch.setattr(commit_folder, "exchange_names", lambda one, other: False)
     return bool(request.param)
 
 
 def check_state(root: Path, before: Tree | bytes | None, can_be_absent: bool) -> None:
-    """OUT is what it was, or whole; beside it lies the unfinished folder or nothing."""
+    """Check that OUT is unchanged or complete, with nothing beside it but the unfinished folder."""
     output = root / "out"
     assert set(names(root)) <= {"out", "out.incomplete"}
     if output.is_file():
@@ -247,7 +247,7 @@ def test_replacing_resumes_up_to_the_last_step(world: Path) -> None:
 
 
 def test_abandoned_work_is_not_resumed(world: Path) -> None:
-    """Stopped just after an exchange, then OUT lost: the old output, which looks alike, must not come back as new."""
+    """Stopped just after an exchange, then OUT is lost: the old output, which looks similar, must not be published."""
     for state in every_stop(old_output, lambda root: run(root, overwrite=True), at=world / "w"):
         if tree(state.root / "out") == files_for("A"):
             (state.root / "out").rename(world / f"lost-{state.number}")
@@ -258,7 +258,7 @@ def test_abandoned_work_is_not_resumed(world: Path) -> None:
 def test_rename_by_a_killed_run_is_synced_before_the_next_run_publishes(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill between a file's rename and its folder's sync, then a loss of power in the run that found the file."""
+    """A kill between a file's rename and its folder's sync, then a power loss in the run that found the file."""
     real, name = commit_files.sync_folder, "sub/dir/tokenizer.model"
 
     def killed(folder: Path) -> None:
@@ -285,7 +285,7 @@ def test_output_recreated_after_being_set_aside_can_still_be_replaced(
     monkeypatch.setattr(commit_folder, "exchange_names", lambda one, other: False)
     leave_work(tmp_path, "A")
     (tmp_path / "out.incomplete" / "previous").mkdir()
-    (tmp_path / "out.incomplete" / "previous" / "file").write_bytes(b"put aside by a run that was killed")
+    (tmp_path / "out.incomplete" / "previous" / "file").write_bytes(b"set aside by a killed run")
     old_output(tmp_path)
     run(tmp_path, overwrite=True)
     assert tree(tmp_path) == {f"out/{name}": data for name, data in files_for("A").items()}
@@ -320,14 +320,14 @@ def test_killed_process_leaves_one_of_two_outputs_and_no_lock(tmp_path: Path) ->
         assert names(tmp_path) == ["out"]
 
 
-# -- Which work is whose --
+# -- Unfinished work of this job and of others --
 
 
 def test_work_of_the_same_fingerprint_is_resumed(tmp_path: Path) -> None:
     leave_work(tmp_path, "A")
     with commit.unfinished(tmp_path / "out", job="job", state="A") as work:
         assert (work.resumed, work.restarted) == (True, False)
-        assert len(tree(work.folder)) == 2  # and not what was cut off
+        assert len(tree(work.folder)) == 2  # without the truncated file
 
 
 def test_changed_source_restarts_with_a_warning(tmp_path: Path) -> None:
@@ -378,11 +378,11 @@ def test_overwrite_never_removes_what_a_link_points_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling"])
 def test_incomplete_path_that_is_not_a_folder_is_refused_even_with_overwrite(tmp_path: Path, kind: str) -> None:
-    place = tmp_path / "out.incomplete"
+    path = tmp_path / "out.incomplete"
     if kind == "file":
-        place.write_bytes(b"mine")
+        path.write_bytes(b"mine")
     else:
-        place.symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
+        path.symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
     with pytest.raises(OutputError, match="is not a folder; remove it"):
         run(tmp_path, overwrite=True)
     assert names(tmp_path) == ["out.incomplete"]
@@ -457,7 +457,7 @@ def test_lock_on_a_removed_file_is_not_trusted(tmp_path: Path, monkeypatch: pyte
 
     def flock(fd: int, operation: int) -> None:
         real(fd, operation)
-        if not removed:  # the last holder goes just before this one has it
+        if not removed:  # the previous holder removes the file just before this one gets the lock
             (tmp_path / "out.incomplete" / "lock").unlink()
             (tmp_path / "out.incomplete").rmdir()
             removed.append(fd)
@@ -479,7 +479,7 @@ def test_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "out").exists()
 
 
-# -- An OUT that exists --
+# -- An existing OUT --
 
 
 def test_non_empty_output_is_refused_and_untouched(tmp_path: Path) -> None:
@@ -628,7 +628,7 @@ def test_finished_file_is_recognised_by_size_and_first_bytes(tmp_path: Path) -> 
     assert not commit.has_file(tmp_path, "none", 0, b"")
 
 
-# -- The world around it --
+# -- Failing disks, nested folders, messages --
 
 
 @pytest.mark.parametrize(

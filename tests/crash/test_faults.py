@@ -1,4 +1,4 @@
-"""The harness itself: it must see every effect, and its file system must forget what a real one may."""
+"""The harness itself: it must see every effect, and its file system must lose whatever a real one may lose."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Whole jobs that the world interrupts: a disk that fills up or fails, a kill near the end; then the same job again."""
+"""Whole jobs interrupted by a full or failing disk or by a kill near the end, then run again."""
 
 import errno
 import json
@@ -31,7 +31,7 @@ def leftovers(output: Path) -> list[str]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 MB of its own, which only the administrator can mount."""
+    """A separate file system of 64 MB, which only root can mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
@@ -82,7 +82,7 @@ def test_disk_that_fills_up_gives_a_one_line_error_and_a_rerun_with_room_complet
     moved = 0
 
     def fill(nbytes: int) -> None:
-        """Somebody else takes the room once half of the work is done."""
+        """Fill the disk once half of the work is done."""
         nonlocal moved
         moved += nbytes
         if moved > 25 * MIB and not ballast.exists():

@@ -1,4 +1,4 @@
-"""Whole or absent: a run stopped at any of its effects, or after any loss of power, goes on to the same bytes."""
+"""Complete or absent: a run stopped at any of its effects, or by a power loss, resumes to the same bytes."""
 
 import os
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def test_interrupted_job_never_looks_finished_and_resumes_to_the_same_bytes(
         job(scratch / "whole")
         after = tree(scratch / "whole")
         new = {name: data for name, data in after.items() if name.startswith("out/")}
-        monkeypatch.setattr(os, "fsync", lambda fd: None)  # the harness keeps its own account of what is on disk
+        monkeypatch.setattr(os, "fsync", lambda fd: None)  # the harness tracks what is on disk itself
         count = 0
         for state in getattr(faults, kind)(fill, job, at=scratch / "world"):
             count += 1

@@ -1,4 +1,4 @@
-"""Whole jobs on any input: a right result or one line, whatever a checkpoint, a recipe or an output says."""
+"""Whole jobs on any input: a correct result or a one-line error, whatever a checkpoint, recipe or output contains."""
 
 import io
 import json
@@ -38,7 +38,7 @@ MAX_SECONDS, MAX_KIB = 5, 300 * 1024
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[Path]:
-    """A folder in memory with a sound checkpoint ``s`` of three layers and its finished output ``made``."""
+    """A folder in memory with a valid checkpoint ``s`` of three layers and its finished output ``made``."""
     with scratch_folder() as folder:
         write_checkpoint(folder / "s", shards=2, layers=3, hidden=8, inner=8, vocab=8)
         assert run("s", "made", "--layers", *LAYERS, at=folder)[0] == 0
@@ -46,7 +46,7 @@ def world() -> Iterator[Path]:
 
 
 def run(*words: str, at: Path) -> tuple[int, str]:
-    """Exit code and stderr of the program, which took little time and memory and reported a failure in one line."""
+    """Exit code and stderr of the program; checks time, memory, and that a failure is reported in one line."""
     places = [str(at / word) if word in ("s", "out", "made", "any.yaml") else word for word in words]
     out, err = io.StringIO(), io.StringIO()
     started, memory = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -62,7 +62,7 @@ def run(*words: str, at: Path) -> tuple[int, str]:
 
 
 def right_or_refused(world: Path, name: str, content: bytes) -> None:
-    """Put a file into the sound source, do every command on it, and put the sound one back."""
+    """Replace a file of the valid source, run every command on it, and restore the file."""
     source, sound = world / "s", (world / "s" / name).read_bytes()
     (source / name).write_bytes(content)
     try:
@@ -87,7 +87,7 @@ def right_or_refused(world: Path, name: str, content: bytes) -> None:
 
 
 def assert_only_recorded_changes(output: Path, source: Path) -> None:
-    """The config is the source's, key for key, but for the fields that the provenance names."""
+    """Check that the config equals the source's, apart from the fields that the provenance lists."""
     old, new = (json.loads((folder / "config.json").read_text()) for folder in (source, output))
     record = json.loads((output / "solar_upscale.json").read_text())
     recorded = {change["path"].partition(".")[0].partition("[")[0] for change in record["config_changes"]}
@@ -95,7 +95,7 @@ def assert_only_recorded_changes(output: Path, source: Path) -> None:
     assert new["num_hidden_layers"] == len(SOURCES)
 
 
-# ---------------------------------------------------------------- strategies: JSON, and what only looks like it
+# ---------------------------------------------------------------- strategies: JSON, valid and almost valid
 
 
 def written(pairs: Sequence[tuple[str, str]]) -> str:
@@ -120,13 +120,13 @@ TEXTS = st.recursive(
 
 
 def edits(keys: Sequence[str]) -> st.SearchStrategy[list[tuple[str, str, str]]]:
-    """Changes to an object: a key from a list or any other, what becomes of it, and a text for its value."""
+    """Changes to an object: a key (from a list, or any other), the kind of change, and a text for its value."""
     key = st.sampled_from(keys) | st.text(max_size=10)
     return st.lists(st.tuples(key, st.sampled_from(["set", "set", "twice", "drop"]), TEXTS), min_size=1, max_size=3)
 
 
 def edited(value: dict[str, Any], changes: Sequence[tuple[str, str, str]]) -> str:
-    """An object as text after the changes, which may say a key twice and values that are no JSON."""
+    """An object as text after the changes, which may duplicate keys and contain values that are not JSON."""
     pairs = [(key, json.dumps(each)) for key, each in value.items()]
     for key, how, text in changes:
         if how != "twice":
@@ -149,7 +149,7 @@ JOB_KEYS = ["layers", "stack", "init", "entry_scales", "max_shard_nbytes", "drop
 
 
 def names_in(value: Any) -> set[str]:
-    """Every word in a row of the tables: the fields that a model type's config may say something in."""
+    """Every word in a record: the fields that a model type's config may use."""
     if isinstance(value, str):
         return {value} if value.isidentifier() else set()
     if is_dataclass(value):
@@ -190,7 +190,7 @@ VALUES = st.recursive(
 
 @st.composite
 def configs(draw: st.DrawFn) -> dict[str, Any]:
-    """A config of any known model type with odd values in the fields that count for it."""
+    """A config of any known model type with unusual values in the fields that matter for it."""
     model_type = draw(st.sampled_from(sorted(FIELDS)))
     own = st.sampled_from([*FIELDS[model_type], *COMMON])
     config = {**MISTRAL, "model_type": model_type}
@@ -204,17 +204,17 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 # ---------------------------------------------------------------- properties
 
 
-def odd(model_type: str, **fields: Any) -> dict[str, Any]:
+def config_with(model_type: str, **fields: Any) -> dict[str, Any]:
     return {**MISTRAL, "model_type": model_type, **fields}
 
 
 @fuzzed(200)
-@example(config=odd("axk1", first_k_dense_replace=[]), init="copy")
-@example(config=odd("jamba", attn_layer_period=0), init="copy")
-@example(config=odd("gpt_neo", attention_types=[[[], 10**9]]), init="copy")
-@example(config=odd("gemma3n_text", num_kv_shared_layers=-(10**9)), init="copy")
-@example(config=odd("mistral", num_kv_shared_layers="x", layer_types=[]), init="identity")
-@example(config=odd("mistral", architectures=True), init="copy")
+@example(config=config_with("axk1", first_k_dense_replace=[]), init="copy")
+@example(config=config_with("jamba", attn_layer_period=0), init="copy")
+@example(config=config_with("gpt_neo", attention_types=[[[], 10**9]]), init="copy")
+@example(config=config_with("gemma3n_text", num_kv_shared_layers=-(10**9)), init="copy")
+@example(config=config_with("mistral", num_kv_shared_layers="x", layer_types=[]), init="identity")
+@example(config=config_with("mistral", architectures=True), init="copy")
 @given(config=configs(), init=st.sampled_from(["copy", "identity", "split"]))
 def test_any_config_of_any_known_model_type_is_planned_or_refused(config: dict[str, Any], init: str) -> None:
     tensors = tensors_in_order([(name, "F16", shape) for name, shape in mistral_shapes(8).items()])

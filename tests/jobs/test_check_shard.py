@@ -1,4 +1,4 @@
-"""One finished shard: its digests, who keeps them, and that no flipped bit gets past them."""
+"""A finished shard: its digests, where they are kept, and that they detect every flipped bit."""
 
 import json
 import pickle
@@ -36,14 +36,14 @@ def sources(folder: Path) -> dict[str, Source]:
 
 
 def first_shards(plan: UpscalePlan, source: Source, output: Path, count: int) -> list[FinishedShard]:
-    """The first shards of a run that then stops."""
+    """The first shards of a run that is then stopped."""
     with open_output(plan, source, output) as work:
         shards = work.shards()
         return [next(shards) for _ in range(count)]
 
 
 class Refusing(MemorySource):
-    """A source whose weights are not to be asked for."""
+    """A source whose weights must not be read."""
 
     def stream(self, filename: str, start: int, stop: int) -> Iterator[bytes]:
         assert not filename.endswith(".safetensors"), "its bytes were read before"
@@ -165,7 +165,7 @@ def test_kept_local_shard_needs_no_digests(folder: Path, tmp_path: Path) -> None
 
 
 def test_no_worker_writes_after_the_folder_is_left(folder: Path, tmp_path: Path) -> None:
-    """Whoever leaves between two shards: the workers have stopped before the lock is released."""
+    """If the consumer stops between two shards, the workers stop before the lock is released."""
     source = MemorySource.of_folder(folder, chunk_nbytes=64)
     layers = ["[3] * 40", "0:8"]
     with ThreadPoolExecutor(2) as executor:

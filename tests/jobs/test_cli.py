@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what is typed, what is printed where, and how the program ends."""
+"""The command line as users see it: arguments, stdout and stderr, exit codes."""
 
 import json
 import os
@@ -29,7 +29,7 @@ HEAVY = ("torch", "transformers", "numpy", "huggingface_hub", "yaml", "tqdm", "s
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with a model ``s``, where nothing is asked of the network."""
+    """A working folder with a model ``s``, without network access."""
     write_checkpoint(tmp_path / "s", shards=2)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -433,7 +433,7 @@ def test_help_fits_80_columns(
 
 
 def test_examples_in_the_help_are_jobs_that_parse(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is typed as it stands, on a model of 32 layers that stands in for the one that it names."""
+    """Each is run unchanged, on a model of 32 layers in place of the one that it names."""
     examples = [
         line.split("solar-upscale ", 1)[1]
         for line in parsers._MAIN_EXAMPLES.replace("\\\n", "").splitlines()
@@ -465,7 +465,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str, home: Path) ->
     assert result.stderr == "[]\n"
 
 
-# What a job on a folder needs nothing of; each takes more time to import than a small plan takes in all, or nearly so.
+# Modules that a job on a folder does not need; importing any of them takes about as long as a small plan.
 NOT_FOR_A_FOLDER = (
     *("asyncio", "concurrent", "email", "http", "huggingface_hub", "multiprocessing", "requests", "httpx", "socket"),
     *("ssl", "tempfile", "torch", "transformers", "unittest", "xml"),
@@ -494,7 +494,7 @@ def test_help_takes_at_most_100_ms_of_cpu(home: Path) -> None:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
 
-    run("--help")  # compiled once
+    run("--help")  # compiles the modules
     spent = []
     for _ in range(5):
         before = cpu()
@@ -503,7 +503,7 @@ def test_help_takes_at_most_100_ms_of_cpu(home: Path) -> None:
     assert min(spent) <= 0.1, spent
 
 
-# ---------------------------------------------------------------- stopped
+# ---------------------------------------------------------------- signals
 
 
 SLOW = r"""

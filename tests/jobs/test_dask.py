@@ -1,4 +1,4 @@
-"""``--workers`` and ``--dask``: whoever carries the passes out, and whoever dies of them, the bytes are the same."""
+"""``--workers`` and ``--dask``: whichever worker runs a pass, and whichever dies, the bytes are the same."""
 
 import os
 import signal

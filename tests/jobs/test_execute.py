@@ -1,4 +1,4 @@
-"""Carrying a plan out: exact bytes from any source by any executor, and a run that was stopped is gone on with."""
+"""Executing a plan: exact bytes from any source with any executor, and resuming an interrupted run."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def written(plan: su.UpscalePlan, source: Source, output: Path) -> Iterator[FinishedShard]:
-    """The shards of an output one by one; it is there after the last one."""
+    """The shards of an output one by one; the output is published after the last one."""
     with open_output(plan, source, output) as work:
         yield from work.shards()
         work.finish()
@@ -81,7 +81,7 @@ def test_every_tensor_has_the_bytes_of_its_source(case: str, limit: int | None, 
 
 
 def test_dtypes_without_arithmetic_support_are_copied(tmp_path: Path) -> None:
-    """Scales in F32, norms in BF16 and odd FP8 weights, side by side."""
+    """Scales in F32, norms in BF16 and FP8 weights with arbitrary bytes, in one file."""
     folder = tmp_path / "s"
     folder.mkdir()
     rows: list[tuple[str, str, tuple[int, ...]]] = []
@@ -173,7 +173,7 @@ def test_zeroed_tensors_are_holes_where_the_file_system_has_them(way: str, tmp_p
     zeroed = sum(move.target_nbytes for shard in plan.shards for move in shard.moves() if move.transform == Zero())
     assert zeroed == 3 * 2 * (512 * 512 + 512 * 1024)
     on_disk = sum(path.stat().st_blocks * 512 for path in (tmp_path / "out").glob("*.safetensors"))
-    # Up to a block at either end of a tensor is no hole.
+    # Up to one block at either end of a tensor is not part of the hole.
     assert on_disk <= plan.total_size - zeroed + 2**17 < plan.total_size - zeroed / 2
 
 
@@ -181,7 +181,7 @@ GATHERED = "model.per_layer_projection.weight"
 
 
 def gathered_source(folder: Path, axis: int) -> Path:
-    """A Gemma 3n style tensor outside the layers with one slice a layer is made by hand in the plan below."""
+    """A source with a tensor outside the layers with one slice per layer, as in Gemma 3n; the test adds its rule."""
     write_checkpoint(folder)
     tensors = read_tensors(folder)
     shape = (8 * 6, 5) if axis == 0 else (5, 8 * 6)
@@ -226,7 +226,7 @@ def test_source_is_not_modified(source: Path, tmp_path: Path) -> None:
     assert (tree(source), {path: path.stat().st_mtime_ns for path in source.iterdir()}) == before
 
 
-# ---------------------------------------------------------------- a source that gives ranges
+# ---------------------------------------------------------------- sources read in ranges
 
 
 @pytest.mark.parametrize("init", ["copy", "identity", "split"])
@@ -290,7 +290,7 @@ def test_interrupted_stream_keeps_finished_shards(source: Path, tmp_path: Path) 
 
 
 class Failing(Executor):
-    """Does one pass, and then no more."""
+    """Runs one pass, then fails."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -337,7 +337,7 @@ def test_executor_that_rejects_work_raises_its_own_error(source: Path, tmp_path:
 
 
 class DyingSource(FolderSource):
-    """A source in whose worker process the machine gives out."""
+    """A source that kills the worker process that reads it."""
 
     def local_path(self, filename: str) -> Path:
         if os.environ.get("SOLAR_TEST_PARENT") != str(os.getpid()):
@@ -359,7 +359,7 @@ def test_dead_worker_gives_a_one_line_error_and_the_run_resumes(
     assert_layers_come_from(tmp_path / "out", source, SOLAR_SOURCES)
 
 
-# ---------------------------------------------------------------- going on
+# ---------------------------------------------------------------- resuming
 
 
 def test_finished_shards_are_kept_and_only_the_rest_is_moved(source: Path, tmp_path: Path) -> None:
@@ -465,18 +465,18 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     return load_file(path)
 
 
-# ---------------------------------------------------------------- stopped at any point
+# ---------------------------------------------------------------- stops at any point
 
 
 class Killed(BaseException):
-    """Nothing after it is done, clean-up included."""
+    """A kill: nothing runs after it, clean-up included."""
 
 
 EFFECTS = ("pwrite", "copy_file_range", "fsync", "rename", "replace", "mkdir", "unlink", "ftruncate", "rmdir")
 
 
 def stop_before(number: int, job: Callable[[], object]) -> bool:
-    """Run a job up to its effect of this number; False if it has fewer."""
+    """Run a job and stop it before its n-th effect; False if it has fewer."""
     count = 0
     dead = False
 
@@ -507,7 +507,7 @@ def stop_before(number: int, job: Callable[[], object]) -> bool:
 def test_stop_at_any_effect_leaves_nothing_that_looks_finished_and_is_resumed(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda fd: None)  # a kill forgets nothing, and waiting is long
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # a kill loses nothing that was written, and syncing is slow
     folder = write_checkpoint(tmp_path / "s", shards=2, layers=3, hidden=8, inner=8, vocab=8)
     source = folder if way == "local" else MemorySource.of_folder(folder)
     job = lambda output: su.upscale_checkpoint(source, output, ["0:2", "1:3"], init="identity")  # noqa: E731
@@ -540,7 +540,7 @@ su.upscale_checkpoint(sys.argv[1], sys.argv[2], ["0:6", "2:8"], on_bytes=lambda 
 
 
 def kill_and_resume(source: Path, output: Path, expected: dict[str, bytes], delay: float) -> bool:
-    """SIGKILL a run some time after its first write; True if that came before its end."""
+    """SIGKILL a run ``delay`` seconds after its first write; True if it had not ended by then."""
     process = subprocess.Popen(
         [sys.executable, "-c", KILL_JOB, str(source), str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -558,7 +558,7 @@ def kill_and_resume(source: Path, output: Path, expected: dict[str, bytes], dela
 
 
 def seconds_of_writing(source: Path, output: Path) -> float:
-    """How long a run that nobody stops goes on after its first write."""
+    """How long an undisturbed run takes after its first write."""
     with subprocess.Popen(
         [sys.executable, "-c", KILL_JOB, str(source), str(output)], stdout=subprocess.PIPE
     ) as process:

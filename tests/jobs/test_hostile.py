@@ -1,4 +1,4 @@
-"""Every hostile input in one place, given to the program itself: one line, exit 1, little time and memory, no trace.
+"""All hostile inputs, given to the program itself: one line, exit code 1, little time and memory, nothing left behind.
 
 The parts have tests of their own, which say more of each message. Here the whole process is watched: what it prints,
 what it takes, and that it leaves its source and all that is around it as they were.
@@ -39,7 +39,7 @@ def assert_cheap(run: Run) -> None:
 
 
 def states(folder: Path) -> dict[str, Any]:
-    """All that lies below a folder: kind, size, time, and the content of what is small."""
+    """Everything below a folder: kind, size, modification time, and the content of small files."""
     found: dict[str, Any] = {}
     for path in folder.rglob("*"):
         status = path.lstat()
@@ -50,7 +50,7 @@ def states(folder: Path) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- the list
 
-# What the format's own reader refuses in a header, and the two that it accepts and this project does not.
+# Headers that the safetensors library refuses, and two that it accepts and this project does not.
 HEADERS: dict[str, str] = {
     "under 8 bytes": "short",
     "empty file": "empty",
@@ -90,7 +90,7 @@ def put_header(content: bytes) -> Callable[[Path], object]:
 
 
 def header_of(nbytes: int, content: bytes = b"{") -> Callable[[Path], object]:
-    """A header that says it is so long, in a file that is as long as that, most of it a hole."""
+    """A header with this declared length, in a sparse file that really is that long."""
 
     def spoil(folder: Path) -> None:
         path = folder / "s" / SHARD
@@ -154,7 +154,7 @@ def provenance(text: str, piece: str = "", count: int = 0, end: str = "") -> Cal
     return lambda folder: (folder / "s" / "solar_upscale.json").write_text(text + piece * count + end)
 
 
-# Expressions that make an engine which tries every way go on for ever, and what is no expression.
+# Expressions with catastrophic backtracking, and invalid ones.
 QUANTISED: dict[str, Any] = {
     "repeated group": {"ignore": [r"re:(\w+\.?)+1!"]},
     "repeated group behind a set that looks open": {"ignore": [r"re:[\][](\w*)*1b]"]},
@@ -230,7 +230,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("sound") / "s", shards=2)
 
 
-# One of each kind goes through the command that a user types; the others skip its start-up.
+# One of each kind runs the real command; the others skip its start-up.
 TYPED = {case.partition(":")[0]: case for case in HOSTILE}.values()
 
 
@@ -261,7 +261,7 @@ def test_refused_pickle_really_runs_code_when_loaded(tmp_path: Path) -> None:
 
 
 def test_control_characters_in_names_are_shown_escaped(program: Program, tmp_path: Path) -> None:
-    """Such a name is legal in a header, and is copied; what the program prints of it is harmless."""
+    """Such a name is valid in a header and is copied, but the program prints it escaped."""
     from safetensors.numpy import save_file
 
     source = write_checkpoint(tmp_path / "world" / "s")

@@ -1,4 +1,4 @@
-"""The five promises of docs/threat-model.md, each with a test of its name, on real files from end to end.
+"""The five promises of docs/threat-model.md, each with a test named after it, on real files from end to end.
 
 The parts prove them in depth, state by state and field by field; here each is seen to hold of the whole.
 """
@@ -110,7 +110,7 @@ def test_promise_whole_or_absent(before: dict[str, bytes], tmp_path: Path) -> No
 
 
 def test_same_job_gives_the_same_bytes_from_a_download_and_a_stream(hub: HubServer, tmp_path: Path) -> None:
-    """And from a folder all but what the provenance and the pages for people say of where it came from."""
+    """A folder gives the same bytes too, except for the source's name in the provenance, card and map."""
     source = write_checkpoint(tmp_path / "model", shards=2)
     hub.add_model("org/model", tree(source))
     su.upscale_checkpoint("org/model", tmp_path / "streamed", SOLAR, stream=True)

@@ -1,4 +1,4 @@
-"""Proving an output right: every flipped bit is found, whatever it lies in."""
+"""Verifying an output: every flipped bit is found, in whichever file."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tests.support.fuzz import fuzzed
 from tests.support.sources import MemorySource
 
 SOLAR = ["0:6", "2:8"]
-# Where a person may write after the fact, which is reported as a note, not an error.
+# Files that people may edit afterwards, which is reported as a note, not an error.
 EDITABLE = ("README.md", "layer_map.svg")
 
 
@@ -42,7 +42,7 @@ def change_json(path: Path, change: Callable[[Any], object]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-# ---------------------------------------------------------------- right
+# ---------------------------------------------------------------- correct outputs
 
 
 @pytest.mark.parametrize("init", ["copy", "identity", "split", "scale=0.3", "scale=0,1", "scale=0.5,1,0.25"])
@@ -150,8 +150,8 @@ def test_any_flipped_bit_is_found_with_the_source(data: st.DataObject, made: tup
         except UpscaleError as error:
             assert str(error).isprintable()  # noqa: PT017
         else:
-            # The name of the source folder and the version are the run's own, and another shard size that cuts the same
-            # shards is another job with the same result, save for the command in its README: all this is told.
+            # These flips are reported as notes: the source folder's name, the version, and a shard size that gives the
+            # same shards and so differs only in the README's command.
             assert path.name == "solar_upscale.json"
             assert notes
             assert any(word in notes[0] for word in ("records source", "records version", "README.md"))
@@ -273,7 +273,7 @@ def test_swapped_shards_are_found(output: Path, made: tuple[Path, Path]) -> None
 
 
 def test_misplaced_tensors_that_match_their_own_index_are_found(output: Path, made: tuple[Path, Path]) -> None:
-    """An output that was made again from other layers, with index and config to match."""
+    """An output rewritten from other layers, with a matching index and config."""
     su.upscale_checkpoint(made[0], output.parent / "other", ["0:6", "1:7"], init="scale=1,0.5", max_shard_size=20_000)
     shutil.copy(output / "solar_upscale.json", output.parent / "other" / "solar_upscale.json")
     with pytest.raises(CheckpointError, match="verification failed"):
@@ -282,7 +282,7 @@ def test_misplaced_tensors_that_match_their_own_index_are_found(output: Path, ma
         verify_checkpoint(output.parent / "other")
 
 
-# ---------------------------------------------------------------- a provenance that is not to be trusted
+# ---------------------------------------------------------------- untrusted provenance
 
 
 HOSTILE: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -329,7 +329,7 @@ def test_hostile_provenance_gives_a_one_line_error(
 ) -> None:
     change_json(output / "solar_upscale.json", HOSTILE[case])
     if case in ("shards of a byte", "source shards are a number") and not with_source:
-        verify_checkpoint(output)  # only the source tells
+        verify_checkpoint(output)  # detectable only with the source
         return
     with pytest.raises(UpscaleError) as caught:
         verify_checkpoint(output, made[0] if with_source else None)

@@ -1,4 +1,4 @@
-"""The tables without any model: which stacks there are, and the rule behind the rules."""
+"""The records without any model: which stacks are found, and that each layer keeps its own values."""
 
 import subprocess
 import sys
@@ -122,7 +122,7 @@ def test_names_split_at_the_layer_and_nowhere_else():
         assert split(other) is None
 
 
-# --- the rule behind the rules -----------------------------------------------------------------------------------
+# --- the invariant: each layer keeps its own values --------------------------------------------------------------
 
 
 @given(

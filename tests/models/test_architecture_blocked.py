@@ -1,4 +1,4 @@
-"""The whole command for the families in the tables, where neither torch nor transformers can be imported."""
+"""The whole command for every family, where neither torch nor transformers can be imported."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from tests.support.published_configs import PUBLISHED, solar, tensor_names
 
-# One for each way in which a config says something about layers.
+# One for each encoding.
 FAMILIES = (
     "Llama-3.1-8B", "Qwen2-57B-A14B", "gemma-3-1b", "gemma-3-4b", "gpt2", "gpt-neo-125m", "DeepSeek-V3",
     "Llama-4-Scout", "granite-4.0-h-tiny", "Jamba-v0.1", "Bamba-9B", "recurrentgemma-2b", "Nemotron-H-8B",
@@ -19,7 +19,7 @@ FAMILIES = (
     "MiniCPM3-4B", "ModernBERT-base", "xlm-mlm-ende-1024", "llava-1.5-7b", "Llama-3.2-11B-Vision", "t5-small",
     "bart-large-cnn", "switch-base-8",
 )  # fmt: skip
-# Two that no published config above shows: a slice a layer outside the layers, and pointers between layers.
+# Two features that the published configs above lack: a tensor with a slice per layer, and pointers between layers.
 OWN: dict[str, dict[str, Any]] = {
     "slices": {
         "model_type": "gemma3n_text",
@@ -68,7 +68,7 @@ def write(folder: Path, config: dict[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def test_no_command_needs_torch_or_transformers_for_the_families_in_the_tables(tmp_path: Path) -> None:
+def test_no_command_needs_torch_or_transformers_for_known_families(tmp_path: Path) -> None:
     configs = {name: PUBLISHED[name] for name in FAMILIES} | OWN
     lines = []
     for name, config in configs.items():

@@ -1,4 +1,4 @@
-"""Two whole models in one: each is deepened alone, and computes what it does in transformers with layers reordered."""
+"""Encoder-decoders made of two models: each is deepened alone; logits equal transformers' with reordered layers."""
 
 import json
 

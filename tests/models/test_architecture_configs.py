@@ -1,4 +1,4 @@
-"""Configs in the shape in which they are published: the new config, or a refusal, without any model."""
+"""Configs as published: the new config, or a refusal, without any model."""
 
 import pytest
 
@@ -66,7 +66,7 @@ def deepseek_v3(n=8, dense=3):
     return config, [*layers(dense), *layers(n - dense, parts=SPARSE, start=dense), *mtp, *scales, "lm_head.weight"]
 
 
-def test_deepseek_v3_moves_its_next_token_layer_behind_the_last():
+def test_deepseek_v3_next_token_layer_moves_after_the_new_last_layer():
     config, tensors = deepseek_v3()
     change = changed(config, tensors, [*range(8), *range(4, 8)])
     assert change.numbering["model.layers"] == (*range(8), *range(4, 8), 8)
@@ -75,19 +75,19 @@ def test_deepseek_v3_moves_its_next_token_layer_behind_the_last():
     assert "from index 8 to 12" in change.warnings[0]
 
 
-def test_next_token_layer_that_stays_is_not_said_to_move():
+def test_next_token_layer_that_stays_gives_no_warning():
     config, tensors = deepseek_v3()
     assert changed(config, tensors, [*range(8)]).warnings == ()
 
 
-def test_dropping_next_token_layers_says_none_in_the_config():
+def test_dropping_next_token_layers_sets_their_count_to_zero():
     config, tensors = deepseek_v3()
     change = changed(config, tensors, [*range(8), *range(4, 8)], drop_mtp=True)
     assert change.numbering["model.layers"] == (*range(8), *range(4, 8))
     assert change.config["num_nextn_predict_layers"] == 0
 
 
-def test_dense_layer_behind_sparse_ones_is_refused_with_what_would_work():
+def test_dense_layer_after_sparse_ones_is_refused_with_a_pattern_that_works():
     config, tensors = deepseek_v3()
     with pytest.raises(UnsupportedError) as caught:
         changed(config, tensors, [*range(6), *range(2, 8)])
@@ -121,7 +121,7 @@ def test_llama_4_in_published_shape_is_written_out():
     assert "layer_types" not in new, "the code derives it from no_rope_layers"
 
 
-def test_list_of_indices_as_long_as_the_stack_is_not_taken_for_one_entry_a_layer():
+def test_list_of_indices_as_long_as_the_stack_is_not_a_per_layer_list():
     config = {
         "model_type": "llama4_text",
         "num_hidden_layers": 8,
@@ -199,7 +199,7 @@ def test_published_families_are_known(model_type):
     assert changed(config, names(8), [*range(6), *range(4, 8)]).config["num_hidden_layers"] == 10
 
 
-def test_t5_writes_the_decoder_count_that_the_encoder_count_stood_for():
+def test_t5_writes_the_decoder_count_that_defaulted_to_the_encoder_count():
     config = {"model_type": "t5", "num_layers": 4}
     parts = ("layer.0.SelfAttention.q.weight", "layer.1.DenseReluDense.wo.weight", "layer.0.layer_norm.weight")
     tensors = layers(4, parts, "encoder.block") + layers(4, parts, "decoder.block")
@@ -223,14 +223,14 @@ def test_encoder_saved_without_its_decoder_is_counted_by_its_own_field():
     assert [c.path for c in change.changes] == ["encoder.num_hidden_layers", "encoder.layer_types"]
 
 
-def test_window_that_is_switched_on_but_has_no_width_slides_nowhere():
+def test_sliding_window_that_is_enabled_without_a_width_has_no_effect():
     config = {"model_type": "qwen2", "num_hidden_layers": 8, "use_sliding_window": True, "max_window_layers": 4}
     assert "layer_types" in changed(config, names(8), solar(8)).config
     assert "layer_types" not in changed(config | {"sliding_window": None}, names(8), solar(8)).config
 
 
 @pytest.mark.parametrize("model_type", ["internvl_chat", "kimi_vl"])
-def test_wrapper_with_code_of_its_own_around_a_known_text_model_is_known(model_type):
+def test_remote_code_wrapper_around_a_known_text_model_is_known(model_type):
     section = {"internvl_chat": "llm_config", "kimi_vl": "text_config"}[model_type]
     config = {"model_type": model_type, section: {"model_type": "qwen2", "num_hidden_layers": 8}}
     change = changed(config, layers(8, prefix="language_model.model.layers"), solar(8))
@@ -253,7 +253,7 @@ def test_missing_list_of_kinds_without_a_substitute_is_refused(model_type):
         changed({"model_type": model_type, "num_hidden_layers": 8}, names(8), solar(8))
 
 
-def test_count_left_to_the_class_default_is_written():
+def test_count_that_relies_on_the_class_default_is_written():
     config = {"model_type": "llava", "text_config": {"model_type": "llama"}}
     change = changed(config, layers(32, prefix="language_model.model.layers"), solar(32))
     assert change.config["text_config"] == {"model_type": "llama", "num_hidden_layers": 48}

@@ -1,4 +1,4 @@
-"""What config.json leaves out: the tables must derive the same per-layer lists as transformers' own config classes."""
+"""Fields absent from config.json: the records must derive the same per-layer lists as transformers' config classes."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ from solar_upscale.architecture.record import NoFactor  # noqa: E402
 from solar_upscale.architecture.registry import all_types  # noqa: E402
 from tools import tables  # noqa: E402
 
-# Values that publishers and users give the fields from which config classes derive their lists; None leaves one out.
+# Realistic values of the fields from which config classes derive their lists; None means absent.
 NUMBERS = (None, 1, 2, 3, 6)
 VALUES: dict[str, tuple[Any, ...]] = {
     "use_sliding_window": (None, True, False),
@@ -41,12 +41,12 @@ WITH_ATTRIBUTES = [
     if name in CONFIG_MAPPING_NAMES and not record.composite
     for role in record.by_role or (("decoder",) if record.attributes else ())
 ]
-# Whose config class wants its list from the file, or knows one depth only; such a file is refused without it.
+# Types whose config class requires the list, or supports one depth only; without the list the config is refused.
 UNDERIVED = {"lfm2_moe": "layer_types", "nemotron_h": "layers_block_type", "zamba2": "layers_block_type"}
 
 
 def settings(fields: list[str]) -> list[dict[str, Any]]:
-    """Configs that give every two of the fields each pair of their values, beside every switch turned on and off."""
+    """Configs with every pair of values for every two of the fields, and with every switch on and off."""
     switches = [name for name in fields if name.startswith("use_")]
     found: list[dict[str, Any]] = []
     for switch in (None, True, False) if switches else (None,):
@@ -58,7 +58,7 @@ def settings(fields: list[str]) -> list[dict[str, Any]]:
 
 
 def as_vector(attribute: Attribute, listed: list[Any], depth: int) -> tuple[Any, ...] | None:
-    """What transformers' list says of each layer, as the attribute would read it; None where it is no such list."""
+    """The values in transformers' list, in the form in which the attribute reads them; None if it is another list."""
     first = attribute.encodings[0]
     if isinstance(first, Indices):
         return tuple(first.inside if i + first.base in listed else first.outside for i in range(depth))
@@ -87,11 +87,9 @@ def test_lists_that_config_leaves_out_are_those_that_transformers_derives(model_
             listed = getattr(theirs, attribute.name, None)
             vector = as_vector(attribute, listed, depth) if isinstance(listed, list | tuple) else None
             ours = attribute.read(View(config, config, depth), depth)
-            if (
-                vector is not None and len(set(map(str, vector))) > 1
-            ):  # where all layers are alike nothing is to be said
-                assert ours == vector, (attribute.name, config)
-            elif vector is not None and ours is not None:
+            differs = vector is not None and len(set(map(str, vector))) > 1
+            # If all layers are alike, the package may derive nothing.
+            if differs or (vector is not None and ours is not None):
                 assert ours == vector, (attribute.name, config)
 
 
@@ -110,12 +108,12 @@ def test_field_left_out_says_the_same_as_the_default_written_out(model_type: str
                 assert ours == attribute.read(View(full, full, depth), depth), attribute.name
 
 
-# Fields of the code that a model is published with, where they are 1, and that transformers' class does not have.
+# Fields of remote code, with default 1, that the class in transformers does not have.
 UNCOMPARED = {"deepseek_v2": {"moe_layer_freq"}, "deepseek_ocr2_text": {"first_k_dense_replace"}}
 
 
-class Asked(View):
-    """A view that remembers which fields were left to the default of a formula."""
+class RecordingView(View):
+    """A view that records which fields fell back to the default of a formula."""
 
     defaults: ClassVar[set[str]] = set()
 
@@ -126,22 +124,22 @@ class Asked(View):
 
     def updated(self, updates: Mapping[str, Any]) -> View:
         view = super().updated(updates)
-        return Asked(view.section, view.root, view.num_layers)
+        return RecordingView(view.section, view.root, view.num_layers)
 
 
 @pytest.mark.parametrize(("model_type", "role"), WITH_ATTRIBUTES)
 def test_every_default_that_a_formula_uses_is_compared_with_the_config_class(model_type: str, role: str) -> None:
-    """By the list that the class derives, or as a field that the class has: the tests above compare both."""
+    """Either through the list that the class derives or as a field of the class; the tests above compare both."""
     theirs = accepted(CONFIG_MAPPING[model_type], {})
     if theirs is None:
         pytest.skip("the class has no defaults")
     full = json.loads(theirs.to_json_string(use_diff=False))
     short = {"model_type": model_type, count_names(model_type, role)[0]: 12}
     for attribute in TYPES[model_type].by_role.get(role, TYPES[model_type].attributes):
-        Asked.defaults.clear()
-        attribute.read(Asked(short, short, 12), 12)
+        RecordingView.defaults.clear()
+        attribute.read(RecordingView(short, short, 12), 12)
         if not isinstance(getattr(theirs, attribute.name, None), list):
-            assert full.keys() >= Asked.defaults - UNCOMPARED.get(model_type, set()), attribute.name
+            assert full.keys() >= RecordingView.defaults - UNCOMPARED.get(model_type, set()), attribute.name
 
 
 @pytest.mark.parametrize("root", [name for name, record in TYPES.items() if record.composite and record.attributes])
@@ -171,7 +169,7 @@ def test_the_generated_tables_are_those_of_the_installed_transformers() -> None:
 
 
 def accepted(cls: Any, config: dict[str, Any]) -> Any:
-    """The config as transformers reads it; None where it refuses, for then no checkpoint holds that."""
+    """The config as transformers reads it; None if it is rejected, because then no checkpoint can contain it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

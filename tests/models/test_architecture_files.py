@@ -1,4 +1,4 @@
-"""Small files beside the weights that name layers by number."""
+"""Small files beside the weights that refer to layers by number."""
 
 import json
 

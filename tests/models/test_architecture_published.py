@@ -13,9 +13,9 @@ from solar_upscale.errors import UnsupportedError
 from solar_upscale.pattern import LayerPattern
 from tests.support.published_configs import PUBLISHED, depth, solar, tensor_names
 
-# Lists of other things, as long as the model is deep by chance.
+# Lists of other things that happen to have as many entries as there are layers.
 OTHERS = ("moe_layers", "suppress_tokens")
-# Whose hybrid layers must all stay, once each and in order.
+# Types whose patterns must contain each hybrid layer once, in order.
 REFUSED = ("Zamba2-1.2B",)
 
 
@@ -50,11 +50,11 @@ def test_every_list_that_transformers_derives_follows_the_pattern(name: str) -> 
 
 
 def lists(config: dict[str, Any], num_layers: int) -> dict[str, list[Any]]:
-    """Every list with one entry a layer that the text model's config holds or derives."""
+    """Every per-layer list that the text model's config contains or derives."""
     from transformers import AutoConfig
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what transformers warns of is its own
+        warnings.simplefilter("ignore")  # from transformers
         loaded = AutoConfig.for_model(**config).get_text_config(decoder=True)
     found = {}
     for key in ("layers_block_type", "layer_types", "attention_layers", "layers_block_types", *vars(loaded)):

@@ -69,7 +69,7 @@ def test_settings_by_module_name_follow_their_layers():
     assert list(settings) == ["model.layers.3.mlp.down_proj", "model.layers.4.mlp.down_proj", "lm_head"]
 
 
-def test_quantisation_field_that_names_layers_otherwise_is_refused():
+def test_quantisation_field_that_refers_to_layers_in_an_unknown_way_is_refused():
     with pytest.raises(UnsupportedError, match="odd_map"):
         quantised("odd_map", {"model.layers.3.mlp": 4})
 
@@ -103,7 +103,7 @@ def test_published_expressions_with_alternatives_and_look_ahead_are_followed():
     assert set(rules) == {rf"-:^model\.layers\.{target}\.self_attn\.q_proj$" for target in range(5)}
 
 
-def test_quantize_config_json_is_rewritten_where_it_names_layers():
+def test_quantize_config_json_is_rewritten_if_it_refers_to_layers():
     files = {"quantize_config.json": json.dumps({"bits": 4, "dynamic": {r"-:model\.layers\.7\..*": {}}}).encode()}
     parts = tuple(part.replace("proj.weight", "proj.qweight") for part in DENSE)
     config = {"model_type": "llama", "num_hidden_layers": 8, "quantization_config": {"quant_method": "gptq", "bits": 4}}

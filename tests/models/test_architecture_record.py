@@ -1,4 +1,4 @@
-"""Adding a model type is adding one record to a family file: shown with invented types, as a user would write them."""
+"""A model type is added by one record in a family file, shown with invented types."""
 
 import importlib
 import sys
@@ -38,7 +38,7 @@ TYPES = (FROBNICATOR, *named(FROBNICATOR, "frobnicator2 frobnicator3"))
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Put a file into the folder of families, and forget it afterwards."""
+    """Add a file to families/, and remove it afterwards."""
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     caches = (registry.find_type, registry._family)
 
@@ -106,7 +106,7 @@ def test_composite_around_it_is_a_record_too(write: Write) -> None:
     assert change.config == {**given, "text_config": {"num_hidden_layers": 12}}
 
 
-def test_record_wins_over_what_is_generated(write: Write) -> None:
+def test_record_takes_precedence_over_generated_tables(write: Write) -> None:
     write(PLAIN.replace('"frobnicator"', '"canine", refusal="it is a dog; take a cat"'))
     known = find_type("canine")
     assert known is not None

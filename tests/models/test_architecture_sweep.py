@@ -1,4 +1,4 @@
-"""Every model type that transformers can build: the depth is changed right, or refused with a true reason.
+"""Every model type that transformers can build: its depth is changed correctly, or refused for a valid reason.
 
 The oracle is surgery on the model in memory (architecture_surgery.py), knowing nothing of the tables: blocks are copied
 whole, with their own configuration, and the model around them is told its new depth. `pytest -m sweep` runs every
@@ -52,7 +52,7 @@ def patterns(n: int) -> dict[str, list[int]]:
 
 
 def of_unlike_layers(n: int) -> dict[str, list[int]]:
-    """For models whose layers are not all alike: a shift that periods survive, and one that leaves the front alone."""
+    """For models whose layers are not all alike: a shift by whole periods, and one that keeps the first layers."""
     return {"repeat": [*range(n - 2), *range(2, n)], "front kept": [*range(n - 1), *range(n - 4, n)]}
 
 
@@ -116,7 +116,7 @@ def examine(built: Built, labels: tuple[str, ...] | None) -> Iterator[Outcome]:
 
 
 def alike(built: Built, stack: Stack) -> bool:
-    """Whether only counts speak of the depth."""
+    """Whether only counts change with the depth."""
     pattern = LayerPattern(tuple(patterns(stack.num_layers)["shift"]), stack.num_layers)
     try:
         change = change_depth(built.config, built.tensors, stack, pattern)
@@ -207,7 +207,7 @@ def test_every_model_type_is_correct_or_rightly_refused() -> None:
 
 
 def _without(*names: str, **extra: Any) -> Callable[[dict[str, Any]], None]:
-    """Leave fields out of the section that owns the stack, and put others in."""
+    """Remove fields from the section that describes the stack, and add others."""
 
     def edit(config: dict[str, Any]) -> None:
         section = config.get("text_config", config)

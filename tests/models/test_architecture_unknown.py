@@ -1,4 +1,4 @@
-"""What the tables do not know, or what contradicts itself, is refused by name."""
+"""Unknown types and fields, and contradictions, are refused by name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""``split`` and ``scale`` through the program, against a reference that knows nothing of tensors.
+"""``split`` and ``scale`` through the program, compared with a reference that does not modify tensors.
 
 The reference is the source model with its blocks repeated by hand, in which forward hooks multiply what each part of a
 block hands to the residual stream: whole outputs of attention, mixer, feed-forward or of the norm after them.
@@ -28,7 +28,7 @@ _MAMBA = {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_gr
           "mamba_chunk_size": 8}  # fmt: skip
 _KINDS = ["sliding_attention", "full_attention"] * 2
 
-# Of each family: its config, and the parts of a block whose outputs are added to the stream.
+# For each family, its config and the submodules of a block whose outputs are added to the stream.
 FAMILIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "mistral": ({**_LLAMA, "sliding_window": 4}, ("self_attn", "mlp")),
     "gemma2": (

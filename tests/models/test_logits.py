@@ -46,7 +46,7 @@ FAMILIES = {
                "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
 }  # fmt: skip
 
-# As a user writes them, and what they mean. Three repeats, a new order with a repeat, and the middle left out.
+# Entries as users write them, and the source layers they give: three repeats, a new order, and no middle layers.
 PATTERNS = {
     "solar": (["0:5", "2:6"], [0, 1, 2, 3, 4, 2, 3, 4, 5]),
     "reordered": (["5", "3", "4", "[0,0]", "1"], [5, 3, 4, 0, 0, 1]),
@@ -92,7 +92,7 @@ def _loaded_once(folder, dtype):
 
 
 def source_model(folder, dtype=torch.float32):
-    """A copy of the model that a source's folder holds, read once and free to be changed."""
+    """A copy of the source model, loaded once, that a test may modify."""
     return copy.deepcopy(_loaded_once(folder, dtype))
 
 
@@ -102,7 +102,7 @@ def logits(model, ids=IDS):
 
 
 def layers_run(model):
-    """How many blocks one forward pass enters."""
+    """The number of blocks that one forward pass runs."""
     blocks = next(
         module
         for module in model.modules()

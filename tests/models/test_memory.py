@@ -25,7 +25,7 @@ TINY = {
 
 
 def tiny(model_type="mistral", layers=6, **settings):
-    """A random model in float32 in which the order of layers shows."""
+    """A random float32 model in which the order of layers matters."""
     torch.manual_seed(0)
     sizes = {**TINY, "num_hidden_layers": layers, "initializer_range": 0.3, **settings}
     config = transformers.AutoConfig.for_model(model_type, **sizes)
@@ -187,7 +187,7 @@ def test_what_the_blocks_share_stays_shared_and_the_config_is_not_copied():
     assert len({id(block[0]) for block in made}) == 3
 
 
-def test_offset_between_a_blocks_number_and_its_place_is_kept():
+def test_offset_between_a_blocks_layer_idx_and_its_position_is_kept():
     class Block(nn.Module):
         def __init__(self, number):
             super().__init__()
@@ -243,9 +243,9 @@ def test_attributes_only_remote_code_knows_are_corrected():
     assert count_runs(model, model.transformer.h) == 6
 
 
-def test_block_that_numbers_its_parts_by_a_rule_of_its_own_is_numbered_by_that_rule():
+def test_block_that_computes_indices_of_its_submodules_keeps_doing_so():
     class Doubled(MistralForCausalLM):
-        """As LongCat-Flash: two caches a layer."""
+        """Like LongCat-Flash: two caches per layer."""
 
         def __init__(self, config):
             super().__init__(config)
@@ -311,7 +311,7 @@ def test_tied_embeddings_stay_tied():
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-def test_cache_is_made_for_the_depth_that_the_decoder_got():
+def test_cache_has_the_new_depth_of_the_decoder():
     torch.manual_seed(0)
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_heads": 2, "vocab_size": 96}
     config = transformers.T5Config(num_layers=6, num_decoder_layers=4, decoder_start_token_id=0, **sizes)

@@ -65,7 +65,7 @@ def fp8(weight: Any) -> tuple[Any, Any]:
 
 
 def load(folder: Path, **settings: Any) -> Any:
-    """The model that transformers loads; no tensor may be missing or have another shape."""
+    """The loaded model and its unexpected tensors; checks that none is missing or has another shape."""
     model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **settings)
     assert not info["missing_keys"], info
     assert not info["mismatched_keys"], info
