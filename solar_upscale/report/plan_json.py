@@ -6,7 +6,7 @@ from typing import Any
 
 from solar_upscale.plan.transform import Gather, Scale, Transform, Zero
 from solar_upscale.plan.types import ShardPlan, Summary, UpscalePlan, WriteItem
-from solar_upscale.report.output_files import REPORT_NAMES
+from solar_upscale.report.output_files import REPORTS
 
 __all__ = ["plan_json", "plan_json_with_tensors"]
 
@@ -41,7 +41,7 @@ def _plan_json(plan: UpscalePlan, tensors: Callable[[ShardPlan], dict[str, Any]]
         ],
         "shards": [{**_shard_json(shard), **tensors(shard)} for shard in plan.shards],
         "sidecars": [file.name for file in plan.copied_files],
-        "documents": [*plan.model_files, *REPORT_NAMES],
+        "documents": [*plan.model_files, *REPORTS],
         "dropped": {"layers": list(plan.pattern.dropped), "tensors": dict(Counter(plan.dropped.values()))},
         "left_behind": dict(plan.skipped_files),
         "warnings": list(plan.warnings),

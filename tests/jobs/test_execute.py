@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 import solar_upscale as su
 from solar_upscale.errors import CheckpointError, OutputError
 from solar_upscale.plan.transform import Zero
-from solar_upscale.report.output_files import REPORT_NAMES, output_filenames
+from solar_upscale.report.output_files import REPORTS, output_filenames
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.header import build_header, read_shard
 from solar_upscale.source.protocol import Source
@@ -72,7 +72,7 @@ def test_every_tensor_has_the_bytes_of_its_source(case: str, limit: int | None, 
     assert_layers_come_from(tmp_path / "out", source, sources)
     written = tree(tmp_path / "out")
     assert sorted(written) == sorted(output_filenames(plan))
-    model = {name: data for name, data in written.items() if name not in REPORT_NAMES}
+    model = {name: data for name, data in written.items() if name not in REPORTS}
     assert sum(map(len, model.values())) == plan.nbytes
     assert leftovers(tmp_path / "out") == ["out"]
     index = written.get("model.safetensors.index.json")

@@ -340,6 +340,11 @@ as in many published configs. *Encoder*: the same on the encoder.
     return intro + "\n".join(table(outcomes)) + "\n"
 
 
+def test_sweep_of_a_type_that_does_not_exist_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["llama", "no_such_type"]) == 2
+    assert capsys.readouterr().err == "unknown model types: no_such_type\n"
+
+
 def main(arguments: list[str]) -> int:
     """Sweep everything, or the model types named; with --write FILE write the page."""
     warnings.filterwarnings("ignore")
@@ -349,7 +354,12 @@ def main(arguments: list[str]) -> int:
     wanted = [word for word in arguments if not word.startswith("--") and word != str(target)]
     started = time.monotonic()
     outcomes = []
-    for outcome in sweep([pair for pair in tiny_models.pairs() if not wanted or pair.model_type in wanted]):
+    pairs = tiny_models.pairs()
+    unknown = set(wanted) - {pair.model_type for pair in pairs}
+    if unknown:
+        print(f"unknown model types: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    for outcome in sweep([pair for pair in pairs if not wanted or pair.model_type in wanted]):
         outcomes.append(outcome)
         if outcome.verdict != RIGHT or outcome.reason or wanted:
             print(

@@ -17,6 +17,7 @@ from solar_upscale import cli
 from solar_upscale.architecture import families, registry
 from solar_upscale.errors import PatternError
 from solar_upscale.recipe import load_recipe
+from solar_upscale.report.output_files import REPORTS
 from solar_upscale.start.init import STARTS
 from tests.support.checkpoints import write_checkpoint
 from tests.support.processes import ROOT
@@ -69,7 +70,7 @@ def run_examples(page: Path) -> str:
     if "save_pretrained" not in page.read_text("utf-8"):
         write_checkpoint(Path("mistralai/Mistral-7B-v0.1"), layers=32)  # a folder comes before a Hub id
         write_checkpoint(Path("tiny-mistral"), layers=8, shards=3, hidden=64, inner=160, vocab=512)
-    with mock.patch.dict(STARTS), _fresh_records():
+    with mock.patch.dict(STARTS), mock.patch.dict(REPORTS), _fresh_records():
         return _run_examples(page)
 
 
