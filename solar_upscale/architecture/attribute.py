@@ -72,13 +72,15 @@ class Attribute(NamedTuple):
     """One per-layer property and its encodings, in the order of precedence in the model's code.
 
     ``constraint`` is the reason that a refusal gives when an order cannot be expressed. ``pointer`` marks values that
-    are themselves layer indices: they follow the layer they point to.
+    are themselves layer indices: they follow the layer they point to. ``optional`` marks a list without which the
+    model's code treats all layers alike; a config that lacks any other list is refused.
     """
 
     name: str
     encodings: tuple[Encoding, ...]
     constraint: str = ""
     pointer: bool = False
+    optional: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def refuse_unknown(
     _refuse_padded_numbers(tensors, stack)
     _refuse_uncounted_tower(config, stack)
     _refuse_unexplained(config, stack, facts, where)
-    _refuse_missing_kinds(stack, facts, where)
+    _refuse_missing_lists(stack, facts, where)
     _refuse_wrong_lengths(tensors, stack, facts, where)
     if not facts.is_known:
         _refuse_unless_uniform(config, tensors, stack, facts, where, assume_uniform=assume_uniform)
@@ -68,11 +68,12 @@ def _refuse_unexplained(config: Mapping[str, Any], stack: Stack, facts: TypeFact
         )
 
 
-def _refuse_missing_kinds(stack: Stack, facts: TypeFacts, where: str) -> None:
+def _refuse_missing_lists(stack: Stack, facts: TypeFacts, where: str) -> None:
     """Refuse a type whose layers differ by a list that the config lacks and that nothing else replaces."""
     for attribute in record_attributes(facts.records, stack.role):
+        required = not attribute.optional and any(isinstance(each, Listed) for each in attribute.encodings)
         absent = not any(facts.view.get(name) is not None for name in attribute.fields)
-        if attribute.name in _KINDS and absent and attribute.read(facts.view, stack.num_layers) is None:
+        if required and absent and attribute.read(facts.view, stack.num_layers) is None:
             raise UnsupportedError(
                 f"{where}: config.json: no {attribute.name}: layers of this type differ, and no other field says how; "
                 f"add the list, with one entry for each of the {stack.num_layers} layers"

@@ -8,9 +8,14 @@ from solar_upscale.architecture.encodings.common import Formula, Keyed, Listed
 __all__ = ["UNIVERSAL_ATTRIBUTES", "per_layer_list"]
 
 
-def per_layer_list(name: str, *, scalar: bool = False, otherwise: Encoding | None = None) -> Attribute:
-    """A list with one entry per layer, else the encoding ``otherwise``; with ``scalar``, one value may serve all."""
-    return Attribute(name, (Listed(name, scalar=scalar), *filter(None, (otherwise,))))
+def per_layer_list(
+    name: str, *, scalar: bool = False, optional: bool = False, otherwise: Encoding | None = None
+) -> Attribute:
+    """A list with one entry per layer, else the encoding ``otherwise``; with ``scalar``, one value may serve all.
+
+    A config without the list is refused unless the list is ``optional``: without it, all layers are alike.
+    """
+    return Attribute(name, (Listed(name, scalar=scalar), *filter(None, (otherwise,))), optional=optional or scalar)
 
 
 def _moe_frequency(view: View, i: int, n: int) -> bool | None:

@@ -158,3 +158,11 @@ def test_layer_numbered_with_a_leading_zero_is_refused_by_name(beside):
     plain = [name for name in names(8) if beside or ".1." not in name]
     with pytest.raises(UnsupportedError, match=r"model\.layers\.01\..*: its layer is numbered with a leading.*rename"):
         changed({"model_type": "llama", "num_hidden_layers": 8}, [*plain, *padded], solar(8))
+
+
+def test_list_without_which_a_default_of_another_length_applies_is_required():
+    config = {"model_type": "reformer", "num_hidden_layers": 8}
+    with pytest.raises(UnsupportedError, match=r"no attn_layers: layers of this type differ.*8 layers"):
+        changed(config, names(8), solar(8))
+    change = changed(config | {"attn_layers": ["local", "lsh"] * 4}, names(8), solar(8))
+    assert change.config["attn_layers"] == [["local", "lsh"][i % 2] for i in solar(8)]

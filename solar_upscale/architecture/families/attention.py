@@ -21,7 +21,9 @@ TYPES: tuple[ModelType, ...] = (
     ModelType("diffllama", (BY_INDEX,), block=LLAMA_BLOCK),
     ModelType("exaone4", (layer_types(every("sliding_window_pattern", 4)),), block=POST_NORM),
     ModelType(
-        "granite_swa", (layer_types(every(None, 4, phase=0)), per_layer_list("layer_rope_theta")), block=LLAMA_BLOCK
+        "granite_swa",
+        (layer_types(every(None, 4, phase=0)), per_layer_list("layer_rope_theta", optional=True)),
+        block=LLAMA_BLOCK,
     ),
     ModelType("ministral", (layer_types(Formula(ministral)),), block=LLAMA_BLOCK),
     ModelType("olmo3", (layer_types(every(None, 4)),), block=POST_NORM),

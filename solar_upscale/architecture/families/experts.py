@@ -94,7 +94,7 @@ TYPES: tuple[ModelType, ...] = (
     *named(GRANITEMOE, "granitemoe granitemoeshared"),
     ModelType(
         "granitemoe_swa",
-        (layer_types(every(None, 4, phase=0)), per_layer_list("layer_rope_theta")),
+        (layer_types(every(None, 4, phase=0)), per_layer_list("layer_rope_theta", optional=True)),
         block=GRANITE_MOE,
         readers=("input_linear", "router"),
     ),
@@ -158,7 +158,7 @@ TYPES: tuple[ModelType, ...] = (
         (
             layer_types(always(FULL)),
             mlp_types(first_dense(None, 1)),
-            per_layer_list("num_attention_heads_per_layer"),
+            per_layer_list("num_attention_heads_per_layer", optional=True),
         ),
         block=LLAMA_BLOCK,
         readers=("g_proj", "gate"),
@@ -214,8 +214,8 @@ TYPES: tuple[ModelType, ...] = (
         (
             layer_types(always(FULL)),
             mlp_types(Formula(step_moe, ("moe_layers_enum",))),
-            per_layer_list("swiglu_limits"),
-            per_layer_list("swiglu_limits_shared"),
+            per_layer_list("swiglu_limits", optional=True),
+            per_layer_list("swiglu_limits_shared", optional=True),
         ),
         harmless=("mtp_layer_types", "mtp_mlp_layer_types"),
         block=Block(
