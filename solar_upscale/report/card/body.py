@@ -12,8 +12,7 @@ from solar_upscale.errors import printable
 from solar_upscale.plan.types import UpscalePlan
 from solar_upscale.report.card.front_matter import hub_id
 from solar_upscale.report.card.loading import load_snippet, reproduce_block
-from solar_upscale.report.layer_map.runs import runs
-from solar_upscale.report.layer_map.terminal import factor_text, range_text
+from solar_upscale.report.layer_map.runs import factors_text, range_text, runs
 from solar_upscale.start.factors import is_identity
 from solar_upscale.start.init import STARTS, parse_init
 from solar_upscale.text import counted, short_count, shortened
@@ -88,16 +87,13 @@ def _opening(plan: UpscalePlan) -> str:
 def _layers(plan: UpscalePlan) -> str:
     """The runs of the pattern as a table."""
     copies = plan.pattern.occurrences
-    all_runs = runs(plan.pattern.sources)
+    all_runs = runs(plan.pattern.sources, plan.factors)
     rows = ["| layers | source layers | of these, repeats | factor |", "| --- | --- | --- | --- |"]
     for run in all_runs[:MAX_ROWS]:
-        targets = range(run.target, run.target_stop)
-        again = sum(1 for target in targets if copies[target])
-        factors = sorted({plan.factors[target] for target in targets}) if plan.factors else [1.0]
+        again = sum(1 for target in run.targets if copies[target])
         each = f", each {run.times} times" if run.times > 1 else ""
-        factor = ", ".join(map(factor_text, factors[:4])) + (", ..." if len(factors) > 4 else "")
-        source = range_text(range(run.source, run.source_stop))
-        rows.append(f"| {range_text(targets)} | {source}{each} | {again or 'none'} | {factor} |")
+        factor = factors_text(run.factors) or "x1"
+        rows.append(f"| {range_text(run.targets)} | {range_text(run.sources)}{each} | {again or 'none'} | {factor} |")
     rest = len(all_runs) - MAX_ROWS
     more = f"\n\nand {counted(rest, 'more run')}; see `solar_upscale.json` for all layers." if rest > 0 else ""
     return "## Layers\n\n" + "\n".join(rows) + more
