@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         PatternError,
         UnsupportedError,
         UpscaleError,
+        UpscaleWarning,
     )
     from solar_upscale.memory import DepthUpscalingAlgorithm, upscale_layers, upscale_model
     from solar_upscale.memory.freeze import freeze_originals
@@ -34,6 +35,7 @@ _MODULES = {
     "UnsupportedError": "errors",
     "UpscaleError": "errors",
     "UpscalePlan": "plan.types",
+    "UpscaleWarning": "errors",
     "VerifyReport": "verify.output",
     "__version__": "_version",
     "freeze_originals": "memory.freeze",
@@ -58,6 +60,7 @@ __all__ = [
     "UnsupportedError",
     "UpscaleError",
     "UpscalePlan",
+    "UpscaleWarning",
     "VerifyReport",
     "__version__",
     "freeze_originals",

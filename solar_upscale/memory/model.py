@@ -13,7 +13,7 @@ from solar_upscale.architecture import (
     find_stacks,
     name_splitter,
 )
-from solar_upscale.errors import UnsupportedError
+from solar_upscale.errors import UnsupportedError, UpscaleWarning
 from solar_upscale.memory.fresh import build_fresh, set_field
 from solar_upscale.memory.layers import (
     copy_layers,
@@ -27,6 +27,7 @@ from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan.transform import Scale, Transform, Zero, too_large, transform_for
 from solar_upscale.request import request_from
 from solar_upscale.source.header import TensorInfo
+from solar_upscale.start.advice import pattern_warnings
 from solar_upscale.start.factors import factor_rules, layer_factors
 from solar_upscale.start.init import parse_init
 
@@ -58,7 +59,7 @@ def upscale_model(
     The first use of each layer is the layer itself, later ones are deep copies. ``num_hidden_layers``, every per-layer
     list in the config and every ``layer_idx`` are updated, so that the model computes, caches, saves and reloads like
     the checkpoint that ``upscale_checkpoint`` writes. If the job is refused, the model is unchanged. An optimiser that
-    holds the model's parameters must be created again.
+    holds the model's parameters must be created again. What a plan warns about is an ``UpscaleWarning`` here.
 
     Args:
         model: A ``PreTrainedModel``.
@@ -77,7 +78,8 @@ def upscale_model(
     chosen = choose_stack(find_stacks(tensors, config), stack)
     pattern = parse_layers(layers, chosen.num_layers, where="layers")
     request = request_from(layers, init=init, entry_scales=entry_scales)
-    factors = layer_factors(pattern, request, parse_init(init))
+    start = parse_init(init)
+    factors = layer_factors(pattern, request, start)
     change = change_depth(config, tensors, chosen, pattern, assume_uniform=assume_uniform)
     transforms = _transforms(config, tensors, chosen, pattern, factors)
     _refuse_uncopyable(model, chosen, transforms)
@@ -90,6 +92,8 @@ def upscale_model(
         fresh.apply_changes(model, _origin(change))
     else:
         _renumber_all(model, change)
+    for warning in (*change.warnings, *pattern_warnings(pattern, start, factors)):
+        warnings.warn(warning, UpscaleWarning, stacklevel=2)
     return model
 
 

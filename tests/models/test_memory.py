@@ -45,6 +45,35 @@ def count_runs(model, layers):
     return len(ran)
 
 
+# ---------------------------------------------------------------- what is known to hurt
+
+
+@pytest.mark.parametrize(
+    ("layers", "init", "words"),
+    [
+        (["0:6", "2:8"], "copy", "which needs further training: perplexity rose 1.41 times"),
+        (["0:7", "1:8"], "copy", "severe damage: perplexity rose 4.3 times"),
+        (["0:6", "2:8"], "split", "splits a repeated window, layers 2 to 5"),
+        (["::-1"], "copy", "reverses 8 layers"),
+    ],
+)
+def test_upscaling_in_memory_warns_as_the_plan_does(tmp_path, layers, init, words):
+    model = tiny(layers=8)
+    model.save_pretrained(tmp_path)
+    with pytest.warns(su.UpscaleWarning) as caught:
+        upscale_model(model, layers, init=init)
+    said = tuple(str(warning.message) for warning in caught)
+    assert any(words in text for text in said)
+    assert said == su.plan_checkpoint(tmp_path, layers, init=init).warnings
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_harmless_upscaling_in_memory_does_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        upscale_model(tiny(layers=8), ["0:6", "2:8"], init="scale=1,0.25")
+
+
 # ---------------------------------------------------------------- FusionBench's documented examples
 
 
@@ -117,6 +146,7 @@ def test_algorithm_takes_a_whole_model():
     model = solar_example(num_hidden_layers=8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", su.UpscaleWarning)
         assert DepthUpscalingAlgorithm(layer_indices=["range(0,6)", "range(2,8)"]).run(model) is model
     assert count_runs(model, model.model.layers) == model.config.num_hidden_layers == 12
 

@@ -53,9 +53,7 @@ def layers_of(text):
 def spread(targets, sources, words):
     """A factor for each target layer of a run that names one factor, or one for each time a source layer stands."""
     factors = FACTOR.findall(words) or ["1"]
-    times, rest = divmod(len(targets), len(sources))
-    assert not rest
-    assert len(factors) in (1, times)
+    assert len(factors) == 1 or len(targets) == len(factors) * len(sources)
     return {target: f"x{factors[at % len(factors)]}" for at, target in enumerate(targets)}
 
 
@@ -78,7 +76,7 @@ def of_picture(plan, tag):
     found = {}
     for element in ET.fromstring(svg_map(plan.pattern, factors=plan.factors, title="t")).iter(f"{SVG}{tag}"):  # noqa: S314
         label = element.text if tag == "text" else element.findtext(f"{SVG}title")
-        run = re.fullmatch(r"([\d-]+) ← ([\d-]+)(?:, each ×\d+)?( \(.*\))?", label or "")
+        run = re.fullmatch(r"([\d-]+) ← ([\d-]+)(?:, each ×\d+)?( \(×.*\))?", label or "")
         if run is not None:
             found |= spread(layers_of(run[1]), layers_of(run[2]), run[3] or "")
     return found
