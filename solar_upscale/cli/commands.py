@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from solar_upscale.cli.executors import passes_executor
@@ -42,16 +43,20 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         print_report(options, lambda: _plan_json(plan, options), lambda: plan_report(plan, **terminal_look()))
         return
     assert output is not None, "OUT is required without --dry-run"
+    started = monotonic()
     with progress(plan.total_size, options) as progress_bar, passes_executor(options) as executor:
         on_bytes = after_warnings(plan.warnings, progress_bar)
         shards, url = carry_out(
             plan, source, output, destination, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes
         )
+    seconds = monotonic() - started
     moved = nbytes_by_method(shards)
+    done = {"moved": moved, "seconds": round(seconds, 3), **({"url": url} if url else {})}
+    where = _output_text(output, options)
     print_report(
         options,
-        lambda: {"output": str(output), **_plan_json(plan, options), "moved": moved, **({"url": url} if url else {})},
-        lambda: written_report(plan, _output_text(output, options), moved, **terminal_look()) + (url or ""),
+        lambda: {"output": str(output), **_plan_json(plan, options), **done},
+        lambda: written_report(plan, where, moved, seconds=seconds, **terminal_look()) + (url or ""),
     )
 
 

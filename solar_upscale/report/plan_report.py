@@ -45,11 +45,12 @@ def written_report(
     output: str,
     moved: Mapping[str, int],
     *,
+    seconds: float,
     width: int = 80,
     colour: bool = False,
     encoding: str = "utf-8",
 ) -> str:
-    """What was written, as text: the layer map, and how many bytes were moved by each method."""
+    """What was written, as text: the layer map, and how many bytes were moved by each method, in how many seconds."""
     methods = ", ".join(f"{nbytes_text(nbytes)} {method}" for method, nbytes in moved.items() if nbytes)
     before, after = plan.before, plan.after
     rows = [
@@ -59,6 +60,7 @@ def written_report(
             "weights",
             f"{nbytes_text(plan.total_size)} in {counted(len(plan.shards), 'file')}: {methods or 'already there'}",
         ),
+        ("time", f"{seconds:.1f} s"),
         ("written to", output),
     ]
     picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip(
@@ -89,7 +91,7 @@ def _shard_rows(plan: UpscalePlan) -> Iterable[tuple[str, ...]]:
         yield shard.filename, nbytes_text(shard.nbytes), f"from {_sources_text(shard)}"
     yield (
         "total",
-        nbytes_text(plan.nbytes),
+        nbytes_text(sum(shard.nbytes for shard in plan.shards)),
         f"{nbytes_text(plan.clonable_nbytes)} can be cloned on a file system that shares blocks",
     )
 

@@ -227,7 +227,9 @@ def test_dry_run_prints_exactly_what_plan_prints_and_writes_nothing(home: Path) 
 def test_plan_matches_what_is_written(home: Path) -> None:
     plan = json.loads(run("plan", "s", "--layers", *SOLAR, "--json").stdout)
     done = json.loads(run("s", "out", "--layers", *SOLAR, "--json").stdout)
-    assert {**done, "output": None, "moved": None} == {**plan, "output": None, "moved": None}
+    of_the_run = dict.fromkeys(("output", "moved", "seconds"))
+    assert {**done, **of_the_run} == {**plan, **of_the_run}
+    assert done["seconds"] >= 0
     sizes = {shard["filename"]: shard["nbytes"] for shard in plan["shards"]}
     assert {name: (home / "out" / name).stat().st_size for name in sizes} == sizes
     assert sum(done["moved"].values()) == plan["total_size"]
