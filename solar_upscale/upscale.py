@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solar_upscale.errors import OutputError
 from solar_upscale.plan.planner import make_plan
 from solar_upscale.plan.types import UpscalePlan
 from solar_upscale.request import (
     Destination,
     HubOptions,
     Layers,
+    UpscaleRequest,
     check_destination,
     destination_from,
     request_from,
@@ -33,6 +35,7 @@ __all__ = [
     "carry_out",
     "inspect_checkpoint",
     "plan_checkpoint",
+    "plan_source",
     "publish_checkpoint",
     "upscale_checkpoint",
     "write_plan",
@@ -52,6 +55,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     assume_uniform: bool = False,
     dtype: str | None = None,
     scale_filters: str | Sequence[str] = (),
+    base_model: str | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
@@ -83,6 +87,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
         assume_uniform: Accept an unknown model type whose layers look alike.
         dtype: Refuse tensors of any other dtype (a safetensors name such as "BF16"); nothing is ever converted.
         scale_filters: Refuse unless these parts of tensor names match exactly the tensors that ``entry_scales`` scale.
+        base_model: For the card of a local source: the id of the model on the Hub that it comes from.
         revision: Branch, tag or commit of a Hub source.
         token: A Hub token; True or None for the one you are logged in with, False for none.
         cache_dir: The download cache.
@@ -115,6 +120,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
         assume_uniform=assume_uniform,
         dtype=dtype,
         scale_filters=scale_filters,
+        base_model=base_model,
     )
     destination = destination_from(
         push_to_hub,
@@ -127,7 +133,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     check_destination(destination, request, concurrent_passes=executor is not None)
     hub = HubOptions(revision, token, _path(cache_dir), local_files_only, stream)
     opened = open_source(source, hub)
-    plan = make_plan(open_checkpoint(opened), request)
+    plan = plan_source(opened, request)
     carry_out(plan, opened, Path(output), destination, overwrite=overwrite, executor=executor, on_bytes=on_bytes)
     return plan
 
@@ -144,6 +150,7 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
     assume_uniform: bool = False,
     dtype: str | None = None,
     scale_filters: str | Sequence[str] = (),
+    base_model: str | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
@@ -163,6 +170,7 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
         assume_uniform: Accept an unknown model type whose layers look alike.
         dtype: Refuse tensors of any other dtype (a safetensors name such as "BF16"); nothing is ever converted.
         scale_filters: Refuse unless these parts of tensor names match exactly the tensors that ``entry_scales`` scale.
+        base_model: For the card of a local source: the id of the model on the Hub that it comes from.
         revision: Branch, tag or commit of a Hub source.
         token: A Hub token; True or None for the one you are logged in with, False for none.
         cache_dir: The download cache.
@@ -181,9 +189,10 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
         assume_uniform=assume_uniform,
         dtype=dtype,
         scale_filters=scale_filters,
+        base_model=base_model,
     )
     hub = HubOptions(revision, token, _path(cache_dir), local_files_only)
-    return make_plan(open_checkpoint(open_source(source, hub, headers_only=True)), request)
+    return plan_source(open_source(source, hub, headers_only=True), request)
 
 
 def inspect_checkpoint(
@@ -249,6 +258,18 @@ def publish_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
 
     destination = Destination(repo_id, token, private, revision, create_pr, commit_message)
     return publish_folder(Path(output), destination, source=source, on_bytes=on_bytes)
+
+
+def plan_source(source: Source, request: UpscaleRequest) -> UpscalePlan:
+    """The plan for a source that is open.
+
+    Raises:
+        OutputError: the request has a base model, and the source, being on the Hub, is itself the base model.
+        PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_checkpoint``.
+    """
+    if request.base_model is not None and source.is_on_hub:
+        raise OutputError(f"{source.name}: is on the Hub, so the card names it; --base-model is for a local source")
+    return make_plan(open_checkpoint(source), request)
 
 
 def carry_out(

@@ -20,6 +20,7 @@ from solar_upscale.strict_json import json_bytes
 
 __all__ = [
     "INDEX_NAME",
+    "LAYER_NOT_USED",
     "Move",
     "Pass",
     "Piece",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 INDEX_NAME = "model.safetensors.index.json"
+# Why a tensor of a layer that the pattern does not name is dropped.
+LAYER_NOT_USED = "its layer is not in the pattern"
 
 
 class Piece(NamedTuple):

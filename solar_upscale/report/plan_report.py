@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from solar_upscale.architecture import FieldChange
 from solar_upscale.errors import printable
-from solar_upscale.plan.types import ShardPlan, UpscalePlan
+from solar_upscale.plan.types import LAYER_NOT_USED, ShardPlan, UpscalePlan
+from solar_upscale.report.layer_map.runs import ranges_text
 from solar_upscale.report.layer_map.terminal import terminal_map
 from solar_upscale.text import count_text, counted, nbytes_text, rows_text, value_text
 
@@ -34,7 +35,7 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, enc
         _titled("shards", _shard_rows(plan)),
         _titled("copied", [(", ".join(file.name for file in plan.copied_files) or "nothing",)], width=width),
         _titled("skipped", ((name, reason) for name, reason in plan.skipped_files.items())),
-        _titled("dropped tensors", _dropped_rows(plan.dropped)),
+        _titled("dropped", _dropped_rows(plan)),
         "\n".join(_wrapped(f"warning: {printable(warning)}", width) for warning in plan.warnings),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -101,9 +102,13 @@ def _sources_text(shard: ShardPlan) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} source shards"
 
 
-def _dropped_rows(dropped: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """One row per reason, not per tensor."""
-    return ((counted(count, "tensor"), reason) for reason, count in Counter(dropped.values()).items())
+def _dropped_rows(plan: UpscalePlan) -> Iterable[tuple[str, str]]:
+    """Layers by their numbers; of other tensors one row per reason."""
+    counts = Counter(plan.dropped.values())
+    if plan.pattern.dropped:
+        tensors = counted(counts.pop(LAYER_NOT_USED, 0), "tensor")
+        yield ranges_text(plan.pattern.dropped), f"not in the pattern ({tensors})"
+    yield from ((counted(count, "tensor"), reason) for reason, count in counts.items())
 
 
 def _titled(title: str, rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:

@@ -381,8 +381,8 @@ def test_finished_shards_are_kept_and_only_the_rest_is_moved(source: Path, tmp_p
 def test_bytes_that_are_changed_or_zeroed_are_not_counted_as_copied(
     source: Path, tmp_path: Path, init: str, streamed: bool
 ) -> None:
-    plan = su.plan_checkpoint(source, SOLAR, init=init)
     opened = MemorySource.of_folder(source) if streamed else FolderSource(source)
+    plan = su.plan_checkpoint(opened, SOLAR, init=init)
     moved = nbytes_by_method(write_plan(plan, opened, tmp_path / "out"))
     sizes = {Scale: 0, Zero: 0, type(None): 0}
     for shard in plan.shards:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-__all__ = ["Run", "as_ranges", "factor_text", "factors_text", "range_text", "runs"]
+__all__ = ["Run", "as_ranges", "factor_text", "factors_text", "range_text", "ranges_text", "runs"]
 
 
 class Run(NamedTuple):
@@ -93,6 +93,12 @@ def as_ranges(layers: Sequence[int]) -> tuple[range, ...]:
 def range_text(layers: range) -> str:
     """``range(0, 24)`` as "0-23", one layer as its number."""
     return str(layers.start) if len(layers) == 1 else f"{layers.start}-{layers.stop - 1}"
+
+
+def ranges_text(layers: Sequence[int]) -> str:
+    """Ascending layer numbers in words: "layer 5", "layers 0-3, 20"."""
+    words = ", ".join(map(range_text, as_ranges(layers)))
+    return f"layer {words}" if len(layers) == 1 else f"layers {words}"
 
 
 def factor_text(factor: float) -> str:
