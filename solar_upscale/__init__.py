@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from solar_upscale.pattern import LayerPattern, resolve_layer_indices
     from solar_upscale.plan.types import UpscalePlan
     from solar_upscale.publish.checkpoint import Published
-    from solar_upscale.upscale import inspect_checkpoint, plan_checkpoint, publish_checkpoint, upscale_checkpoint
+    from solar_upscale.recipe import Recipe, load_recipe, shipped_recipes
+    from solar_upscale.upscale import (
+        inspect_checkpoint,
+        plan_checkpoint,
+        plan_recipe,
+        publish_checkpoint,
+        upscale_checkpoint,
+        upscale_recipe,
+    )
     from solar_upscale.verify.output import VerifyReport, verify_checkpoint
 
 _MODULES = {
@@ -32,6 +40,7 @@ _MODULES = {
     "OutputError": "errors",
     "PatternError": "errors",
     "Published": "publish.checkpoint",
+    "Recipe": "recipe",
     "UnsupportedError": "errors",
     "UpscaleError": "errors",
     "UpscalePlan": "plan.types",
@@ -40,12 +49,16 @@ _MODULES = {
     "__version__": "_version",
     "freeze_originals": "memory.freeze",
     "inspect_checkpoint": "upscale",
+    "load_recipe": "recipe",
     "plan_checkpoint": "upscale",
+    "plan_recipe": "upscale",
     "publish_checkpoint": "upscale",
     "resolve_layer_indices": "pattern",
+    "shipped_recipes": "recipe",
     "upscale_checkpoint": "upscale",
     "upscale_layers": "memory",
     "upscale_model": "memory",
+    "upscale_recipe": "upscale",
     "verify_checkpoint": "verify.output",
 }
 
@@ -57,6 +70,7 @@ __all__ = [
     "OutputError",
     "PatternError",
     "Published",
+    "Recipe",
     "UnsupportedError",
     "UpscaleError",
     "UpscalePlan",
@@ -65,12 +79,16 @@ __all__ = [
     "__version__",
     "freeze_originals",
     "inspect_checkpoint",
+    "load_recipe",
     "plan_checkpoint",
+    "plan_recipe",
     "publish_checkpoint",
     "resolve_layer_indices",
+    "shipped_recipes",
     "upscale_checkpoint",
     "upscale_layers",
     "upscale_model",
+    "upscale_recipe",
     "verify_checkpoint",
 ]
 

@@ -15,17 +15,22 @@ from solar_upscale.errors import OutputError
 __all__ = [
     "MODEL_ID",
     "Destination",
+    "Entry",
     "HubOptions",
     "Layers",
     "UpscaleRequest",
     "check_destination",
     "destination_from",
+    "entry_text",
     "parse_model_id",
     "parse_nbytes",
     "request_from",
 ]
 
-Layers: TypeAlias = str | int | Sequence[str | int]
+Entry: TypeAlias = str | int | range | slice
+"""One entry of the layer index language; ``range(0, 24)`` and ``slice(0, 24)`` mean what their texts mean."""
+
+Layers: TypeAlias = Entry | Sequence[Entry]
 """Entries of the layer index language, as in FusionBench's ``layer_indices``; a single one need not be in a list."""
 
 MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_.-]{1,96})?", re.ASCII)
@@ -70,8 +75,8 @@ class UpscaleRequest:
     @property
     def entries(self) -> tuple[str, ...]:
         """The entries as a tuple of texts."""
-        entries = (self.layers,) if isinstance(self.layers, str | int) else self.layers
-        return tuple(map(str, entries))
+        entries = (self.layers,) if isinstance(self.layers, str | int | range | slice) else self.layers
+        return tuple(map(entry_text, entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,14 @@ class Destination:
     create_pr: bool = False
     commit_message: str | None = None
     delete_local_shards: bool = False
+
+
+def entry_text(entry: Entry) -> str:
+    """An entry as text: ``range(0, 24)`` as "range(0, 24)", ``slice(0, 24)`` as "0:24"."""
+    if not isinstance(entry, slice):
+        return str(entry)
+    bounds = ["" if bound is None else str(bound) for bound in (entry.start, entry.stop, entry.step)]
+    return ":".join(bounds if entry.step is not None else bounds[:2])
 
 
 def request_from(  # noqa: PLR0913 - one keyword for each option of the public functions

@@ -4,10 +4,11 @@ source --> checkpoint --> plan --> write --> publish
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from solar_upscale.errors import OutputError
+from solar_upscale.errors import OutputError, PatternError
 from solar_upscale.plan.planner import make_plan
 from solar_upscale.plan.types import UpscalePlan
 from solar_upscale.request import (
@@ -30,14 +31,17 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from solar_upscale.publish.checkpoint import Published
+    from solar_upscale.recipe import Recipe
 
 __all__ = [
     "carry_out",
     "inspect_checkpoint",
     "plan_checkpoint",
+    "plan_recipe",
     "plan_source",
     "publish_checkpoint",
     "upscale_checkpoint",
+    "upscale_recipe",
     "write_plan",
 ]
 
@@ -258,6 +262,88 @@ def publish_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
 
     destination = Destination(repo_id, token, private, revision, create_pr, commit_message)
     return publish_folder(Path(output), destination, source=source, on_bytes=on_bytes)
+
+
+def upscale_recipe(  # noqa: PLR0913 - as above
+    recipe: "Recipe | str | Path",
+    output: str | Path,
+    *,
+    source: str | Path | Source | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    stream: bool = False,
+    overwrite: bool = False,
+    executor: "Executor | None" = None,
+    on_bytes: Callable[[int], None] = lambda nbytes: None,
+) -> UpscalePlan:
+    """Write the checkpoint that a recipe describes, and return the plan.
+
+    Args:
+        recipe: A recipe, or what ``load_recipe`` reads: a file, or the name of a shipped recipe.
+        output: The folder to write, as in ``upscale_checkpoint``.
+        source: Replaces the recipe's own source and its revision.
+        revision: Branch, tag or commit of a Hub source; by default the recipe's.
+        token: A Hub token; True or None for the one you are logged in with, False for none.
+        cache_dir: The download cache.
+        local_files_only: Use only the cache, no network.
+        stream: Read a Hub source with range requests, each needed byte once, without a copy on disk.
+        overwrite: Replace ``output``, at the end and in one step.
+        executor: Runs the passes in parallel; by default they run one after another in this thread.
+        on_bytes: Called with the number of bytes written since the last call.
+
+    Raises:
+        PatternError: there is no such recipe, or it names no source and none is given.
+        CheckpointError, UnsupportedError, OutputError, HubError: as ``upscale_checkpoint``.
+    """
+    hub = HubOptions(revision, token, _path(cache_dir), local_files_only, stream)
+    loaded, opened = _open_recipe(recipe, source, hub, headers_only=False)
+    plan = plan_source(opened, loaded.request)
+    carry_out(plan, opened, Path(output), None, overwrite=overwrite, executor=executor, on_bytes=on_bytes)
+    return plan
+
+
+def plan_recipe(
+    recipe: "Recipe | str | Path",
+    *,
+    source: str | Path | Source | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> UpscalePlan:
+    """The plan that ``upscale_recipe`` would carry out, from headers and config.json alone.
+
+    Args:
+        recipe: A recipe, or what ``load_recipe`` reads: a file, or the name of a shipped recipe.
+        source: Replaces the recipe's own source and its revision.
+        revision: Branch, tag or commit of a Hub source; by default the recipe's.
+        token: A Hub token; True or None for the one you are logged in with, False for none.
+        cache_dir: The download cache.
+        local_files_only: Use only the cache, no network.
+
+    Raises:
+        PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_recipe``.
+    """
+    hub = HubOptions(revision, token, _path(cache_dir), local_files_only)
+    loaded, opened = _open_recipe(recipe, source, hub, headers_only=True)
+    return plan_source(opened, loaded.request)
+
+
+def _open_recipe(
+    recipe: "Recipe | str | Path", source: str | Path | Source | None, hub: HubOptions, *, headers_only: bool
+) -> "tuple[Recipe, Source]":
+    """The recipe, and its source or the one that replaces it."""
+    if isinstance(recipe, str | Path):
+        from solar_upscale.recipe import load_recipe
+
+        recipe = load_recipe(recipe)
+    if source is None:
+        if recipe.source is None:
+            raise PatternError(f"{recipe.name}: the recipe names no source; give source=")
+        source, hub = recipe.source, replace(hub, revision=hub.revision or recipe.revision)
+    return recipe, open_source(source, hub, headers_only=headers_only)
 
 
 def plan_source(source: Source, request: UpscaleRequest) -> UpscalePlan:

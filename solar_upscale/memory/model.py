@@ -25,7 +25,7 @@ from solar_upscale.memory.layers import (
 )
 from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan.transform import Scale, Transform, Zero, too_large, transform_for
-from solar_upscale.request import request_from
+from solar_upscale.request import Layers, request_from
 from solar_upscale.source.header import TensorInfo
 from solar_upscale.start.advice import pattern_warnings
 from solar_upscale.start.factors import factor_rules, layer_factors
@@ -47,7 +47,7 @@ _DTYPES = {
 
 def upscale_model(
     model: Model,
-    layers: Any,
+    layers: Layers,
     *,
     init: str = "copy",
     entry_scales: Sequence[float | None] | None = None,
@@ -104,7 +104,7 @@ class DepthUpscalingAlgorithm:
         fusion_bench.method.depth_upscaling.DepthUpscalingAlgorithm, whose examples run unchanged with this class.
     """
 
-    def __init__(self, layer_indices: Any) -> None:
+    def __init__(self, layer_indices: Layers) -> None:
         self.layer_indices = layer_indices
 
     def run(self, modelpool: Model) -> Model:
