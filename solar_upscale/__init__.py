@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from solar_upscale.memory import DepthUpscalingAlgorithm, upscale_layers, upscale_model
     from solar_upscale.memory.freeze import freeze_originals
+    from solar_upscale.memory.upscaled import UpscaledModel, upscale_report
     from solar_upscale.pattern import LayerPattern, resolve_layer_indices
     from solar_upscale.plan.types import UpscalePlan
     from solar_upscale.publish.checkpoint import Published
@@ -45,6 +46,7 @@ _MODULES = {
     "UpscaleError": "errors",
     "UpscalePlan": "plan.types",
     "UpscaleWarning": "errors",
+    "UpscaledModel": "memory.upscaled",
     "VerifyReport": "verify.output",
     "__version__": "_version",
     "freeze_originals": "memory.freeze",
@@ -59,6 +61,7 @@ _MODULES = {
     "upscale_layers": "memory",
     "upscale_model": "memory",
     "upscale_recipe": "upscale",
+    "upscale_report": "memory.upscaled",
     "verify_checkpoint": "verify.output",
 }
 
@@ -75,6 +78,7 @@ __all__ = [
     "UpscaleError",
     "UpscalePlan",
     "UpscaleWarning",
+    "UpscaledModel",
     "VerifyReport",
     "__version__",
     "freeze_originals",
@@ -89,6 +93,7 @@ __all__ = [
     "upscale_layers",
     "upscale_model",
     "upscale_recipe",
+    "upscale_report",
     "verify_checkpoint",
 ]
 

@@ -26,7 +26,7 @@ __all__ = ["COMMANDS"]
 
 
 def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from solar_upscale.report.plan_report import plan_report, written_report
+    from solar_upscale.plan.report import plan_report, written_report
     from solar_upscale.upscale import carry_out, plan_source
     from solar_upscale.write.shards import nbytes_by_method
 
@@ -89,7 +89,7 @@ def _destination(
 
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from solar_upscale.report.plan_report import plan_report
+    from solar_upscale.plan.report import plan_report
     from solar_upscale.upscale import plan_source
 
     _check_tensors(parser, options)

@@ -23,6 +23,7 @@ from solar_upscale.memory.layers import (
     submodules,
     upscale_layers,
 )
+from solar_upscale.memory.upscaled import UpscaledModel, record_upscaling, refuse_second_time
 from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan.transform import Scale, Transform, Zero, too_large, transform_for
 from solar_upscale.request import Layers, request_from
@@ -53,6 +54,7 @@ def upscale_model(
     entry_scales: Sequence[float | None] | None = None,
     stack: str | None = None,
     assume_uniform: bool = False,
+    again: bool = False,
 ) -> Model:
     """Change the depth of a transformers model in place, update everything tied to it, and return the model.
 
@@ -60,6 +62,7 @@ def upscale_model(
     list in the config and every ``layer_idx`` are updated, so that the model computes, caches, saves and reloads like
     the checkpoint that ``upscale_checkpoint`` writes. If the job is refused, the model is unchanged. An optimiser that
     holds the model's parameters must be created again. What a plan warns about is an ``UpscaleWarning`` here.
+    ``upscale_report(model)`` says which layers are new.
 
     Args:
         model: A ``PreTrainedModel``.
@@ -68,12 +71,15 @@ def upscale_model(
         entry_scales: One factor or None for each entry, which overrides ``init``.
         stack: Name of the stack of layers; the text decoder by default.
         assume_uniform: Accept an unknown model type if all of its layers look alike.
+        again: Accept a model that was upscaled already; without it, running the same cell twice is refused.
 
     Raises:
         PatternError: the pattern is malformed or does not fit the model.
         UnsupportedError: the depth of this model cannot be changed truthfully in this way.
     """
     config = _config_of(model)
+    if not again:
+        refuse_second_time(model)
     tensors = _tensor_infos(model)
     chosen = choose_stack(find_stacks(tensors, config), stack)
     pattern = parse_layers(layers, chosen.num_layers, where="layers")
@@ -92,6 +98,7 @@ def upscale_model(
         fresh.apply_changes(model, _origin(change))
     else:
         _renumber_all(model, change)
+    record_upscaling(model, UpscaledModel(chosen.name, pattern, start.spelling, factors))
     for warning in (*change.warnings, *pattern_warnings(pattern, start, factors)):
         warnings.warn(warning, UpscaleWarning, stacklevel=2)
     return model

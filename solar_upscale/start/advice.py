@@ -42,8 +42,8 @@ def _hurtful(pattern: LayerPattern, rows: Sequence[tuple[int, int, float]]) -> I
         )
     elif lost := [layer for layer in (2, pattern.num_source_layers - 2) if layer in pattern.dropped]:
         yield (
-            f"drops source layer {_listed(lost)}: perplexity rose 2.1 to 2.6 times when the third layer or the last "
-            f"but one was dropped {_WHERE}"
+            f"drops source layer {_listed(lost)}: perplexity rose by a factor of 2.1 to 2.6 when the third layer or "
+            f"the last but one was dropped {_WHERE}"
         )
     first = {source: factor for source, occurrence, factor in rows if not occurrence}
     strong = {source for source, occurrence, factor in rows if occurrence and abs(factor) > 0.25}
@@ -94,14 +94,14 @@ def _repeated_windows(pattern: LayerPattern, factors: Sequence[float]) -> Iterab
 
 
 def _window_text(layers: range, kind: str, nearest: Window) -> str:
-    rose = f"perplexity rose {nearest.ratio:g} times with the nearest window measured, {nearest.text} of 30 layers"
+    rose = f"perplexity rose by a factor of {nearest.ratio:g} with the nearest window measured, {nearest.text} of 30"
     window = f"layers {layers.start} to {layers.stop - 1}"
     if kind == "split":
         return f"splits a repeated window, {window}: {rose}, since the first pass is weakened too {_WHERE}"
     if nearest.ratio >= _SEVERE:
-        gently = "1.19 to 1.25 times with --init scale=1,0.25"
+        gently = "by 1.19 to 1.25 with --init scale=1,0.25"
         return f"repeats {window} as they are, which does severe damage: {rose}; {gently} {_WHERE}"
-    gently = "1.05 to 1.06 times with --init scale=1,0.25"
+    gently = "by 1.05 to 1.06 with --init scale=1,0.25"
     return f"repeats {window} as they are, which needs further training: {rose}; {gently} {_WHERE}"
 
 
@@ -112,8 +112,8 @@ def _reversed(pattern: LayerPattern) -> Iterable[str]:
     if longest >= _MIN_DESCENT:
         low, high = REVERSALS
         yield (
-            f"reverses {longest + 1} layers: perplexity rose {low:,.0f} to {high:,.0f} times when 14 of 30 layers in "
-            f"the middle or all of them stood in reverse {_WHERE}"
+            f"reverses {longest + 1} layers: perplexity rose by a factor of {low:,.0f} to {high:,.0f} when 14 of 30 "
+            f"layers in the middle or all of them stood in reverse {_WHERE}"
         )
 
 

@@ -105,8 +105,8 @@ def as_measured(tmp_path_factory):
 
 
 def quoted(warnings):
-    """Every range of figures that follows "perplexity rose"."""
-    found = re.findall(r"perplexity rose ([\d.,]*\d)(?: to ([\d.,]*\d))? times", " ".join(warnings))
+    """Every range of figures that follows "perplexity rose by a factor of"."""
+    found = re.findall(r"perplexity rose by a factor of ([\d.,]*\d)(?: to ([\d.,]*\d))?", " ".join(warnings))
     return [tuple(float((end or low).replace(",", "")) for end in (low, high)) for low, high in found]
 
 
@@ -138,10 +138,10 @@ def test_measured_reversals_are_the_rows_of_the_table(measured):
 @pytest.mark.parametrize(
     ("layers", "init", "words"),
     [
-        (["0:26", "4:30"], "copy", "severe damage: perplexity rose 4.3 times"),
-        (["0:25", "10:30"], "copy", "severe damage: perplexity rose 7.87 times"),
-        (["0:27", "12:30"], "copy", "severe damage: perplexity rose 2.24 times"),
-        (["0:20", "5:30"], "split", "splits a repeated window, layers 5 to 19: perplexity rose 1.758 times"),
+        (["0:26", "4:30"], "copy", "severe damage: perplexity rose by a factor of 4.3"),
+        (["0:25", "10:30"], "copy", "severe damage: perplexity rose by a factor of 7.87"),
+        (["0:27", "12:30"], "copy", "severe damage: perplexity rose by a factor of 2.24"),
+        (["0:20", "5:30"], "split", "splits a repeated window, layers 5 to 19: perplexity rose by a factor of 1.758"),
         (["::-1"], "copy", "reverses 30 layers: "),
     ],
 )
@@ -153,14 +153,14 @@ def test_patterns_known_to_be_bad_are_warned_about(as_measured, layers, init, wo
 def test_solar_at_its_published_proportions_is_warned_about_mildly(tmp_path, depth):
     source = write_checkpoint(tmp_path / "source", layers=depth)
     (warning,) = warned(source, [f"0:{depth * 3 // 4}", f"{depth // 4}:{depth}"])
-    assert "which needs further training: perplexity rose 1.41 times" in warning
+    assert "which needs further training: perplexity rose by a factor of 1.41" in warning
     assert "severe" not in warning
 
 
 def test_windows_count_in_parts_of_the_depth(tmp_path):
     source = write_checkpoint(tmp_path / "source", layers=60)
     (warning,) = warned(source, ["0:52", "8:60"])
-    assert "repeats layers 8 to 51 as they are, which does severe damage: perplexity rose 4.3 times" in warning
+    assert "repeats layers 8 to 51 as they are, which does severe damage: perplexity rose by a factor of 4.3" in warning
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solar_upscale.architecture import Stack
+from solar_upscale.plan.report import plan_report
 from solar_upscale.report.card import model_card, named
-from solar_upscale.report.plan_report import plan_report
 from solar_upscale.source.protocol import SourceFile
 from tests.support.fuzz import fuzzed
 from tests.support.plans import HUB_COMMIT, llama_pro_plan, make_plan, solar_plan

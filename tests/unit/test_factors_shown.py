@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solar_upscale.pattern import parse_layers
+from solar_upscale.plan.layer_map.picture import svg_map
+from solar_upscale.plan.layer_map.runs import factor_text
+from solar_upscale.plan.layer_map.terminal import terminal_map
 from solar_upscale.report.card import model_card
-from solar_upscale.report.layer_map.picture import svg_map
-from solar_upscale.report.layer_map.runs import factor_text
-from solar_upscale.report.layer_map.terminal import terminal_map
 from solar_upscale.report.provenance import provenance
 from solar_upscale.request import UpscaleRequest
 from solar_upscale.start.factors import layer_factors

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solar_upscale.pattern import LayerPattern
-from solar_upscale.report.layer_map.picture import svg_map
-from solar_upscale.report.layer_map.runs import Run, runs
-from solar_upscale.report.layer_map.terminal import terminal_map
+from solar_upscale.plan.layer_map.picture import svg_map
+from solar_upscale.plan.layer_map.runs import Run, runs
+from solar_upscale.plan.layer_map.terminal import terminal_map
 
 SOLAR = LayerPattern((*range(24), *range(8, 32)), 32)
 LLAMA_PRO = LayerPattern(tuple(x for b in range(8) for x in (*range(4 * b, 4 * b + 4), 4 * b + 3)), 32)

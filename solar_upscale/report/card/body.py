@@ -9,10 +9,10 @@ from typing import Any
 
 from solar_upscale._version import __version__
 from solar_upscale.errors import printable
+from solar_upscale.plan.layer_map.runs import factors_text, range_text, ranges_text, runs
 from solar_upscale.plan.types import LAYER_NOT_USED, UpscalePlan
 from solar_upscale.report.card.front_matter import hub_id
 from solar_upscale.report.card.loading import load_snippet, reproduce_block
-from solar_upscale.report.layer_map.runs import factors_text, range_text, ranges_text, runs
 from solar_upscale.start.factors import is_identity
 from solar_upscale.start.init import STARTS, parse_init
 from solar_upscale.text import counted, short_count, shortened

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from solar_upscale.errors import printable
 from solar_upscale.pattern import LayerPattern
-from solar_upscale.report.layer_map.runs import Run, factors_text, range_text, runs
+from solar_upscale.plan.layer_map.runs import Run, factors_text, range_text, runs
 from solar_upscale.text import counted
 
 __all__ = ["svg_map"]

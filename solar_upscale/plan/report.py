@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from solar_upscale.architecture import FieldChange
 from solar_upscale.errors import printable
+from solar_upscale.plan.layer_map.runs import ranges_text
+from solar_upscale.plan.layer_map.terminal import terminal_map
 from solar_upscale.plan.types import LAYER_NOT_USED, ShardPlan, UpscalePlan
-from solar_upscale.report.layer_map.runs import ranges_text
-from solar_upscale.report.layer_map.terminal import terminal_map
 from solar_upscale.text import count_text, counted, nbytes_text, rows_text, value_text
 
 __all__ = [

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from solar_upscale.pattern import LayerPattern
-from solar_upscale.report.layer_map.runs import Run, as_ranges, factor_text, factors_text, range_text, runs
+from solar_upscale.plan.layer_map.runs import Run, as_ranges, factor_text, factors_text, range_text, runs
 from solar_upscale.text import counted
 
 __all__ = ["terminal_map"]
