@@ -74,9 +74,7 @@ def _imports(module: str) -> Callable[[], Sequence[str]]:
 
 
 CONTENDERS = (
-    Contender(
-        "solar-upscale", _ours, _imports("solar_upscale.cli, solar_upscale.report.plan_report, solar_upscale.upscale")
-    ),
+    Contender("solar-upscale", _ours, _imports("solar_upscale.cli, solar_upscale.plan.report, solar_upscale.upscale")),
     Contender("cp -r of the result", _cp, lambda: ("cp", "--version")),
     Contender("safetensors, a shard at a time", _script("by_safetensors"), _imports("torch, safetensors.torch")),
     Contender(

@@ -56,6 +56,7 @@ WINDOW_15 = "Window of 15 layers repeated once"
 WINDOW_8 = "Window of 8 layers repeated once"
 STARTS = "The same pattern with other starts"
 ONE = "One layer repeated or dropped"
+ORDER = "The source's layers in another order"
 
 _SOLAR = {13: 1.13, 12: 1.17, 10: 1.27, 8: 1.36, 6: 1.87, 4: 7.5, 2: 6.9}
 _WINDOW_15 = {0: 12.3, 2: 1.36, 4: 1.28, 5: 1.25, 6: 1.28, 8: 1.54, 10: 7.9, 12: 3.6, 15: 18.0}
@@ -75,6 +76,8 @@ _STARTS: tuple[tuple[str, tuple[str, ...], dict[str, float | None]], ...] = (
     ("window [8,23) repeated", _window(8, 15),
      {"copy": 1.54, "scale=1,0.5": 1.22, "scale=1,0.25": 1.08, "split": 1.53}),
     ("SOLAR m=8", _window(8, 14), {"copy": 1.36, "scale=1,0.5": 1.12, "identity": 1.0}),
+    ("SOLAR m=4", _window(4, 22), {"scale=1,0.25": None}),
+    ("window [10,25) repeated", _window(10, 15), {"scale=1,0.25": None}),
 )  # fmt: skip
 _REPEATED = {0: 9.3, 1: 2.2, 2: None, 15: None, 28: None, 29: 4.5}
 _GENTLY = ("split", "scale=1,0.5", "scale=1,0.25")
@@ -88,6 +91,9 @@ ROWS: tuple[Row, ...] = (
     *(Row(ONE, f"layer {i} repeated", _window(i, 1), "copy", other) for i, other in _REPEATED.items()),
     *(Row(ONE, f"layer {i} repeated", _window(i, 1), init, None) for i in (0, 1, 29) for init in _GENTLY),
     *(Row(ONE, f"layer {i} dropped", _dropped(i), "copy", other) for i, other in _DROPPED.items()),
+    Row(ORDER, "all layers reversed", ("29::-1",), "copy", None),
+    Row(ORDER, "layers 8..21 reversed", ("0:8", "21:7:-1", "22:30"), "copy", None),
+    Row(ORDER, "layers 14 and 15 exchanged", ("0:14", "15", "14", "16:30"), "copy", None),
 )
 
 # One job of each start, through the program and in memory.

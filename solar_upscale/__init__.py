@@ -14,13 +14,23 @@ if TYPE_CHECKING:
         PatternError,
         UnsupportedError,
         UpscaleError,
+        UpscaleWarning,
     )
     from solar_upscale.memory import DepthUpscalingAlgorithm, upscale_layers, upscale_model
     from solar_upscale.memory.freeze import freeze_originals
+    from solar_upscale.memory.upscaled import UpscaledModel, upscale_report
     from solar_upscale.pattern import LayerPattern, resolve_layer_indices
     from solar_upscale.plan.types import UpscalePlan
     from solar_upscale.publish.checkpoint import Published
-    from solar_upscale.upscale import inspect_checkpoint, plan_checkpoint, publish_checkpoint, upscale_checkpoint
+    from solar_upscale.recipe import Recipe, load_recipe, shipped_recipes
+    from solar_upscale.upscale import (
+        inspect_checkpoint,
+        plan_checkpoint,
+        plan_recipe,
+        publish_checkpoint,
+        upscale_checkpoint,
+        upscale_recipe,
+    )
     from solar_upscale.verify.output import VerifyReport, verify_checkpoint
 
 _MODULES = {
@@ -31,19 +41,27 @@ _MODULES = {
     "OutputError": "errors",
     "PatternError": "errors",
     "Published": "publish.checkpoint",
+    "Recipe": "recipe",
     "UnsupportedError": "errors",
     "UpscaleError": "errors",
     "UpscalePlan": "plan.types",
+    "UpscaleWarning": "errors",
+    "UpscaledModel": "memory.upscaled",
     "VerifyReport": "verify.output",
     "__version__": "_version",
     "freeze_originals": "memory.freeze",
     "inspect_checkpoint": "upscale",
+    "load_recipe": "recipe",
     "plan_checkpoint": "upscale",
+    "plan_recipe": "upscale",
     "publish_checkpoint": "upscale",
     "resolve_layer_indices": "pattern",
+    "shipped_recipes": "recipe",
     "upscale_checkpoint": "upscale",
     "upscale_layers": "memory",
     "upscale_model": "memory",
+    "upscale_recipe": "upscale",
+    "upscale_report": "memory.upscaled",
     "verify_checkpoint": "verify.output",
 }
 
@@ -55,19 +73,27 @@ __all__ = [
     "OutputError",
     "PatternError",
     "Published",
+    "Recipe",
     "UnsupportedError",
     "UpscaleError",
     "UpscalePlan",
+    "UpscaleWarning",
+    "UpscaledModel",
     "VerifyReport",
     "__version__",
     "freeze_originals",
     "inspect_checkpoint",
+    "load_recipe",
     "plan_checkpoint",
+    "plan_recipe",
     "publish_checkpoint",
     "resolve_layer_indices",
+    "shipped_recipes",
     "upscale_checkpoint",
     "upscale_layers",
     "upscale_model",
+    "upscale_recipe",
+    "upscale_report",
     "verify_checkpoint",
 ]
 

@@ -15,6 +15,7 @@ __all__ = [
     "PatternError",
     "UnsupportedError",
     "UpscaleError",
+    "UpscaleWarning",
     "printable",
 ]
 
@@ -58,3 +59,7 @@ class OutputError(UpscaleError):
 
 class HubError(UpscaleError):
     """The Hub refused; the client's own exception is the ``__cause__``."""
+
+
+class UpscaleWarning(UserWarning):
+    """What is known to make a model worse, by measurement, and what was assumed of it."""

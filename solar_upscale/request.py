@@ -13,18 +13,28 @@ from typing import TypeAlias
 from solar_upscale.errors import OutputError
 
 __all__ = [
+    "MODEL_ID",
     "Destination",
+    "Entry",
     "HubOptions",
     "Layers",
     "UpscaleRequest",
     "check_destination",
     "destination_from",
+    "entry_text",
+    "parse_model_id",
     "parse_nbytes",
     "request_from",
 ]
 
-Layers: TypeAlias = str | int | Sequence[str | int]
+Entry: TypeAlias = str | int | range | slice
+"""One entry of the layer index language; ``range(0, 24)`` and ``slice(0, 24)`` mean what their texts mean."""
+
+Layers: TypeAlias = Entry | Sequence[Entry]
 """Entries of the layer index language, as in FusionBench's ``layer_indices``; a single one need not be in a list."""
+
+MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_.-]{1,96})?", re.ASCII)
+"""What the id of a model on the Hub looks like."""
 
 # Unit prefixes in capitals; the B after them is optional.
 _PREFIXES = {
@@ -47,7 +57,8 @@ class UpscaleRequest:
     A plan holds the canonical form: the shortest entries that give the pattern, the full name of the stack, and
     ``Init.spelling``. ``entry_scales`` is a factor or None for each entry, and overrides ``init``. ``max_shard_nbytes``
     is None for the mirror layout. ``expected_dtype`` (a safetensors dtype, "BF16") and ``scale_filters`` (parts of
-    tensor names) are conditions of a recipe, checked while planning.
+    tensor names) are conditions of a recipe, checked while planning. ``base_model`` is the model id that the card of a
+    local source names.
     """
 
     layers: Layers
@@ -59,12 +70,13 @@ class UpscaleRequest:
     assume_uniform: bool = False
     expected_dtype: str | None = None
     scale_filters: tuple[str, ...] = ()
+    base_model: str | None = None
 
     @property
     def entries(self) -> tuple[str, ...]:
         """The entries as a tuple of texts."""
-        entries = (self.layers,) if isinstance(self.layers, str | int) else self.layers
-        return tuple(map(str, entries))
+        entries = (self.layers,) if isinstance(self.layers, str | int | range | slice) else self.layers
+        return tuple(map(entry_text, entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,14 @@ class Destination:
     delete_local_shards: bool = False
 
 
+def entry_text(entry: Entry) -> str:
+    """An entry as text: ``range(0, 24)`` as "range(0, 24)", ``slice(0, 24)`` as "0:24"."""
+    if not isinstance(entry, slice):
+        return str(entry)
+    bounds = ["" if bound is None else str(bound) for bound in (entry.start, entry.stop, entry.step)]
+    return ":".join(bounds if entry.step is not None else bounds[:2])
+
+
 def request_from(  # noqa: PLR0913 - one keyword for each option of the public functions
     layers: Layers,
     *,
@@ -111,11 +131,12 @@ def request_from(  # noqa: PLR0913 - one keyword for each option of the public f
     assume_uniform: bool = False,
     dtype: str | None = None,
     scale_filters: str | Sequence[str] = (),
+    base_model: str | None = None,
 ) -> UpscaleRequest:
     """The request that the keywords of the public functions describe.
 
     Raises:
-        OutputError: ``max_shard_size`` is not a size.
+        OutputError: ``max_shard_size`` is not a size, or ``base_model`` is not a model id.
     """
     return UpscaleRequest(
         layers,
@@ -127,6 +148,7 @@ def request_from(  # noqa: PLR0913 - one keyword for each option of the public f
         assume_uniform=assume_uniform,
         expected_dtype=dtype,
         scale_filters=(scale_filters,) if isinstance(scale_filters, str) else tuple(scale_filters),
+        base_model=None if base_model is None else parse_model_id(base_model),
     )
 
 
@@ -177,6 +199,17 @@ def check_destination(destination: Destination | None, request: UpscaleRequest, 
         raise OutputError("--delete-local-shards runs one pass at a time; leave out --workers and --dask")
     if request.max_shard_nbytes is not None:
         raise OutputError("--delete-local-shards needs shards that mirror the source's; leave --max-shard-size out")
+
+
+def parse_model_id(text: str) -> str:
+    """Return the text if it can be the id of a model on the Hub.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    if MODEL_ID.fullmatch(text) is None:
+        raise OutputError(f'base_model: "{text[:80]}" is not a model id; expected USER/NAME')
+    return text
 
 
 def parse_nbytes(size: int | str) -> int:

@@ -4,15 +4,18 @@ source --> checkpoint --> plan --> write --> publish
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solar_upscale.errors import OutputError, PatternError
 from solar_upscale.plan.planner import make_plan
 from solar_upscale.plan.types import UpscalePlan
 from solar_upscale.request import (
     Destination,
     HubOptions,
     Layers,
+    UpscaleRequest,
     check_destination,
     destination_from,
     request_from,
@@ -28,13 +31,17 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from solar_upscale.publish.checkpoint import Published
+    from solar_upscale.recipe import Recipe
 
 __all__ = [
     "carry_out",
     "inspect_checkpoint",
     "plan_checkpoint",
+    "plan_recipe",
+    "plan_source",
     "publish_checkpoint",
     "upscale_checkpoint",
+    "upscale_recipe",
     "write_plan",
 ]
 
@@ -52,6 +59,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     assume_uniform: bool = False,
     dtype: str | None = None,
     scale_filters: str | Sequence[str] = (),
+    base_model: str | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
@@ -83,6 +91,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
         assume_uniform: Accept an unknown model type whose layers look alike.
         dtype: Refuse tensors of any other dtype (a safetensors name such as "BF16"); nothing is ever converted.
         scale_filters: Refuse unless these parts of tensor names match exactly the tensors that ``entry_scales`` scale.
+        base_model: For the card of a local source: the id of the model on the Hub that it comes from.
         revision: Branch, tag or commit of a Hub source.
         token: A Hub token; True or None for the one you are logged in with, False for none.
         cache_dir: The download cache.
@@ -115,6 +124,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
         assume_uniform=assume_uniform,
         dtype=dtype,
         scale_filters=scale_filters,
+        base_model=base_model,
     )
     destination = destination_from(
         push_to_hub,
@@ -127,7 +137,7 @@ def upscale_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
     check_destination(destination, request, concurrent_passes=executor is not None)
     hub = HubOptions(revision, token, _path(cache_dir), local_files_only, stream)
     opened = open_source(source, hub)
-    plan = make_plan(open_checkpoint(opened), request)
+    plan = plan_source(opened, request)
     carry_out(plan, opened, Path(output), destination, overwrite=overwrite, executor=executor, on_bytes=on_bytes)
     return plan
 
@@ -144,6 +154,7 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
     assume_uniform: bool = False,
     dtype: str | None = None,
     scale_filters: str | Sequence[str] = (),
+    base_model: str | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
@@ -163,6 +174,7 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
         assume_uniform: Accept an unknown model type whose layers look alike.
         dtype: Refuse tensors of any other dtype (a safetensors name such as "BF16"); nothing is ever converted.
         scale_filters: Refuse unless these parts of tensor names match exactly the tensors that ``entry_scales`` scale.
+        base_model: For the card of a local source: the id of the model on the Hub that it comes from.
         revision: Branch, tag or commit of a Hub source.
         token: A Hub token; True or None for the one you are logged in with, False for none.
         cache_dir: The download cache.
@@ -181,9 +193,10 @@ def plan_checkpoint(  # noqa: PLR0913 - as above
         assume_uniform=assume_uniform,
         dtype=dtype,
         scale_filters=scale_filters,
+        base_model=base_model,
     )
     hub = HubOptions(revision, token, _path(cache_dir), local_files_only)
-    return make_plan(open_checkpoint(open_source(source, hub, headers_only=True)), request)
+    return plan_source(open_source(source, hub, headers_only=True), request)
 
 
 def inspect_checkpoint(
@@ -249,6 +262,100 @@ def publish_checkpoint(  # noqa: PLR0913 - one keyword for each option of the co
 
     destination = Destination(repo_id, token, private, revision, create_pr, commit_message)
     return publish_folder(Path(output), destination, source=source, on_bytes=on_bytes)
+
+
+def upscale_recipe(  # noqa: PLR0913 - as above
+    recipe: "Recipe | str | Path",
+    output: str | Path,
+    *,
+    source: str | Path | Source | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    stream: bool = False,
+    overwrite: bool = False,
+    executor: "Executor | None" = None,
+    on_bytes: Callable[[int], None] = lambda nbytes: None,
+) -> UpscalePlan:
+    """Write the checkpoint that a recipe describes, and return the plan.
+
+    Args:
+        recipe: A recipe, or what ``load_recipe`` reads: a file, or the name of a shipped recipe.
+        output: The folder to write, as in ``upscale_checkpoint``.
+        source: Replaces the recipe's own source and its revision.
+        revision: Branch, tag or commit of a Hub source; by default the recipe's.
+        token: A Hub token; True or None for the one you are logged in with, False for none.
+        cache_dir: The download cache.
+        local_files_only: Use only the cache, no network.
+        stream: Read a Hub source with range requests, each needed byte once, without a copy on disk.
+        overwrite: Replace ``output``, at the end and in one step.
+        executor: Runs the passes in parallel; by default they run one after another in this thread.
+        on_bytes: Called with the number of bytes written since the last call.
+
+    Raises:
+        PatternError: there is no such recipe, or it names no source and none is given.
+        CheckpointError, UnsupportedError, OutputError, HubError: as ``upscale_checkpoint``.
+    """
+    hub = HubOptions(revision, token, _path(cache_dir), local_files_only, stream)
+    loaded, opened = _open_recipe(recipe, source, hub, headers_only=False)
+    plan = plan_source(opened, loaded.request)
+    carry_out(plan, opened, Path(output), None, overwrite=overwrite, executor=executor, on_bytes=on_bytes)
+    return plan
+
+
+def plan_recipe(
+    recipe: "Recipe | str | Path",
+    *,
+    source: str | Path | Source | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> UpscalePlan:
+    """The plan that ``upscale_recipe`` would carry out, from headers and config.json alone.
+
+    Args:
+        recipe: A recipe, or what ``load_recipe`` reads: a file, or the name of a shipped recipe.
+        source: Replaces the recipe's own source and its revision.
+        revision: Branch, tag or commit of a Hub source; by default the recipe's.
+        token: A Hub token; True or None for the one you are logged in with, False for none.
+        cache_dir: The download cache.
+        local_files_only: Use only the cache, no network.
+
+    Raises:
+        PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_recipe``.
+    """
+    hub = HubOptions(revision, token, _path(cache_dir), local_files_only)
+    loaded, opened = _open_recipe(recipe, source, hub, headers_only=True)
+    return plan_source(opened, loaded.request)
+
+
+def _open_recipe(
+    recipe: "Recipe | str | Path", source: str | Path | Source | None, hub: HubOptions, *, headers_only: bool
+) -> "tuple[Recipe, Source]":
+    """The recipe, and its source or the one that replaces it."""
+    if isinstance(recipe, str | Path):
+        from solar_upscale.recipe import load_recipe
+
+        recipe = load_recipe(recipe)
+    if source is None:
+        if recipe.source is None:
+            raise PatternError(f"{recipe.name}: the recipe names no source; give source=")
+        source, hub = recipe.source, replace(hub, revision=hub.revision or recipe.revision)
+    return recipe, open_source(source, hub, headers_only=headers_only)
+
+
+def plan_source(source: Source, request: UpscaleRequest) -> UpscalePlan:
+    """The plan for a source that is open.
+
+    Raises:
+        OutputError: the request has a base model, and the source, being on the Hub, is itself the base model.
+        PatternError, CheckpointError, UnsupportedError, HubError: as ``upscale_checkpoint``.
+    """
+    if request.base_model is not None and source.is_on_hub:
+        raise OutputError(f"{source.name}: is on the Hub, so the card names it; --base-model is for a local source")
+    return make_plan(open_checkpoint(source), request)
 
 
 def carry_out(

@@ -50,7 +50,7 @@ class ResidualRule(NamedTuple):
     only_zero: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DepthChange:
     """What a pattern changes in a model, except tensor bytes.
 
@@ -67,3 +67,7 @@ class DepthChange:
     files: Mapping[str, bytes] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     assumed_uniform: bool = False
+
+    def __repr__(self) -> str:
+        changed = ", ".join(change.path for change in self.changes)
+        return f"<DepthChange of {changed or 'no field'}>"

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from solar_upscale.cli.executors import passes_executor
@@ -25,10 +26,8 @@ __all__ = ["COMMANDS"]
 
 
 def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from solar_upscale.plan.planner import make_plan
-    from solar_upscale.report.plan_report import plan_report, written_report
-    from solar_upscale.source.checkpoint import open_checkpoint
-    from solar_upscale.upscale import carry_out
+    from solar_upscale.plan.report import plan_report, written_report
+    from solar_upscale.upscale import carry_out, plan_source
     from solar_upscale.write.shards import nbytes_by_method
 
     _check_tensors(parser, options)
@@ -37,21 +36,25 @@ def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     request = _request(parser, options, recipe)
     destination = _destination(parser, options, request)
     source = _open(source_text, options, headers_only=options.dry_run)
-    plan = make_plan(open_checkpoint(source), request)
+    plan = plan_source(source, request)
     if options.dry_run:
         print_report(options, lambda: _plan_json(plan, options), lambda: plan_report(plan, **terminal_look()))
         return
     assert output is not None, "OUT is required without --dry-run"
+    started = monotonic()
     with progress(plan.total_size, options) as progress_bar, passes_executor(options) as executor:
         on_bytes = after_warnings(plan.warnings, progress_bar)
         shards, url = carry_out(
             plan, source, output, destination, overwrite=options.overwrite, executor=executor, on_bytes=on_bytes
         )
+    seconds = monotonic() - started
     moved = nbytes_by_method(shards)
+    done = {"moved": moved, "seconds": round(seconds, 3), **({"url": url} if url else {})}
+    where = _output_text(output, options)
     print_report(
         options,
-        lambda: {"output": str(output), **_plan_json(plan, options), "moved": moved, **({"url": url} if url else {})},
-        lambda: written_report(plan, _output_text(output, options), moved, **terminal_look()) + (url or ""),
+        lambda: {"output": str(output), **_plan_json(plan, options), **done},
+        lambda: written_report(plan, where, moved, seconds=seconds, **terminal_look()) + (url or ""),
     )
 
 
@@ -86,9 +89,8 @@ def _destination(
 
 
 def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from solar_upscale.plan.planner import make_plan
-    from solar_upscale.report.plan_report import plan_report
-    from solar_upscale.source.checkpoint import open_checkpoint
+    from solar_upscale.plan.report import plan_report
+    from solar_upscale.upscale import plan_source
 
     _check_tensors(parser, options)
     recipe = _recipe(options)
@@ -99,7 +101,7 @@ def _plan(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         parser.error(_missing("SOURCE", options.layers))
     source_text = paths[0] if paths else _source_of(recipe, options)
     request = _request(parser, options, recipe)
-    plan = make_plan(open_checkpoint(_open(source_text, options, headers_only=True)), request)
+    plan = plan_source(_open(source_text, options, headers_only=True), request)
     print_report(options, lambda: _plan_json(plan, options), lambda: plan_report(plan, **terminal_look()))
 
 
@@ -242,7 +244,7 @@ def _request(parser: argparse.ArgumentParser, options: argparse.Namespace, recip
     """The request from the command line; what it leaves out comes from the recipe, if there is one."""
     from dataclasses import replace
 
-    from solar_upscale.request import UpscaleRequest, parse_nbytes
+    from solar_upscale.request import UpscaleRequest, parse_model_id, parse_nbytes
 
     if recipe is None and not options.layers:
         parser.error('--layers is missing; for example --layers "range(0,24)" "range(8,32)"')
@@ -257,6 +259,7 @@ def _request(parser: argparse.ArgumentParser, options: argparse.Namespace, recip
         max_shard_nbytes=request.max_shard_nbytes if size is None else parse_nbytes(size),
         drop_mtp=options.drop_mtp,
         assume_uniform=options.assume_uniform,
+        base_model=None if options.base_model is None else parse_model_id(options.base_model),
     )
 
 

@@ -31,7 +31,7 @@ def _cluster(address: str) -> Iterator[Any]:
     try:
         from distributed import Client, KilledWorker
     except ImportError as error:
-        raise OutputError("--dask: Dask is not installed; run: pip install 'solar-upscale[dask]'") from error
+        raise OutputError("--dask: Dask is not installed; run in the checkout: pip install '.[dask]'") from error
     try:
         client = Client(address)
     except (OSError, ValueError) as error:

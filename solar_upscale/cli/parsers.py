@@ -78,6 +78,9 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help='write shards in model order, each with at most this size of tensors: "5GB" (default: as the source)',
     )
+    group.add_argument(
+        "--base-model", metavar="ID", help="for the card of a local SOURCE: the model on the Hub that it comes from"
+    )
     group.add_argument("--drop-mtp", action="store_true", help="drop next-token heads numbered after the last layer")
     group.add_argument(
         "--assume-uniform", action="store_true", help="accept an unknown model type whose layers look alike"

@@ -4,14 +4,23 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from solar_upscale.errors import PatternError, UnsupportedError
+from solar_upscale.text import count_text, counted
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["freeze_originals"]
+__all__ = ["TrainableParameters", "freeze_originals"]
 
 
-def freeze_originals(model: "nn.Module", layers: Collection[int], *, stack: str | None = None) -> "list[nn.Parameter]":
+class TrainableParameters(list["nn.Parameter"]):
+    """A list of parameters for an optimiser, whose ``repr`` counts them and does not print their values."""
+
+    def __repr__(self) -> str:
+        numbers = sum(parameter.numel() for parameter in self)
+        return f"<TrainableParameters: {counted(len(self), 'tensor')}, {count_text(numbers)} parameters>"
+
+
+def freeze_originals(model: "nn.Module", layers: Collection[int], *, stack: str | None = None) -> TrainableParameters:
     """Freeze all of ``model`` except ``layers``, and return the parameters to pass to an optimiser.
 
     ``layers`` are target layers: ``trainers.layers`` of solar_upscale.json, or ``LayerPattern.repeats``. ``stack`` is
@@ -49,7 +58,7 @@ def freeze_originals(model: "nn.Module", layers: Collection[int], *, stack: str 
         parameter.grad = None
     for parameter in trainable.values():
         parameter.requires_grad_(True)
-    return list(trainable.values())
+    return TrainableParameters(trainable.values())
 
 
 def _module_list(model: "nn.Module", stack: str | None) -> "tuple[str, nn.ModuleList]":

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from solar_upscale.pattern import parse_layers
+from solar_upscale.request import Layers
 
 __all__ = ["copy_layers", "has_layer_index", "renumber", "shared_by", "submodules", "upscale_layers"]
 
-Layers = TypeVar("Layers")
+Container = TypeVar("Container")
 
 # The attributes in which a block and its submodules hold their index in the stack.
 _INDEX_ATTRIBUTES = ("layer_idx", "layer_id", "layer_index", "layer_number", "block_idx")
 
 
-def upscale_layers(layers: Layers, layer_indices: Any) -> Layers:
+def upscale_layers(layers: Container, layer_indices: Layers) -> Container:
     """Return deep copies of the layers in the order of the entries, in a container of the same type.
 
     Layer indices (``layer_idx``) are updated; nothing else of a model is changed. Objects that several layers share,
@@ -41,7 +42,7 @@ def upscale_layers(layers: Layers, layer_indices: Any) -> Layers:
     from torch import nn
 
     container: Any = type(layers)
-    upscaled: Layers = container(*copies) if isinstance(layers, nn.Sequential) else container(copies)
+    upscaled: Container = container(*copies) if isinstance(layers, nn.Sequential) else container(copies)
     return upscaled
 
 

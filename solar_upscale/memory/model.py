@@ -13,7 +13,7 @@ from solar_upscale.architecture import (
     find_stacks,
     name_splitter,
 )
-from solar_upscale.errors import UnsupportedError
+from solar_upscale.errors import UnsupportedError, UpscaleWarning
 from solar_upscale.memory.fresh import build_fresh, set_field
 from solar_upscale.memory.layers import (
     copy_layers,
@@ -23,10 +23,12 @@ from solar_upscale.memory.layers import (
     submodules,
     upscale_layers,
 )
+from solar_upscale.memory.upscaled import UpscaledModel, record_upscaling, refuse_second_time
 from solar_upscale.pattern import LayerPattern, parse_layers
 from solar_upscale.plan.transform import Scale, Transform, Zero, too_large, transform_for
-from solar_upscale.request import request_from
+from solar_upscale.request import Layers, request_from
 from solar_upscale.source.header import TensorInfo
+from solar_upscale.start.advice import pattern_warnings
 from solar_upscale.start.factors import factor_rules, layer_factors
 from solar_upscale.start.init import parse_init
 
@@ -46,19 +48,21 @@ _DTYPES = {
 
 def upscale_model(
     model: Model,
-    layers: Any,
+    layers: Layers,
     *,
     init: str = "copy",
     entry_scales: Sequence[float | None] | None = None,
     stack: str | None = None,
     assume_uniform: bool = False,
+    again: bool = False,
 ) -> Model:
     """Change the depth of a transformers model in place, update everything tied to it, and return the model.
 
     The first use of each layer is the layer itself, later ones are deep copies. ``num_hidden_layers``, every per-layer
     list in the config and every ``layer_idx`` are updated, so that the model computes, caches, saves and reloads like
     the checkpoint that ``upscale_checkpoint`` writes. If the job is refused, the model is unchanged. An optimiser that
-    holds the model's parameters must be created again.
+    holds the model's parameters must be created again. What a plan warns about is an ``UpscaleWarning`` here.
+    ``upscale_report(model)`` says which layers are new.
 
     Args:
         model: A ``PreTrainedModel``.
@@ -67,17 +71,21 @@ def upscale_model(
         entry_scales: One factor or None for each entry, which overrides ``init``.
         stack: Name of the stack of layers; the text decoder by default.
         assume_uniform: Accept an unknown model type if all of its layers look alike.
+        again: Accept a model that was upscaled already; without it, running the same cell twice is refused.
 
     Raises:
         PatternError: the pattern is malformed or does not fit the model.
         UnsupportedError: the depth of this model cannot be changed truthfully in this way.
     """
     config = _config_of(model)
+    if not again:
+        refuse_second_time(model)
     tensors = _tensor_infos(model)
     chosen = choose_stack(find_stacks(tensors, config), stack)
     pattern = parse_layers(layers, chosen.num_layers, where="layers")
     request = request_from(layers, init=init, entry_scales=entry_scales)
-    factors = layer_factors(pattern, request, parse_init(init))
+    start = parse_init(init)
+    factors = layer_factors(pattern, request, start)
     change = change_depth(config, tensors, chosen, pattern, assume_uniform=assume_uniform)
     transforms = _transforms(config, tensors, chosen, pattern, factors)
     _refuse_uncopyable(model, chosen, transforms)
@@ -90,6 +98,9 @@ def upscale_model(
         fresh.apply_changes(model, _origin(change))
     else:
         _renumber_all(model, change)
+    record_upscaling(model, UpscaledModel(chosen.name, pattern, start.spelling, factors))
+    for warning in (*change.warnings, *pattern_warnings(pattern, start, factors)):
+        warnings.warn(warning, UpscaleWarning, stacklevel=2)
     return model
 
 
@@ -100,7 +111,7 @@ class DepthUpscalingAlgorithm:
         fusion_bench.method.depth_upscaling.DepthUpscalingAlgorithm, whose examples run unchanged with this class.
     """
 
-    def __init__(self, layer_indices: Any) -> None:
+    def __init__(self, layer_indices: Layers) -> None:
         self.layer_indices = layer_indices
 
     def run(self, modelpool: Model) -> Model:

@@ -14,7 +14,7 @@ from solar_upscale.pattern import guess
 from solar_upscale.pattern.functions import evaluate
 from solar_upscale.pattern.interpreter import MAX_ITEMS, Budget, OneShot, Value
 from solar_upscale.pattern.layer_pattern import LayerPattern
-from solar_upscale.request import Layers
+from solar_upscale.request import Layers, entry_text
 from solar_upscale.text import shortened
 
 __all__ = ["parse_layers", "resolve_entries", "resolve_layer_indices"]
@@ -99,8 +99,12 @@ def _integer(value: object) -> int | None:
         return None
 
 
+def _has_integer_bounds(entry: slice) -> bool:
+    return all(bound is None or _integer(bound) is not None for bound in (entry.start, entry.stop, entry.step))
+
+
 def _entries(layers: object, where: str) -> Iterable[object]:
-    if isinstance(layers, str) or _integer(layers) is not None:
+    if isinstance(layers, str | slice | range) or _integer(layers) is not None:
         return (layers,)
     # OmegaConf's ListConfig and numpy's arrays are not registered as Sequence, so check for the methods.
     unordered = isinstance(layers, Mapping | Set | bytes | bytearray)
@@ -113,12 +117,14 @@ def _resolve(entry: object, depth: int, budget: Budget, where: str) -> _Found:
     index = _integer(entry)
     if index is not None:
         return _Found(index, (index,), () if -depth <= index < depth else (index,))
+    if isinstance(entry, range) or (isinstance(entry, slice) and _has_integer_bounds(entry)):
+        entry = entry_text(entry)
     if isinstance(entry, str):
         return _resolve_text(entry, depth, budget, f"{where} {_shown(entry)}")
     meant = guess.entry_as_text(entry)
     advice = f'; did you mean "{meant}"?' if meant else ""
     raise PatternError(
-        f"{where} {_shown(entry)}: an entry is an integer or a text, not {_kind(entry)}; {_has(depth)}{advice}"
+        f"{where} {_shown(entry)}: an entry is an integer, text or range, not {_kind(entry)}; {_has(depth)}{advice}"
     )
 
 

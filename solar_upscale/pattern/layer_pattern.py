@@ -5,15 +5,36 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from solar_upscale.errors import PatternError
+from solar_upscale.text import shortened
+
 __all__ = ["LayerPattern"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LayerPattern:
     """A resolved pattern: ``sources[i]`` is the source layer of target layer ``i`` (layers, from 0)."""
 
     sources: tuple[int, ...]
     num_source_layers: int
+
+    def __post_init__(self) -> None:
+        unresolved = [source for source in self.sources if type(source) is not int]
+        if unresolved or not isinstance(self.sources, tuple):
+            found = f"{unresolved[0]!r:.60}" if unresolved else f"a {type(self.sources).__name__}"
+            raise PatternError(
+                f"LayerPattern: expected a tuple of layer numbers, got {found}; resolve_layer_indices(layers, "
+                'num_layers) gives the numbers of entries such as "0:24"'
+            )
+        outside = [source for source in self.sources if not 0 <= source < self.num_source_layers]
+        if outside:
+            raise PatternError(
+                f"LayerPattern: source layer {outside[0]} does not exist; expected 0 to {self.num_source_layers - 1}"
+            )
+
+    def __repr__(self) -> str:
+        entries = shortened(" ".join(self.entries), 200)
+        return f"<LayerPattern {entries}: {len(self.sources)} layers from {self.num_source_layers}>"
 
     def __len__(self) -> int:
         return len(self.sources)

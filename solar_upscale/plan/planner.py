@@ -24,7 +24,7 @@ from solar_upscale.errors import CheckpointError, PatternError, UnsupportedError
 from solar_upscale.pattern import LayerPattern, parse_layers, resolve_entries
 from solar_upscale.plan.layout import Target, mirror_layout, model_layout
 from solar_upscale.plan.transform import Gather, transform_for
-from solar_upscale.plan.types import INDEX_NAME, Pass, Piece, SourceIdentity, Summary, UpscalePlan
+from solar_upscale.plan.types import INDEX_NAME, LAYER_NOT_USED, Pass, Piece, SourceIdentity, Summary, UpscalePlan
 from solar_upscale.request import UpscaleRequest
 from solar_upscale.source.checkpoint import Checkpoint
 from solar_upscale.source.header import DTYPE_BITS, Shard, TensorInfo
@@ -39,8 +39,7 @@ __all__ = ["make_plan"]
 # Maximum number of output tensors: ten times as many as the largest published checkpoint has.
 MAX_TARGET_TENSORS = 1_000_000
 
-# Why a tensor is dropped.
-LAYER_NOT_USED = "its layer is not in the pattern"
+# Why a next-token head is dropped.
 MTP_NOT_USED = "next-token head left out (--drop-mtp)"
 
 

@@ -17,9 +17,11 @@ from solar_upscale.request import UpscaleRequest
 from solar_upscale.source.header import BLOCK_NBYTES, Shard, TensorInfo
 from solar_upscale.source.protocol import SourceFile
 from solar_upscale.strict_json import json_bytes
+from solar_upscale.text import counted, nbytes_text
 
 __all__ = [
     "INDEX_NAME",
+    "LAYER_NOT_USED",
     "Move",
     "Pass",
     "Piece",
@@ -31,6 +33,8 @@ __all__ = [
 ]
 
 INDEX_NAME = "model.safetensors.index.json"
+# Why a tensor of a layer that the pattern does not name is dropped.
+LAYER_NOT_USED = "its layer is not in the pattern"
 
 
 class Piece(NamedTuple):
@@ -82,6 +86,9 @@ class ShardPlan(NamedTuple):
     filename: str
     header: bytes
     items: tuple[WriteItem, ...]
+
+    def __repr__(self) -> str:
+        return f"<ShardPlan {self.filename}: {counted(len(self.items), 'tensor')}, {nbytes_text(self.nbytes)}>"
 
     @property
     def nbytes(self) -> int:
@@ -148,6 +155,9 @@ class Pass(NamedTuple):
 
     shards: tuple[ShardPlan, ...]
 
+    def __repr__(self) -> str:
+        return f"<Pass: {counted(len(self.shards), 'shard')}, {nbytes_text(self.nbytes)}>"
+
     @property
     def nbytes(self) -> int:
         """Number of bytes that the pass writes."""
@@ -178,7 +188,7 @@ class SourceIdentity:
     is_on_hub: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UpscalePlan:
     """Everything that will be written, and why.
 
@@ -204,6 +214,23 @@ class UpscalePlan:
     source_state: Mapping[str, str]
     model_files: Mapping[str, bytes] = field(default_factory=dict)
     source_card: bytes | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        shards = counted(len(self.shards), "shard")
+        depth = f"{self.before.layers} -> {self.after.layers} layers"
+        return f"<UpscalePlan {self.source.name}: {depth}, {nbytes_text(self.total_size)} in {shards}>"
+
+    def __str__(self) -> str:
+        """The report that ``solar-upscale plan`` prints."""
+        from solar_upscale.plan.report import plan_report  # which is about this class
+
+        return plan_report(self)
+
+    def _repr_html_(self) -> str:
+        """The report and the layer map, for a notebook."""
+        from solar_upscale.plan.html import plan_html  # as above
+
+        return plan_html(self)
 
     @property
     def shards(self) -> tuple[ShardPlan, ...]:

@@ -47,7 +47,7 @@ def inspect_report(found: Mapping[str, Any]) -> str:
             [
                 ("parameters", count_text(found["parameters"])),
                 ("weights", f"{nbytes_text(found['nbytes'])} in {counted(found['shards'], 'shard')}: {dtypes}"),
-                ("revision", found["revision"] or "a folder"),
+                *([("revision", found["revision"])] if found["revision"] else []),
             ]
         ),
     ]

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from solar_upscale._version import __version__
+from solar_upscale.plan.layer_map.picture import svg_map
 from solar_upscale.plan.types import UpscalePlan
 from solar_upscale.report.card import model_card
-from solar_upscale.report.layer_map.picture import svg_map
 from solar_upscale.report.provenance import PROVENANCE_NAME, provenance
 from solar_upscale.strict_json import json_bytes
 

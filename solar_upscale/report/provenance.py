@@ -13,14 +13,16 @@ from solar_upscale.digest import digest_bytes
 from solar_upscale.errors import CheckpointError
 from solar_upscale.plan.types import SourceIdentity, UpscalePlan
 from solar_upscale.report.trainers import trainer_settings
-from solar_upscale.request import UpscaleRequest
+from solar_upscale.request import MODEL_ID, UpscaleRequest
 from solar_upscale.text import shortened
 
-__all__ = ["FORMAT", "PROVENANCE_NAME", "provenance", "read_provenance", "without_sentences"]
+__all__ = ["FORMAT", "PROVENANCE_NAME", "provenance", "read_provenance", "without_later_keys", "without_sentences"]
 
 PROVENANCE_NAME = "solar_upscale.json"
 # Incremented when a reader of the old format would misread the new one; every format up to this one can be read.
 FORMAT = 1
+# What 0.1.0, whose format is the same, did not write: the top-level key, and the key in it.
+_LATER_KEYS = (("trainers", "regex"),)
 MAX_ENTRIES, MAX_TEXT = 10_000, 10_000
 
 
@@ -62,7 +64,8 @@ def _request_json(request: UpscaleRequest) -> dict[str, Any]:
     """The request, in a form that ``read_provenance`` can plan again."""
     values = {name: getattr(request, name) for name in _CHECKS}
     scales = None if request.entry_scales is None else list(request.entry_scales)
-    return {**values, "layers": list(request.entries), "entry_scales": scales}
+    optional = {name: value for name in _OPTIONAL_CHECKS if (value := getattr(request, name)) is not None}
+    return {**values, "layers": list(request.entries), "entry_scales": scales, **optional}
 
 
 def _rows(plan: UpscalePlan) -> list[dict[str, Any]]:
@@ -97,14 +100,14 @@ def read_provenance(document: Mapping[str, Any]) -> tuple[UpscaleRequest, Source
     job = document.get("job")
     if not isinstance(job, Mapping):
         raise CheckpointError(f"{PROVENANCE_NAME}: job: expected a JSON object, got {_shown(job)}")
-    mismatched = sorted(map(str, set(job) ^ set(_CHECKS)))
+    mismatched = sorted(map(str, (set(job) - set(_OPTIONAL_CHECKS)) ^ set(_CHECKS)))
     if mismatched:
         problem = "is missing" if mismatched[0] in _CHECKS else "is unknown"
         raise CheckpointError(
             f"{PROVENANCE_NAME}: job.{mismatched[0][:80]} {problem}; was it written by another version?"
         )
     _check(document, _SOURCE_CHECKS, "")
-    _check(job, _CHECKS, "job.")
+    _check(job, _CHECKS | {name: check for name, check in _OPTIONAL_CHECKS.items() if name in job}, "job.")
     scales = job["entry_scales"]
     if scales is not None and len(scales) != len(job["layers"]):
         raise CheckpointError(
@@ -138,6 +141,16 @@ def without_sentences(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def without_later_keys(document: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The document without the keys that were added to the format later and that ``record``, an older one, lacks."""
+    kept = dict(document)
+    for name, key in _LATER_KEYS:
+        values, recorded = kept.get(name), record.get(name)
+        if isinstance(values, dict) and isinstance(recorded, dict) and key not in recorded:
+            kept[name] = {other: value for other, value in values.items() if other != key}
+    return kept
+
+
 def _check(values: Mapping[str, Any], checks: "_Checks", where: str) -> None:
     for key, (check, expected) in checks.items():
         if key not in values:
@@ -166,11 +179,15 @@ def _is_size(value: Any) -> bool:
     return value is None or (type(value) is int and 0 < value < 2**63)
 
 
+def _is_model_id(value: Any) -> bool:
+    return isinstance(value, str) and MODEL_ID.fullmatch(value) is not None
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-_Checks = Mapping[str, tuple[Callable[[Any], bool], str]]
+_Checks = dict[str, tuple[Callable[[Any], bool], str]]
 _SOURCE_CHECKS: _Checks = {
     "source": (_is_text, "a name"),
     "revision": (lambda value: value is None or _is_text(value), "a commit hash or null"),
@@ -183,6 +200,10 @@ _CHECKS: _Checks = {
     "max_shard_nbytes": (_is_size, "a positive number of bytes or null"),
     "drop_mtp": (_is_flag, "true or false"),
     "assume_uniform": (_is_flag, "true or false"),
+}
+# Written only where they were asked for, so that other documents are those of versions that did not have them.
+_OPTIONAL_CHECKS: _Checks = {
+    "base_model": (_is_model_id, "a model id"),
 }
 
 

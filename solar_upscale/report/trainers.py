@@ -23,6 +23,8 @@ def trainer_settings(
 ) -> dict[str, Any]:
     """Settings for each trainer that train ``layers`` of a model of ``num_layers`` layers, and nothing else.
 
+    ``regex`` is for no trainer in particular: Python's ``re.search`` finds it in the names of just these parameters.
+
     ``tensor_names`` are those of the output; they show whether a layer number or a list's name also matches elsewhere.
 
     Source: axolotl 0.19 utils/freeze.py; ms-swift 4.6 utils/transformers_utils.py; PEFT 0.21 tuners/tuners_utils.py;
@@ -30,20 +32,21 @@ def trainer_settings(
     """
     if not layers:
         nothing: dict[str, Any] = dict.fromkeys(("axolotl", "ms-swift", "peft", "llama-factory"))
-        return {"layers": [], **nothing, "notes": ["No layer is repeated, so there are no new layers to train."]}
+        note = "No layer is repeated, so there are no new layers to train."
+        return {"layers": [], "regex": None, **nothing, "notes": [note]}
     names = tuple(tensor_names)
     others = _other_lists(stack, names)
+    regex = "|".join(_regex(prefix, layers, others, r"\.") for prefix in stack.prefixes)
     llama_factory, notes = _llama_factory(stack, layers, num_layers, names)
     return {
         "layers": list(layers),
+        "regex": regex,
         "axolotl": {"unfrozen_parameters": [_regex(prefix, layers, others, ".") for prefix in stack.prefixes]},
-        "ms-swift": {
-            "freeze_parameters_ratio": 1.0,
-            "trainable_parameters_regex": "|".join(_regex(prefix, layers, others, r"\.") for prefix in stack.prefixes),
-        },
+        "ms-swift": {"freeze_parameters_ratio": 1.0, "trainable_parameters_regex": regex},
         "peft": {"layers_to_transform": list(layers), "layers_pattern": _layers_patterns(stack, others)},
         "llama-factory": llama_factory,
         "notes": [
+            "regex: for re.search on parameter names; axolotl's pattern is another, since it escapes dots itself.",
             "ms-swift: for full-parameter training; freeze_parameters_ratio freezes everything, the regex unfreezes "
             "the repeats.",
             "peft: target_modules must be a list of names; if it is a string, PEFT rejects layers_to_transform.",

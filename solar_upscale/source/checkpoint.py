@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from solar_upscale.errors import CheckpointError, UnsupportedError, printable
 from solar_upscale.source.header import Shard, TensorInfo, read_shard
 from solar_upscale.source.protocol import Source, SourceFile
-from solar_upscale.source.weight_files import WEIGHT_SUFFIXES
+from solar_upscale.source.weight_files import MERGE_ADAPTER, WEIGHT_SUFFIXES
 from solar_upscale.strict_json import parse_json
 from solar_upscale.text import listed
 
@@ -126,7 +126,7 @@ def open_checkpoint(source: Source) -> Checkpoint:
     """
     files = source.files()
     if "config.json" not in files:
-        raise CheckpointError(f"{source.name}: no config.json; expected a checkpoint that transformers can load")
+        raise CheckpointError(f"{source.name}: {_without_config(files)}")
     if "adapter_config.json" in files:
         raise UnsupportedError(
             f"{source.name}: adapter_config.json: transformers would load an adapter on top of these weights; "
@@ -148,6 +148,16 @@ def open_checkpoint(source: Source) -> Checkpoint:
     card = files.get("README.md")
     readme = None if card is None else source.read(card.name, 0, min(card.nbytes, MAX_CONFIG_NBYTES))
     return Checkpoint(source, shards, config, copied_files, skipped_files, state, readme, warnings)
+
+
+def _without_config(files: Mapping[str, SourceFile]) -> str:
+    """What a folder without a config.json is, as far as its files tell."""
+    if "adapter_config.json" in files:
+        return f"is an adapter (adapter_config.json), not a checkpoint; {MERGE_ADAPTER}"
+    gguf = [name for name in files if name.lower().endswith(".gguf")]
+    if gguf:
+        return f"holds GGUF files ({listed(gguf)}) and no config.json; give the safetensors checkpoint instead"
+    return "no config.json; expected a checkpoint that transformers can load"
 
 
 def _find_weights(

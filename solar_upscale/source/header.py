@@ -90,7 +90,7 @@ class TensorInfo(NamedTuple):
         return prod(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Shard:
     """One weight file: its tensors, and where its data region starts (in bytes from the start of the file).
 
@@ -104,6 +104,9 @@ class Shard:
     nbytes: int
     header_digest: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Shard {self.filename}: {len(self.tensors)} tensors, {self.nbytes} bytes>"
 
 
 def read_shard(filename: str, nbytes: int, read: Callable[[int, int], bytes]) -> Shard:

@@ -9,6 +9,7 @@ from solar_upscale.errors import CheckpointError
 from solar_upscale.request import HubOptions
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.protocol import Source
+from solar_upscale.source.weight_files import MERGE_ADAPTER
 
 __all__ = ["open_source"]
 
@@ -39,6 +40,8 @@ def open_source(source: str | Path | Source, hub: HubOptions = DEFAULT, *, heade
         if hub.stream:
             raise CheckpointError(f"{text}: a folder cannot be streamed; leave --stream out")
         return FolderSource(folder)
+    if text and folder.is_file():
+        raise CheckpointError(f"{text}: {_about_file(folder)}")
     if "://" in text:  # not quoted: it may contain a token
         raise CheckpointError("SOURCE: URLs are not supported; expected a folder, or a model id USER/NAME")
     if text.startswith((".", "/", "~")) or not text or text.count("/") > 1 or "\\" in text or folder.exists():
@@ -46,3 +49,15 @@ def open_source(source: str | Path | Source, hub: HubOptions = DEFAULT, *, heade
     from solar_upscale.source.hub.opening import open_model
 
     return open_model(text, hub, headers_only=headers_only)
+
+
+def _about_file(path: Path) -> str:
+    """What a file that was given in place of a folder is, and what to give."""
+    suffix = path.suffix.lower()
+    if path.name.startswith("adapter_"):
+        return f"is part of an adapter, not a checkpoint; {MERGE_ADAPTER}"
+    if suffix == ".gguf":
+        return "is a GGUF file, which is not supported; give the safetensors checkpoint that it was converted from"
+    if suffix in (".safetensors", ".bin") or path.name.endswith(".index.json"):
+        return "is one file of a checkpoint; give the folder that holds it and its config.json"
+    return "is a file; expected a folder with a checkpoint, or a model id USER/NAME"

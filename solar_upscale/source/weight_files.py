@@ -1,6 +1,9 @@
 """Recognises weight files by suffix."""
 
-__all__ = ["READABLE_SUFFIXES", "WEIGHT_SUFFIXES"]
+__all__ = ["MERGE_ADAPTER", "READABLE_SUFFIXES", "WEIGHT_SUFFIXES"]
+
+MERGE_ADAPTER = "merge it into its base model first (PEFT: merge_and_unload), and give the merged model"
+"""What to do with an adapter that was given as a checkpoint."""
 
 READABLE_SUFFIXES = (".safetensors", ".bin")
 """Weights in the formats that are supported."""

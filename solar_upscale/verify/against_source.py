@@ -11,7 +11,7 @@ from solar_upscale.digest import digest_chunks
 from solar_upscale.errors import CheckpointError
 from solar_upscale.plan.types import ShardPlan, UpscalePlan
 from solar_upscale.report.output_files import output_filenames, render_output_files
-from solar_upscale.report.provenance import PROVENANCE_NAME, without_sentences
+from solar_upscale.report.provenance import PROVENANCE_NAME, without_later_keys, without_sentences
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.protocol import Source
 from solar_upscale.strict_json import json_bytes
@@ -86,7 +86,7 @@ def _provenance(text: bytes, planned: bytes) -> Findings:
     """Compare the provenance byte by byte, except for the run's own keys and the wording of another version."""
     record: dict[str, Any] = json.loads(text)
     expected: dict[str, Any] = json.loads(planned)
-    facts, planned_facts = without_sentences(record), without_sentences(expected)
+    facts, planned_facts = without_sentences(record), without_sentences(without_later_keys(expected, record))
     differing = [
         key for key in {**expected, **record} if key not in _RUN_KEYS and facts.get(key) != planned_facts.get(key)
     ]

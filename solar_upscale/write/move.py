@@ -55,14 +55,20 @@ _FICLONERANGE = 0x4020940D  # an architecture with another number answers ENOTTY
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How many bytes were cloned from the source, copied from it, or zeroed."""
+    """How many bytes were cloned from the source, copied from it, computed from it, or zeroed."""
 
     cloned: int = 0
     copied: int = 0
+    changed: int = 0
     zeroed: int = 0
 
     def __add__(self, other: "Moved") -> "Moved":
-        return Moved(self.cloned + other.cloned, self.copied + other.copied, self.zeroed + other.zeroed)
+        return Moved(
+            self.cloned + other.cloned,
+            self.copied + other.copied,
+            self.changed + other.changed,
+            self.zeroed + other.zeroed,
+        )
 
 
 @dataclass(frozen=True, slots=True)

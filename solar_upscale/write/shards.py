@@ -125,18 +125,19 @@ def planned_bytes(source: Source, move: Move) -> Iterable[bytes | memoryview]:
 
 
 def nbytes_by_method(shards: Iterable[FinishedShard]) -> dict[str, int]:
-    """How many bytes of tensor data were cloned, copied, zeroed, or kept from an earlier run."""
+    """How many bytes of tensor data were cloned, copied, changed, zeroed, or kept from an earlier run."""
     shards = list(shards)
     return {
         "cloned": sum(shard.moved.cloned for shard in shards),
         "copied": sum(shard.moved.copied for shard in shards),
+        "changed": sum(shard.moved.changed for shard in shards),
         "zeroed": sum(shard.moved.zeroed for shard in shards),
         "kept": sum(shard.data_nbytes for shard in shards if shard.kept),
     }
 
 
 def write_chunks(target_fd: int, start: int, chunks: Iterable[bytes | memoryview], on_bytes: OnBytes) -> Moved:
-    """Write chunks one after another, starting at an offset of the target.
+    """Write computed chunks one after another, starting at an offset of the target.
 
     Raises:
         OSError: the disk is full or failing.
@@ -145,7 +146,7 @@ def write_chunks(target_fd: int, start: int, chunks: Iterable[bytes | memoryview
     for chunk in chunks:
         write_all(target_fd, offset, chunk, on_bytes=on_bytes)
         offset += len(chunk)
-    return Moved(copied=offset - start)
+    return Moved(changed=offset - start)
 
 
 def save_digests(shard: ShardPlan, folder: Path, digests: Digests) -> None:

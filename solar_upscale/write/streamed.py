@@ -121,7 +121,8 @@ def _open_target(shard: ShardPlan, folder: Path, output_nbytes: int, opened: Exi
 
 def _finished(shard: ShardPlan, folder: Path, digests: Digests) -> FinishedShard:
     zeroed = _zero_nbytes(shard)
-    moved = Moved(copied=shard.data_nbytes - zeroed, zeroed=zeroed)
+    changed = sum(move.target_nbytes for move in source_moves(shard) if move.transform is not None)
+    moved = Moved(copied=shard.data_nbytes - changed - zeroed, changed=changed, zeroed=zeroed)
     return FinishedShard(shard.filename, folder / shard.filename, shard.data_nbytes, moved, digests=digests)
 
 

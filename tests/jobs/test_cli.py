@@ -130,6 +130,12 @@ def test_first_argument_is_a_command_only_if_it_names_one(home: Path) -> None:
     assert ends(["verify", "verify"]) == 0
 
 
+def test_inspecting_a_folder_names_no_revision(home: Path) -> None:
+    text = run("inspect", "s").stdout
+    assert "parameters" in text
+    assert "revision" not in text
+
+
 # ---------------------------------------------------------------- mistakes
 
 
@@ -142,7 +148,21 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no such folder": ("./no out --layers 0:6", r"\./no: no such folder"),
     "typo in a Hub id": ("a/b/c out --layers 0:6", "a/b/c"),
     "Hub id without a network": ("some/model out --layers 0:6", "some/model"),
-    "source is a file": ("s/config.json out --layers 0:6", "s/config.json: no such folder"),
+    "source is a file": ("s/config.json out --layers 0:6", "s/config.json: is a file; expected a folder"),
+    "source is a weight file": (
+        "s/model.safetensors.index.json out --layers 0:6",
+        "is one file of a checkpoint; give the folder",
+    ),
+    "source is a GGUF file": ("model.gguf out --layers 0:6", r"model\.gguf: is a GGUF file, which is not supported"),
+    "source is an adapter": (
+        "adapter out --layers 0:6",
+        r"adapter: is an adapter \(adapter_config\.json\), not a check",
+    ),
+    "source holds GGUF files": ("gguf out --layers 0:6", r"gguf: holds GGUF files \(m\.Q4\.gguf\) and no config\.json"),
+    "base model is a path": (
+        "s out --layers 0:6 --base-model ./up/x",
+        "base_model.*is not a model id; expected USER/NAME",
+    ),
     "output is occupied": ("s full --layers 0:6", "full: already exists and holds thesis.txt"),
     "output is a file": ("s file --layers 0:6", "file: .*exists"),
     "output below a file": ("s file/out --layers 0:6", "file"),
@@ -169,6 +189,11 @@ def test_error_is_one_line_and_exit_1(case: str, home: Path, capsys: pytest.Capt
     (home / "full" / "thesis.txt").write_text("all of it")
     (home / "empty").mkdir()
     (home / "file").write_text("x")
+    (home / "model.gguf").write_text("GGUF")
+    (home / "adapter").mkdir()
+    (home / "adapter" / "adapter_config.json").write_text("{}")
+    (home / "gguf").mkdir()
+    (home / "gguf" / "m.Q4.gguf").write_text("GGUF")
     (home / "bad.yaml").write_text("layers: [")
     before = tree(home)
     assert ends(shlex.split(line)) == 1
@@ -227,7 +252,9 @@ def test_dry_run_prints_exactly_what_plan_prints_and_writes_nothing(home: Path) 
 def test_plan_matches_what_is_written(home: Path) -> None:
     plan = json.loads(run("plan", "s", "--layers", *SOLAR, "--json").stdout)
     done = json.loads(run("s", "out", "--layers", *SOLAR, "--json").stdout)
-    assert {**done, "output": None, "moved": None} == {**plan, "output": None, "moved": None}
+    of_the_run = dict.fromkeys(("output", "moved", "seconds"))
+    assert {**done, **of_the_run} == {**plan, **of_the_run}
+    assert done["seconds"] >= 0
     sizes = {shard["filename"]: shard["nbytes"] for shard in plan["shards"]}
     assert {name: (home / "out" / name).stat().st_size for name in sizes} == sizes
     assert sum(done["moved"].values()) == plan["total_size"]

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 import solar_upscale as su
 from solar_upscale.errors import CheckpointError, OutputError
-from solar_upscale.plan.transform import Zero
+from solar_upscale.plan.transform import Scale, Zero
 from solar_upscale.report.output_files import REPORTS, output_filenames
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.header import build_header, read_shard
@@ -374,6 +374,23 @@ def test_finished_shards_are_kept_and_only_the_rest_is_moved(source: Path, tmp_p
     assert sum(ways.values()) == plan.total_size
     assert_layers_come_from(tmp_path / "out", source, SOLAR_SOURCES)
     assert leftovers(tmp_path / "out") == ["out"]
+
+
+@pytest.mark.parametrize("init", ["copy", "identity", "split"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_bytes_that_are_changed_or_zeroed_are_not_counted_as_copied(
+    source: Path, tmp_path: Path, init: str, streamed: bool
+) -> None:
+    opened = MemorySource.of_folder(source) if streamed else FolderSource(source)
+    plan = su.plan_checkpoint(opened, SOLAR, init=init)
+    moved = nbytes_by_method(write_plan(plan, opened, tmp_path / "out"))
+    sizes = {Scale: 0, Zero: 0, type(None): 0}
+    for shard in plan.shards:
+        for item in shard.items:
+            sizes[type(item.transform)] += item.target.nbytes
+    assert moved["changed"] == sizes[Scale]
+    assert moved["zeroed"] == sizes[Zero]
+    assert moved["cloned"] + moved["copied"] == sizes[type(None)]
 
 
 def test_finished_output_succeeds_immediately(source: Path, tmp_path: Path) -> None:

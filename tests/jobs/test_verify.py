@@ -87,14 +87,19 @@ def test_output_of_another_version_with_other_sentences_is_accepted_with_notes(
     record |= {"version": "0.0.9", "warnings": ["as it was said then"]}
     record["config_changes"][0]["reason"] = "in other words"
     record["trainers"]["notes"] = {}
+    del record["trainers"]["regex"]  # 0.1.0 had none
     path.write_text(json.dumps(record, indent=2) + "\n")
     notes = verify_checkpoint(output, source).notes
     assert "solar_upscale.json has the wording of version 0.0.9" in notes
     assert any(note.startswith("solar_upscale.json records version 0.0.9, here it is") for note in notes)
     assert verify_checkpoint(output).notes == ()
+    record["trainers"]["regex"] = ".*"
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    with pytest.raises(CheckpointError, match=r"solar_upscale\.json: trainers does not match the source"):
+        verify_checkpoint(output, source)
     record["config_changes"][0]["after"] = 13
     path.write_text(json.dumps(record, indent=2) + "\n")
-    with pytest.raises(CheckpointError, match=r"solar_upscale\.json: config_changes does not match the source"):
+    with pytest.raises(CheckpointError, match=r"solar_upscale\.json: .*config_changes does not match the source"):
         verify_checkpoint(output, source)
 
 

@@ -45,6 +45,76 @@ def count_runs(model, layers):
     return len(ran)
 
 
+# ---------------------------------------------------------------- what is known to hurt
+
+
+@pytest.mark.parametrize(
+    ("layers", "init", "words"),
+    [
+        (["0:6", "2:8"], "copy", "which needs further training: perplexity rose by a factor of 1.41"),
+        (["0:7", "1:8"], "copy", "severe damage: perplexity rose by a factor of 4.3"),
+        (["0:6", "2:8"], "split", "splits a repeated window, layers 2 to 5"),
+        (["::-1"], "copy", "reverses 8 layers"),
+    ],
+)
+def test_upscaling_in_memory_warns_as_the_plan_does(tmp_path, layers, init, words):
+    model = tiny(layers=8)
+    model.save_pretrained(tmp_path)
+    with pytest.warns(su.UpscaleWarning) as caught:
+        upscale_model(model, layers, init=init)
+    said = tuple(str(warning.message) for warning in caught)
+    assert any(words in text for text in said)
+    assert said == su.plan_checkpoint(tmp_path, layers, init=init).warnings
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_harmless_upscaling_in_memory_does_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        upscale_model(tiny(layers=8), ["0:6", "2:8"], init="scale=1,0.25")
+
+
+# ---------------------------------------------------------------- what was done, and doing it twice
+
+
+def test_report_says_what_is_new_and_the_config_does_not_have_it():
+    model = tiny(layers=8)
+    with pytest.raises(UnsupportedError, match="was not upscaled in this process"):
+        su.upscale_report(model)
+    before = set(model.config.to_dict())
+    upscale_model(model, ["0:6", "2:8"], init="scale=1,0.25")
+    report = su.upscale_report(model)
+    assert report.new_layers == (6, 7, 8, 9)
+    assert repr(report) == "<UpscaledModel model.layers: 8 -> 12 layers, 4 new layers, init scale=1,0.25>"
+    assert set(model.config.to_dict()) == before
+    assert not [name for name in model.state_dict() if "solar" in name]
+
+
+def test_same_cell_run_twice_is_refused_and_named():
+    model = upscale_model(tiny(layers=8), ["0:6", "2:8"], init="identity")
+    for again in (model, copy.deepcopy(model)):
+        with pytest.raises(UnsupportedError, match=r"was upscaled already, from 8 to 12 layers; .*again=True"):
+            upscale_model(again, ["0:6", "2:8"], init="identity")
+    assert len(model.model.layers) == 12
+    upscale_model(model, ["0:12", "11"], init="identity", again=True)
+    assert len(model.model.layers) == 13
+
+
+def test_refused_upscaling_is_not_recorded():
+    model = tiny(layers=8)
+    with pytest.raises(PatternError):
+        upscale_model(model, ["0:9"])
+    upscale_model(model, ["0:8", "7"])
+
+
+def test_trainable_parameters_are_shown_by_number():
+    model = upscale_model(tiny(layers=8), ["0:6", "2:8"], init="identity")
+    trained = su.freeze_originals(model, su.upscale_report(model).new_layers)
+    assert len(repr(trained)) < 100
+    assert repr(trained).startswith(f"<TrainableParameters: {len(trained)} tensors, ")
+    torch.optim.SGD(trained, lr=0.1)
+
+
 # ---------------------------------------------------------------- FusionBench's documented examples
 
 
@@ -117,6 +187,7 @@ def test_algorithm_takes_a_whole_model():
     model = solar_example(num_hidden_layers=8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", su.UpscaleWarning)
         assert DepthUpscalingAlgorithm(layer_indices=["range(0,6)", "range(2,8)"]).run(model) is model
     assert count_runs(model, model.model.layers) == model.config.num_hidden_layers == 12
 
@@ -467,7 +538,7 @@ def test_static_cache_of_the_old_depth_is_discarded():
 
 
 def test_upscaling_twice_is_upscaling_by_the_composition():
-    once = upscale_model(upscale_model(tiny(), ["0:5", "2:6"]), ["0:7", "4:9"])
+    once = upscale_model(upscale_model(tiny(), ["0:5", "2:6"]), ["0:7", "4:9"], again=True)
     nine = [0, 1, 2, 3, 4, 2, 3, 4, 5]
     together = upscale_model(tiny(), [nine[i] for i in [*range(7), *range(4, 9)]])
     assert torch.equal(logits(once), logits(together))

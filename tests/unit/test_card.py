@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solar_upscale.architecture import Stack
+from solar_upscale.plan.report import plan_report
 from solar_upscale.report.card import model_card, named
 from solar_upscale.source.protocol import SourceFile
 from tests.support.fuzz import fuzzed
@@ -87,6 +88,24 @@ def test_folder_source_has_no_base_model():
     data = front(card_of(solar_plan(source="mistral", revision=None), source_readme=README))
     assert "base_model" not in data
     assert "base_model_relation" not in data
+
+
+def test_card_of_a_folder_names_the_base_model_that_was_given():
+    plan = solar_plan(source="mistral", revision=None, base_model="mistralai/Mistral-7B-v0.1")
+    card = card_of(plan, source_readme=README)
+    assert front(card)["base_model"] == ["mistralai/Mistral-7B-v0.1"]
+    link = r"[mistralai/Mistral-7B-v0.1](https://huggingface.co/mistralai/Mistral-7B-v0.1)"
+    assert f"This is `mistral` (a local copy or derivative of {link})".encode() in card
+    assert b"--base-model mistralai/Mistral-7B-v0.1" in card
+
+
+def test_dropped_layers_are_listed_as_layers():
+    dropped = {f"model.layers.{n}.x": "its layer is not in the pattern" for n in range(20, 24)} | {"mtp.w": "no use"}
+    plan = replace(make_plan((*range(20), *range(24, 32)), 32), dropped=dropped)
+    text = card_of(plan, source_readme=None).decode()
+    assert "## Dropped\n\n* layers 20-23: not in the pattern (4 tensors)\n* `mtp.w`: no use\n" in text
+    assert "model.layers.20" not in text
+    assert "\ndropped\n  layers 20-23  not in the pattern (4 tensors)\n  1 tensor      no use\n" in plan_report(plan)
 
 
 def test_body_says_what_was_done():

@@ -76,7 +76,7 @@ def test_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="no such folder"):
             su.plan_checkpoint(path, ["0:6"])
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="no such folder"):
+    with pytest.raises(CheckpointError, match="file: is a file; expected a folder with a checkpoint"):
         su.plan_checkpoint(tmp_path / "file", ["0:6"])
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solar_upscale.pattern import LayerPattern
-from solar_upscale.report.layer_map.picture import svg_map
-from solar_upscale.report.layer_map.runs import Run, runs
-from solar_upscale.report.layer_map.terminal import terminal_map
+from solar_upscale.plan.layer_map.picture import svg_map
+from solar_upscale.plan.layer_map.runs import Run, runs
+from solar_upscale.plan.layer_map.terminal import terminal_map
 
 SOLAR = LayerPattern((*range(24), *range(8, 32)), 32)
 LLAMA_PRO = LayerPattern(tuple(x for b in range(8) for x in (*range(4 * b, 4 * b + 4), 4 * b + 3)), 32)
@@ -49,8 +49,8 @@ def test_runs_of_llama_pro_end_where_a_layer_repeats():
 
 
 def test_layers_repeated_in_place_are_one_run():
-    assert runs(IN_PLACE.sources) == (Run(0, 0, 5), Run(5, 5, 15, 2), Run(35, 20, 10))
-    assert "each twice, x0.5" in terminal_map(IN_PLACE, factors=[1.0] * 5 + [0.5] * 30 + [1.0] * 10)
+    assert runs(IN_PLACE.sources) == (Run(0, 0, 5), Run(5, 5, 15, (1.0, 1.0)), Run(35, 20, 10))
+    assert "x0.5, each twice" in terminal_map(IN_PLACE, factors=[1.0] * 5 + [0.5] * 30 + [1.0] * 10)
 
 
 @given(patterns())
@@ -96,8 +96,8 @@ def test_one_layer_model_is_drawn():
 
 def test_zeroed_repeats_are_labelled():
     factors = [0.0 if layer in LLAMA_PRO.repeats else 1.0 for layer in range(40)]
-    assert "▒████........................  x0 at 4\n" in terminal_map(LLAMA_PRO, factors=factors)
-    assert "4-8 ← 3-7 (×0)" in svg_map(LLAMA_PRO, factors=factors, title="t")
+    assert " ~      4 <-      3  ...▒............................  x0\n" in terminal_map(LLAMA_PRO, factors=factors)
+    assert ">4 ← 3 (×0)<" in svg_map(LLAMA_PRO, factors=factors, title="t")
 
 
 def test_ten_thousand_layers_are_drawn_quickly_in_few_rows():

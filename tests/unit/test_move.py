@@ -334,7 +334,7 @@ def test_no_call_moves_more_than_64_mib(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_moved_adds_up() -> None:
-    assert Moved(1, 2, 3) + Moved(10, 20, 30) == Moved(cloned=11, copied=22, zeroed=33)
+    assert Moved(1, 2, 3, 4) + Moved(10, 20, 30, 40) == Moved(cloned=11, copied=22, changed=33, zeroed=44)
 
 
 def test_write_all_survives_short_writes(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:

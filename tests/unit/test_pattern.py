@@ -203,13 +203,12 @@ def test_sources_are_plain_integers():
         ("1if 1else 2", '"1if" is not a whole number'),
         ("", '--layers "": is empty'),
         (" \n", "is empty"),
-        (["0:4", None], "--layers None: an entry is an integer or a text, not None (null in YAML); the model has 32"),
-        ([True], "--layers True: an entry is an integer or a text, not a bool; the model has 32 layers (0 to 31)"),
+        (["0:4", None], "--layers None: an entry is an integer, text or range, not None (null in YAML); the model has"),
+        ([True], "--layers True: an entry is an integer, text or range, not a bool; the model has 32 layers"),
         ([np.bool_(True)], "not a bool"),
-        ([1.0], "--layers 1.0: an entry is an integer or a text, not a float; the model has 32 layers"),
-        ([[0, 24], [8, 32]], "--layers [0, 24]: an entry is an integer or a text, not a list; the model has 32 layers"),
+        ([1.0], "--layers 1.0: an entry is an integer, text or range, not a float; the model has 32 layers"),
+        ([[0, 24], [8, 32]], "--layers [0, 24]: an entry is an integer, text or range, not a list; the model has 32"),
         ([[0, 24], [8, 32]], 'did you mean "0:24"?'),
-        ([range(8, 24)], 'not a range; the model has 32 layers (0 to 31); did you mean "range(8,24)"?'),
         (OmegaConf.create([[0, 24]]), "not a ListConfig"),
         ([b"0:4"], "not a bytes"),
         ([], '--layers: names no layer; write at least one entry, such as "0:32"'),
@@ -521,3 +520,23 @@ def test_shortest_spelling_uses_steps_where_they_help():
     assert parse_layers("::-1", 32).entries == ("31::-1",)
     assert parse_layers([3, 1], 4).entries == ("3", "1")
     assert parse_layers(["0:4", 3, "4:8", 7], 8).entries == ("0:4", "3:8", "7")
+
+
+@pytest.mark.parametrize(
+    ("layers", "meaning"),
+    [
+        ([range(6), range(2, 8)], [*range(6), *range(2, 8)]),
+        ([slice(0, 6), slice(2, None)], [*range(6), *range(2, 8)]),
+        (range(8), [*range(8)]),
+        (slice(None, None, -1), [*range(7, -1, -1)]),
+        ([range(7, -1, -1), 3, "n-1"], [*range(7, -1, -1), 3, 7]),
+    ],
+)
+def test_ranges_and_slices_are_entries(layers, meaning):
+    assert resolve_layer_indices(layers, num_layers=8) == meaning
+
+
+@pytest.mark.parametrize("entry", [range(2, 9), slice(2, 9), slice(0, 3.5), range(0)])
+def test_range_or_slice_that_does_not_fit_is_refused_as_its_text_would_be(entry):
+    with pytest.raises(PatternError):
+        resolve_layer_indices([entry], num_layers=8)

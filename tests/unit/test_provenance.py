@@ -27,6 +27,7 @@ requests = st.integers(1, 4).flatmap(
         max_shard_nbytes=st.none() | st.integers(1, 2**40),
         drop_mtp=st.booleans(),
         assume_uniform=st.booleans(),
+        base_model=st.none() | st.sampled_from(["gpt2", "mistralai/Mistral-7B-v0.1"]),
     )
 )
 sources = st.one_of(

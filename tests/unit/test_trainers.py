@@ -42,6 +42,7 @@ def chosen_by_each(settings, names):
         axolotl_old(settings["axolotl"]["unfrozen_parameters"], names),
         axolotl_new(settings["axolotl"]["unfrozen_parameters"], names),
         ms_swift(settings["ms-swift"]["trainable_parameters_regex"], names),
+        {name for name in names if re.search(settings["regex"], name)},
     )
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from solar_upscale._version import __version__
 from solar_upscale.errors import printable
-from solar_upscale.plan.types import UpscalePlan
+from solar_upscale.plan.layer_map.runs import factors_text, range_text, ranges_text, runs
+from solar_upscale.plan.types import LAYER_NOT_USED, UpscalePlan
 from solar_upscale.report.card.front_matter import hub_id
 from solar_upscale.report.card.loading import load_snippet, reproduce_block
-from solar_upscale.report.layer_map.runs import runs
-from solar_upscale.report.layer_map.terminal import factor_text, range_text
 from solar_upscale.start.factors import is_identity
 from solar_upscale.start.init import STARTS, parse_init
 from solar_upscale.text import counted, short_count, shortened
@@ -54,7 +53,7 @@ def card_body(plan: UpscalePlan, remarks: Sequence[str]) -> str:
         f"## Initialisation\n\n{_start(plan)}",
         f"## Changes in config.json\n\n{_config(plan)}",
         _listed("Warnings", (_prose(warning) for warning in plan.warnings)),
-        _listed("Dropped tensors", (f"{_code(name)}: {_prose(why)}" for name, why in sorted(plan.dropped.items()))),
+        _listed("Dropped", _dropped(plan)),
         _listed("About the source's model card", remarks),
         f"## Reproducing it\n\n{reproduce_block(plan, hub_id(plan))}\n\nMade with solar-upscale {__version__}. "
         "`solar_upscale.json` records every layer; `solar-upscale verify` checks the files against it.",
@@ -70,7 +69,9 @@ def _title(plan: UpscalePlan) -> str:
 def _opening(plan: UpscalePlan) -> str:
     before, after = plan.before, plan.after
     source = hub_id(plan)
-    name = f"[{_prose(source)}](https://huggingface.co/{source})" if source else _code(plan.source.name)
+    name = _link(source) if source else _code(plan.source.name)
+    if plan.request.base_model is not None and source is None:
+        name += f" (a local copy or derivative of {_link(plan.request.base_model)})"
     at = f" at revision {_code(plan.source.revision)}" if plan.source.revision is not None else ""
     dropped = plan.pattern.num_source_layers - len(frozenset(plan.pattern.sources))
     repeats = len(plan.pattern.repeats)
@@ -85,19 +86,20 @@ def _opening(plan: UpscalePlan) -> str:
     )
 
 
+def _link(model_id: str) -> str:
+    return f"[{_prose(model_id)}](https://huggingface.co/{model_id})"
+
+
 def _layers(plan: UpscalePlan) -> str:
     """The runs of the pattern as a table."""
     copies = plan.pattern.occurrences
-    all_runs = runs(plan.pattern.sources)
+    all_runs = runs(plan.pattern.sources, plan.factors)
     rows = ["| layers | source layers | of these, repeats | factor |", "| --- | --- | --- | --- |"]
     for run in all_runs[:MAX_ROWS]:
-        targets = range(run.target, run.target_stop)
-        again = sum(1 for target in targets if copies[target])
-        factors = sorted({plan.factors[target] for target in targets}) if plan.factors else [1.0]
+        again = sum(1 for target in run.targets if copies[target])
         each = f", each {run.times} times" if run.times > 1 else ""
-        factor = ", ".join(map(factor_text, factors[:4])) + (", ..." if len(factors) > 4 else "")
-        source = range_text(range(run.source, run.source_stop))
-        rows.append(f"| {range_text(targets)} | {source}{each} | {again or 'none'} | {factor} |")
+        factor = factors_text(run.factors) or "x1"
+        rows.append(f"| {range_text(run.targets)} | {range_text(run.sources)}{each} | {again or 'none'} | {factor} |")
     rest = len(all_runs) - MAX_ROWS
     more = f"\n\nand {counted(rest, 'more run')}; see `solar_upscale.json` for all layers." if rest > 0 else ""
     return "## Layers\n\n" + "\n".join(rows) + more
@@ -168,6 +170,15 @@ def _listed(title: str, items: Iterable[str]) -> str:
     if len(rows) > MAX_ROWS:
         shown.append(f"* and {len(rows) - MAX_ROWS} more; see `solar_upscale.json`")
     return f"## {title}\n\n" + "\n".join(shown) if shown else ""
+
+
+def _dropped(plan: UpscalePlan) -> Iterable[str]:
+    """Layers by their numbers, other tensors one by one."""
+    if plan.pattern.dropped:
+        tensors = counted(sum(why == LAYER_NOT_USED for why in plan.dropped.values()), "tensor")
+        yield f"{shortened(ranges_text(plan.pattern.dropped), MAX_VALUE)}: not in the pattern ({tensors})"
+    others = ((name, why) for name, why in sorted(plan.dropped.items()) if why != LAYER_NOT_USED)
+    yield from (f"{_code(name)}: {_prose(why)}" for name, why in others)
 
 
 def _value(value: Any) -> str:

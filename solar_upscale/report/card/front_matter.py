@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from solar_upscale.plan.types import UpscalePlan
+from solar_upscale.request import MODEL_ID
 
 __all__ = ["front_matter", "hub_id", "inherited"]
 
@@ -13,7 +14,6 @@ MAX_DEPTH = 16
 MAX_ITEMS = 100
 
 _BLOCK = re.compile(rb"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_.-]{1,96})?", re.ASCII)
 # A file in the repository or a web page; any other link is not inherited.
 _LINK = re.compile(r"https?://[^\s<>\"'`]{1,400}|[\w.-]{1,100}", re.ASCII)
 _WORD = re.compile(r"[\w.+-]{1,80}", re.ASCII)
@@ -93,11 +93,11 @@ def front_matter(plan: UpscalePlan, fields: Mapping[str, Any]) -> str:
         "library_name": fields.get("library_name", "transformers"),
         **({"pipeline_tag": fields["pipeline_tag"]} if "pipeline_tag" in fields else {}),
     }
-    source = hub_id(plan)
-    if source is not None:
+    base_model = hub_id(plan) or plan.request.base_model
+    if base_model is not None:
         # The Hub knows finetune, adapter, quantized and merge. Nothing was trained, added or quantised: an existing
         # model's layers were rearranged, and merge is the closest of the four.
-        values |= {"base_model": [source], "base_model_relation": "merge"}
+        values |= {"base_model": [base_model], "base_model_relation": "merge"}
     values["tags"] = list(dict.fromkeys([*tags, *_own_tags(plan)]))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
 
@@ -112,4 +112,4 @@ def _own_tags(plan: UpscalePlan) -> list[str]:
 
 def hub_id(plan: UpscalePlan) -> str | None:
     """The source's id on the Hub; None if it was a folder."""
-    return plan.source.name if plan.source.is_on_hub and _HUB_ID.fullmatch(plan.source.name) else None
+    return plan.source.name if plan.source.is_on_hub and MODEL_ID.fullmatch(plan.source.name) else None

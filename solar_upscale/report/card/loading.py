@@ -95,6 +95,7 @@ def reproduce_block(plan: UpscalePlan, hub_id: str | None) -> str:
     words += [] if plan.stack.name == DEFAULT_STACK else ["--stack", plan.stack.name]
     words += [] if request.max_shard_nbytes is None else ["--max-shard-size", str(request.max_shard_nbytes)]
     words += ["--drop-mtp"] if request.drop_mtp else []
+    words += [] if request.base_model is None else ["--base-model", request.base_model]
     words += ["--assume-uniform"] if request.assume_uniform else []
     command = _fenced("sh", " ".join(map(_shell_word, words)))
     if request.entry_scales is None:

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from solar_upscale.errors import printable
 from solar_upscale.pattern import LayerPattern
-from solar_upscale.report.layer_map.runs import Run, runs
-from solar_upscale.report.layer_map.terminal import factor_text, range_text
+from solar_upscale.plan.layer_map.runs import Run, factors_text, range_text, runs
 from solar_upscale.text import counted
 
 __all__ = ["svg_map"]
@@ -34,13 +33,23 @@ SEAM = "#c2255c"
 
 
 class _Piece(NamedTuple):
-    """Adjacent target layers of one kind, and the source layers that they span."""
+    """Adjacent target layers of one kind, and the source layers that they span.
+
+    ``factor`` is the factor of all of them, None where they differ.
+    """
 
     target: int
     target_stop: int
     source: int
     source_stop: int
     kind: str
+    factor: float | None
+
+    @property
+    def label(self) -> str:
+        targets, sources = range(self.target, self.target_stop), range(self.source, self.source_stop)
+        factor = " (several factors)" if self.factor is None else _factor_suffix((self.factor,))
+        return f"{range_text(targets)} ← {range_text(sources)}{factor}"
 
 
 class _Scale(NamedTuple):
@@ -93,36 +102,35 @@ def _scale(source_layers: int, target_layers: int) -> _Scale:
 
 
 def _pieces(sources: Sequence[int], copies: Sequence[int], factors: Sequence[float]) -> list[_Piece]:
-    """The pattern as pieces, cut wherever the source jumps or a first use and a repeat meet; at most MAX_PIECES."""
+    """The pattern as pieces, cut wherever the source jumps or the kind or the factor changes; at most MAX_PIECES."""
     pieces: list[_Piece] = []
     for target, source in enumerate(sources):
         kind = "repeat" if copies[target] else "first"
+        factor = factors[target] if factors else 1.0
         last = pieces[-1] if pieces else None
-        if last and last.kind == kind and last.source_stop == source and _same_factor(factors, target):
-            pieces[-1] = _Piece(last.target, target + 1, last.source, source + 1, kind)
+        if last and last.kind == kind and last.source_stop == source and last.factor == factor:
+            pieces[-1] = last._replace(target_stop=target + 1, source_stop=source + 1)
         else:
-            pieces.append(_Piece(target, target + 1, source, source + 1, kind))
+            pieces.append(_Piece(target, target + 1, source, source + 1, kind, factor))
     size = -(-len(pieces) // MAX_PIECES)
     return [_join(pieces[start : start + size]) for start in range(0, len(pieces), size)]
 
 
-def _same_factor(factors: Sequence[float], target: int) -> bool:
-    return not factors or factors[target] == factors[target - 1]
-
-
 def _join(pieces: Sequence[_Piece]) -> _Piece:
     kinds = {piece.kind for piece in pieces}
+    factors = {piece.factor for piece in pieces}
     return _Piece(
         pieces[0].target,
         pieces[-1].target_stop,
         min(piece.source for piece in pieces),
         max(piece.source_stop for piece in pieces),
         kinds.pop() if len(kinds) == 1 else "mixed",
+        factors.pop() if len(factors) == 1 else None,
     )
 
 
 def _bands(pieces: Sequence[_Piece], scale: _Scale) -> Iterable[str]:
-    """Each piece as a band from source to target, and its block in the target stack."""
+    """Each piece as a band from source to target, and its block in the target stack; pointed at, it shows its label."""
     left, right = SOURCE_X + STACK_WIDTH, TARGET_X
     middle = (left + right) / 2
     opacity = "0.3" if len(pieces) <= MAX_LINES else "0.12"
@@ -136,7 +144,8 @@ def _bands(pieces: Sequence[_Piece], scale: _Scale) -> Iterable[str]:
             f'fill="{colour}" fill-opacity="{opacity}"/>'
         )
     for piece in pieces:
-        yield _block(TARGET_X, scale.target(piece.target), scale.target(piece.target_stop), COLOURS[piece.kind])
+        span = scale.target(piece.target), scale.target(piece.target_stop)
+        yield _block(TARGET_X, *span, COLOURS[piece.kind], label=piece.label)
 
 
 def _source_stack(pattern: LayerPattern, counts: Counter[int], scale: _Scale) -> Iterable[str]:
@@ -175,21 +184,23 @@ def _target_stack(pattern: LayerPattern, scale: _Scale) -> Iterable[str]:
 def _target_labels(pattern: LayerPattern, factors: Sequence[float], scale: _Scale) -> Iterable[str]:
     """Which source layers each run comes from; where runs are too thin for a label each, some have none."""
     labels = []
-    for run in runs(pattern.sources):
+    for run in runs(pattern.sources, factors):
         middle = (scale.target(run.target) + scale.target(run.target_stop)) / 2
-        labels.append((middle, _run_text(run, factors)))
+        labels.append((middle, _run_text(run)))
     x = TARGET_X + STACK_WIDTH + 14
     for y, label in _apart(labels):
         yield f'<text x="{x}" y="{_n(y + 4.5)}">{label}</text>'
 
 
-def _run_text(run: Run, factors: Sequence[float]) -> str:
-    text = f"{range_text(range(run.target, run.target_stop))} ← {range_text(range(run.source, run.source_stop))}"
-    text += f", each ×{run.times}" if run.times > 1 else ""
-    scaled = sorted({factors[target] for target in range(run.target, run.target_stop)} - {1.0}) if factors else []
-    if scaled:
-        text += f" ({', '.join(factor_text(factor).replace('x', '×') for factor in scaled[:3])})"
-    return text
+def _run_text(run: Run) -> str:
+    each = f", each ×{run.times}" if run.times > 1 else ""
+    return f"{range_text(run.targets)} ← {range_text(run.sources)}{each}{_factor_suffix(run.factors)}"
+
+
+def _factor_suffix(factors: Sequence[float]) -> str:
+    """The factors in brackets, " (×0.25)"; "" where all are 1."""
+    text = factors_text(factors)
+    return f" ({text.replace('x', '×')})" if text else ""
 
 
 def _legend(kinds: set[str], pattern: LayerPattern, counts: Counter[int], y: float) -> Iterable[str]:
@@ -221,8 +232,9 @@ def _description(pattern: LayerPattern, counts: Counter[int]) -> str:
     )
 
 
-def _block(x: float, top: float, bottom: float, colour: str) -> str:
-    return f'<rect x="{_n(x)}" y="{_n(top)}" width="{STACK_WIDTH}" height="{_n(bottom - top)}" fill="{colour}"/>'
+def _block(x: float, top: float, bottom: float, colour: str, *, label: str = "") -> str:
+    end = f"><title>{label}</title></rect>" if label else "/>"
+    return f'<rect x="{_n(x)}" y="{_n(top)}" width="{STACK_WIDTH}" height="{_n(bottom - top)}" fill="{colour}"{end}'
 
 
 def _lines(x: int, top: float, layers: int, scale: _Scale) -> Iterable[str]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from solar_upscale.architecture import FieldChange
 from solar_upscale.errors import printable
-from solar_upscale.plan.types import ShardPlan, UpscalePlan
-from solar_upscale.report.layer_map.terminal import terminal_map
+from solar_upscale.plan.layer_map.runs import ranges_text
+from solar_upscale.plan.layer_map.terminal import terminal_map
+from solar_upscale.plan.types import LAYER_NOT_USED, ShardPlan, UpscalePlan
 from solar_upscale.text import count_text, counted, nbytes_text, rows_text, value_text
 
 __all__ = [
@@ -34,7 +35,7 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, enc
         _titled("shards", _shard_rows(plan)),
         _titled("copied", [(", ".join(file.name for file in plan.copied_files) or "nothing",)], width=width),
         _titled("skipped", ((name, reason) for name, reason in plan.skipped_files.items())),
-        _titled("dropped tensors", _dropped_rows(plan.dropped)),
+        _titled("dropped", _dropped_rows(plan)),
         "\n".join(_wrapped(f"warning: {printable(warning)}", width) for warning in plan.warnings),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -45,11 +46,12 @@ def written_report(
     output: str,
     moved: Mapping[str, int],
     *,
+    seconds: float,
     width: int = 80,
     colour: bool = False,
     encoding: str = "utf-8",
 ) -> str:
-    """What was written, as text: the layer map, and how many bytes were moved by each method."""
+    """What was written, as text: the layer map, and how many bytes were moved by each method, in how many seconds."""
     methods = ", ".join(f"{nbytes_text(nbytes)} {method}" for method, nbytes in moved.items() if nbytes)
     before, after = plan.before, plan.after
     rows = [
@@ -59,6 +61,7 @@ def written_report(
             "weights",
             f"{nbytes_text(plan.total_size)} in {counted(len(plan.shards), 'file')}: {methods or 'already there'}",
         ),
+        ("time", f"{seconds:.1f} s"),
         ("written to", output),
     ]
     picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip(
@@ -89,7 +92,7 @@ def _shard_rows(plan: UpscalePlan) -> Iterable[tuple[str, ...]]:
         yield shard.filename, nbytes_text(shard.nbytes), f"from {_sources_text(shard)}"
     yield (
         "total",
-        nbytes_text(plan.nbytes),
+        nbytes_text(sum(shard.nbytes for shard in plan.shards)),
         f"{nbytes_text(plan.clonable_nbytes)} can be cloned on a file system that shares blocks",
     )
 
@@ -99,9 +102,13 @@ def _sources_text(shard: ShardPlan) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} source shards"
 
 
-def _dropped_rows(dropped: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """One row per reason, not per tensor."""
-    return ((counted(count, "tensor"), reason) for reason, count in Counter(dropped.values()).items())
+def _dropped_rows(plan: UpscalePlan) -> Iterable[tuple[str, str]]:
+    """Layers by their numbers; of other tensors one row per reason."""
+    counts = Counter(plan.dropped.values())
+    if plan.pattern.dropped:
+        tensors = counted(counts.pop(LAYER_NOT_USED, 0), "tensor")
+        yield ranges_text(plan.pattern.dropped), f"not in the pattern ({tensors})"
+    yield from ((counted(count, "tensor"), reason) for reason, count in counts.items())
 
 
 def _titled(title: str, rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:

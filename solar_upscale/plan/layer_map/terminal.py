@@ -11,10 +11,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from solar_upscale.pattern import LayerPattern
-from solar_upscale.report.layer_map.runs import Run, as_ranges, runs
+from solar_upscale.plan.layer_map.runs import Run, as_ranges, factor_text, factors_text, range_text, runs
 from solar_upscale.text import counted
 
-__all__ = ["factor_text", "range_text", "terminal_map"]
+__all__ = ["terminal_map"]
 
 MIN_WIDTH = 40
 MAX_ROWS = 24
@@ -59,14 +59,17 @@ def terminal_map(
     glyphs = GLYPHS if _can_encode(GLYPHS, encoding) else PLAIN_GLYPHS
     copies = pattern.occurrences
     seam_set = frozenset(pattern.seams)
-    rows = _rows(runs(pattern.sources))
+    rows = _rows(runs(pattern.sources, factors))
     targets = [range_text(row.targets) for row in rows]
     sources = [range_text(row.sources) for row in rows]
     notes = [_note(row, factors, seam_set) for row in rows]
+    note_width = max(len(", ".join(words)) for words in notes)
     target_width = max(len("target"), *map(len, targets))
     source_width = max(len("source"), *map(len, sources))
     left = target_width + source_width + 9
-    columns = _columns(pattern.num_source_layers, width - left, max(map(len, notes)))
+    columns = _columns(
+        pattern.num_source_layers, width - left, note_width, scaled=any(factor != 1 for factor in factors)
+    )
     span = max(columns, len(f"0 {pattern.num_source_layers - 1}"))
 
     lines = [*_summary(pattern, copies, seam_set, width), ""]
@@ -77,8 +80,8 @@ def terminal_map(
         kinds = _kinds(row, pattern, copies, columns)
         drawn.update(kinds)
         bar = _painted((glyphs[kind] for kind in kinds), (KINDS[kind] for kind in kinds), colour)
-        room = width - left - span - 2
-        tail = f"{' ' * (span - columns + 2)}{_cut(note, room)}" if note and room > 0 else ""
+        words = _fitting(note, width - left - span - 2)
+        tail = f"{' ' * (span - columns + 2)}{words}" if words else ""
         lines.append(f" {mark} {target:>{target_width}} <- {source:>{source_width}}  {bar}{tail}")
     lines.append(f"{'uses':>{left - 2}}  {_uses(pattern, columns, colour)}")
     legend = [(f"{glyphs[kind]} {MEANINGS[kind]}", KINDS[kind]) for kind in (1, 2, 3, 0) if kind in drawn]
@@ -89,24 +92,20 @@ def terminal_map(
     return "\n".join([*lines, "", *_legend(legend, width, colour)]) + "\n"
 
 
-def range_text(layers: range) -> str:
-    """``range(0, 24)`` as "0-23", one layer as its number."""
-    return str(layers.start) if len(layers) == 1 else f"{layers.start}-{layers.stop - 1}"
-
-
-def factor_text(factor: float) -> str:
-    """A factor with at most four digits: "x0.25"."""
-    return f"x{factor:.4g}"
-
-
 def _rows(all_runs: tuple[Run, ...]) -> list[_Row]:
     size = -(-len(all_runs) // MAX_ROWS)
     return [_Row(all_runs[start : start + size]) for start in range(0, len(all_runs), size)]
 
 
-def _columns(depth: int, room: int, note_width: int) -> int:
-    """How many columns the bar takes: one to four per layer, fewer than one only where they do not fit."""
+def _columns(depth: int, room: int, note_width: int, *, scaled: bool) -> int:
+    """How many columns the bar takes: one to four per layer, fewer than one only where they do not fit.
+
+    Factors are never cut, so with them the notes come first.
+    """
     per_layer = max(1, min(4, 32 // depth))
+    if scaled:
+        room = max(8, room - note_width - 2)
+        note_width = 0
     if depth * per_layer <= room:
         return depth * per_layer
     if depth <= room:
@@ -167,36 +166,39 @@ def _some_ranges(layers: Sequence[int]) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
-def _note(row: _Row, factors: Sequence[float], seam_set: frozenset[int]) -> str:
-    inner = sum(1 for target in row.targets if target in seam_set)
-    words = []
+def _note(row: _Row, factors: Sequence[float], seam_set: frozenset[int]) -> list[str]:
+    """What is said beside a row's bar, the factors first."""
     if len(row.runs) > 1:
-        words.append(counted(inner, "seam"))
-    elif row.runs[0].times > 1:
-        words.append("each twice" if row.runs[0].times == 2 else f"each {row.runs[0].times} times")
-    if factors:
-        words.append(_factors_note(row.targets, factors))
-    return ", ".join(word for word in words if word)
+        inner = sum(1 for target in row.targets if target in seam_set)
+        return [*(_factors_note(row.targets, factors) if factors else ()), counted(inner, "seam")]
+    (run,) = row.runs
+    each = "" if run.times == 1 else "each twice" if run.times == 2 else f"each {run.times} times"
+    return [word for word in (factors_text(run.factors), each) if word]
 
 
-def _factors_note(targets: range, factors: Sequence[float]) -> str:
+def _factors_note(targets: range, factors: Sequence[float]) -> list[str]:
+    """The factors of a row of several runs, and which layers have them."""
     layers_by_factor: dict[float, list[int]] = {}
     for target in targets:
         layers_by_factor.setdefault(factors[target], []).append(target)
     if len(layers_by_factor) == 1:
-        (factor,) = layers_by_factor
-        return "" if factor == 1 else factor_text(factor)
+        return [text for text in (factors_text(tuple(layers_by_factor)),) if text]
     words = []
     for factor, layers in layers_by_factor.items():
         if factor != 1:
             contiguous = layers[-1] - layers[0] + 1 == len(layers)
             scope = f"at {range_text(range(layers[0], layers[-1] + 1))}" if contiguous else f"on {len(layers)}"
             words.append(f"{factor_text(factor)} {scope}")
-    return ", ".join(words[:2]) + (", ..." if len(words) > 2 else "")
+    return [*words[:2], *(["..."] if len(words) > 2 else [])]
 
 
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: max(0, room - 3)] + "..."[:room]
+def _fitting(words: Sequence[str], room: int) -> str:
+    """The words that fit, whole; "..." for the rest where it fits too."""
+    for count in range(len(words), 0, -1):
+        text = ", ".join((*words[:count], *(["..."] if count < len(words) else [])))
+        if len(text) <= room:
+            return text
+    return "..." if words and room >= 3 else ""
 
 
 def _legend(items: Sequence[tuple[str, str]], width: int, colour: bool) -> list[str]:
