@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     )
     from solar_upscale.memory import DepthUpscalingAlgorithm, upscale_layers, upscale_model
     from solar_upscale.memory.freeze import freeze_originals
-    from solar_upscale.pattern import LayerPattern, resolve_layer_indices
+    from solar_upscale.pattern import LayerPattern, repeat_every, resolve_layer_indices
     from solar_upscale.plan.types import UpscalePlan
     from solar_upscale.publish.checkpoint import Published
     from solar_upscale.upscale import inspect_checkpoint, plan_checkpoint, publish_checkpoint, upscale_checkpoint
@@ -40,6 +40,7 @@ _MODULES = {
     "inspect_checkpoint": "upscale",
     "plan_checkpoint": "upscale",
     "publish_checkpoint": "upscale",
+    "repeat_every": "pattern",
     "resolve_layer_indices": "pattern",
     "upscale_checkpoint": "upscale",
     "upscale_layers": "memory",
@@ -64,6 +65,7 @@ __all__ = [
     "inspect_checkpoint",
     "plan_checkpoint",
     "publish_checkpoint",
+    "repeat_every",
     "resolve_layer_indices",
     "upscale_checkpoint",
     "upscale_layers",

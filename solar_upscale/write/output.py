@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from solar_upscale.write.commit import (
     refuse_overlap,
     remove_leftovers,
     unfinished,
+    would_resume,
     write_bytes,
     write_file,
 )
@@ -32,7 +34,7 @@ from solar_upscale.write.shards import FinishedShard, OnBytes, find_finished
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["OpenOutput", "forget_leftovers", "open_output", "refuse_overlap_with_source"]
+__all__ = ["OpenOutput", "check_output", "forget_leftovers", "open_output", "refuse_overlap_with_source"]
 
 _log = logging.getLogger("solar_upscale")
 
@@ -119,6 +121,7 @@ class OpenOutput:
         self._fetch(needed)
         kept = self._kept(needed)
         for shard in kept.values():
+            _log.info("%s: kept from an earlier run", shard.filename)
             on_bytes(shard.data_nbytes)
             yield _checked(shard, planned[shard.filename])
         passes = [each for each in (_without(each, kept) for each in needed) if each.shards]
@@ -129,6 +132,7 @@ class OpenOutput:
         )
         with closing(finished):
             for shard in finished:
+                _log.info("%s: written", shard.filename)
                 yield _checked(shard, planned[shard.filename])
 
     def _fetch(self, passes: Sequence[Pass]) -> None:
@@ -175,6 +179,27 @@ class OpenOutput:
             raise CheckpointError(
                 f"{self.source.name}: {changed[0]} changed while it was read; run the same command again to start over"
             )
+
+
+def check_output(
+    plan: UpscalePlan, source: Source, output: Path, *, overwrite: bool = False, shards_stay: bool = True
+) -> str:
+    """What ``open_output`` would find at ``output``, in words; nothing is locked or written.
+
+    Raises:
+        OutputError: it would refuse, or shards that stay leave the disk too little room even if all that can be cloned
+            is.
+    """
+    refuse_overlap_with_source(source, output)
+    if would_resume(output, job=_job_text(plan), overwrite=overwrite):
+        return "an interrupted run of this job will be resumed"
+    existing = next(path for path in (output, *output.absolute().parents) if path.is_dir())
+    is_local = source.local_path(plan.source_shards[0].filename) is not None
+    if shards_stay:
+        check_room(existing, plan.nbytes - (plan.clonable_nbytes if is_local else 0))
+    if not os.path.lexists(output):
+        return "does not exist yet"
+    return "will be replaced" if overwrite and any(output.iterdir()) else "is empty"
 
 
 def forget_leftovers(plan: UpscalePlan, output: Path) -> None:
