@@ -11,8 +11,6 @@ from pathlib import Path
 
 __all__ = ["refuse_mistyped_command", "refuse_unknown_options", "with_help_and_version"]
 
-_COMMAND_CUTOFF = 0.7
-
 # What other tools call a command or an option of ours.
 _OTHER_COMMANDS = {
     "check": "verify",
@@ -85,15 +83,14 @@ def with_help_and_version(words: Sequence[str], commands: Iterable[str]) -> list
 def refuse_mistyped_command(parser: argparse.ArgumentParser, word: str, commands: Sequence[str]) -> None:
     """End with a usage error if a word in the place of SOURCE is, or nearly is, a command and no folder.
 
-    A bare word such as gpt2 may be a model on the Hub; it is left alone unless it is near a command.
+    A bare word such as gpt2 may be a model on the Hub, and is left alone unless it is near a command.
     """
-    if not re.fullmatch(r"-{0,2}[A-Za-z-]+", word, re.ASCII) or Path(word).is_dir():
-        return
-    bare = word.lstrip("-").casefold()
-    if word != bare and word in parser._option_string_actions:
-        return
-    meant = _OTHER_COMMANDS.get(bare) if bare == word else None
-    meant = meant or _closest(bare, commands, cutoff=_COMMAND_CUTOFF if bare == word else 1.0)
+    meant = None
+    if word.startswith("-"):
+        bare = word.lstrip("-").casefold()
+        meant = bare if bare in commands and word not in parser._option_string_actions else None
+    elif re.fullmatch(r"[A-Za-z-]+", word, re.ASCII) and not Path(word).is_dir():
+        meant = _OTHER_COMMANDS.get(word) or _closest(word, commands, cutoff=0.7)
     if meant == word:
         parser.error(f"{word} is a command and comes first: {parser.prog} {word} ...")
     if meant is not None:

@@ -81,7 +81,7 @@ errors, and on stdout only what was asked for as data: `--json`, or the report o
 
 `help`, `help COMMAND` and `version` work as words. A mistyped command or option, and a SOURCE that is a slip away from
 a folder's name, are answered with a suggestion before any network is asked. A model on the Hub whose name is that near
-is read with `--revision main`.
+to a folder's is read with `--revision main`, one whose name is near to a command's with `upscale` in front of it.
 
 | Exit code | Meaning |
 | ---: | --- |
