@@ -19,6 +19,7 @@ import pytest
 
 from solar_upscale import cli, repeat_every, resolve_layer_indices
 from solar_upscale.cli import commands, parsers
+from solar_upscale.errors import OutputError
 from solar_upscale.source.folder import FolderSource
 from solar_upscale.write import shards
 from tests.support.checkpoints import assert_layers_come_from, tree, write_checkpoint
@@ -270,6 +271,26 @@ def test_plan_says_of_the_output_what_the_run_makes_of_it(
     assert f"output\n  {out}: {state}" in shown
     assert tree(home) == before
     assert ends(words) == 0
+
+
+def test_plan_says_that_an_interrupted_run_will_be_resumed(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object, **options: object) -> None:
+        raise OutputError("stopped here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("solar_upscale.write.output.OpenOutput.finish", stop)
+        assert ends(["s", "out", "--layers", *SOLAR]) == 1
+    before = tree(home)
+    capsys.readouterr()
+    assert ends(["plan", "s", "out", "--layers", *SOLAR]) == 0
+    assert "output\n  out: an interrupted run of this job will be resumed\n" in capsys.readouterr().out
+    assert ends(["plan", "s", "out", "--layers", "0:6"]) == 1
+    assert "holds the unfinished" in capsys.readouterr().err
+    assert tree(home) == before
+    assert ends(["s", "out", "--layers", *SOLAR]) == 0
+    assert_layers_come_from(home / "out", home / "s", SOLAR_SOURCES)
 
 
 @pytest.mark.parametrize(
