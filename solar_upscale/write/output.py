@@ -150,11 +150,8 @@ class OpenOutput:
         shards = [shard for each in passes for shard in each.shards]
         needed = sum(shard.nbytes for shard in shards)
         clonable = sum(move.clonable_nbytes for shard in shards for move in shard.moves())
-        path = self.source.local_path(self.plan.source_shards[0].filename)
-        if clonable and path is not None:
-            with output_errors(self.folder), path.open("rb", buffering=0) as file:
-                if can_clone(file.fileno(), self.folder):
-                    needed -= clonable
+        if clonable and _clones_into(self.folder, self.plan, self.source):
+            needed -= clonable
         small = sum(file.nbytes for file in self.plan.copied_files) + sum(map(len, self.plan.model_files.values()))
         return needed + small
 
@@ -184,19 +181,18 @@ class OpenOutput:
 def check_output(
     plan: UpscalePlan, source: Source, output: Path, *, overwrite: bool = False, shards_stay: bool = True
 ) -> str:
-    """What ``open_output`` would find at ``output``, in words; nothing is locked or written.
+    """What ``open_output`` would find at ``output``, in words; nothing is locked, and no file stays.
 
     Raises:
-        OutputError: it would refuse, or shards that stay leave the disk too little room even if all that can be cloned
-            is.
+        OutputError: it would refuse, or the disk is too small for shards that stay.
     """
     refuse_overlap_with_source(source, output)
     if would_resume(output, job=_job_text(plan), overwrite=overwrite):
         return "an interrupted run of this job will be resumed"
     existing = next(path for path in (output, *output.absolute().parents) if path.is_dir())
-    is_local = source.local_path(plan.source_shards[0].filename) is not None
     if shards_stay:
-        check_room(existing, plan.nbytes - (plan.clonable_nbytes if is_local else 0))
+        saved = plan.clonable_nbytes if _clones_into(existing, plan, source) else 0
+        check_room(existing, plan.nbytes - saved)
     if not os.path.lexists(output):
         return "does not exist yet"
     return "will be replaced" if overwrite and any(output.iterdir()) else "is empty"
@@ -216,6 +212,15 @@ def refuse_overlap_with_source(source: Source, output: Path) -> None:
     config = source.local_path("config.json")
     if config is not None:
         refuse_overlap(config.parent, output)
+
+
+def _clones_into(folder: Path, plan: UpscalePlan, source: Source) -> bool:
+    """Whether files in ``folder`` can share blocks with the source, as one real clone shows."""
+    path = source.local_path(plan.source_shards[0].filename)
+    if path is None:
+        return False
+    with output_errors(folder), path.open("rb", buffering=0) as file:
+        return can_clone(file.fileno(), folder)
 
 
 def _checked(shard: FinishedShard, planned: ShardPlan) -> FinishedShard:
