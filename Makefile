@@ -2,7 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Stamps: pip is recent enough; what the demo needs is installed; everything is.
+PIP    := $(VENV)/.pip
+DEMO   := $(VENV)/.demo
 READY  := $(VENV)/.ready
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 2
 export HF_HUB_DISABLE_TELEMETRY = 1
 
@@ -12,14 +16,24 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable .
+$(PIP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
+	@echo "Creating a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --upgrade 'pip>=25.1'
 	@touch $@
 
-demo: $(READY)   ## upscale a tiny random Mistral, verify it, generate with it, show its layer map
+$(DEMO): pyproject.toml | $(PIP)
+	@echo "Installing the package, torch and transformers into $(VENV); this takes about a minute"
+	@$(INSTALL) --group demo --editable .
+	@touch $@
+
+$(READY): pyproject.toml | $(PIP)
+	@echo "Installing the package and all development tools into $(VENV); this takes a minute or two"
+	@$(INSTALL) --group dev --editable .
+	@touch $@
+
+demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## upscale a tiny random Mistral, verify it, generate with it, show its layer map
 	@$(BIN)/python -m tests.demo
 
 demo-real: $(READY) ## the same with SmolLM2-135M-Instruct: a sentence before and after

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import log10
 from pathlib import Path
 
+from benchmarks.chart import line_svg
 from benchmarks.measure import Sample
 
 __all__ = ["SIDE_BY_SIDE", "Line", "Page", "Promise", "Scaling", "Table", "short_table", "write_page"]
@@ -196,12 +197,10 @@ def _panel(number: int, title: str, curves: Sequence[tuple[str, Sequence[tuple[f
         x, y = at(10**low_x, 10**power)
         parts.append(f'<path d="M{x} {y}H{left + _WIDTH}" stroke="#ddd"/>')
         parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{10.0**power:g}</text>')
-    for index, (kind, points) in enumerate(curves):
+    lines = [[at(x, y) for x, y in points] for _, points in curves]
+    for index, (kind, _) in enumerate(curves):
         colour = _COLOURS[index % len(_COLOURS)]
-        places = [at(x, y) for x, y in points]
-        line = " ".join(f"{x},{y}" for x, y in places)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in places]
+        parts += line_svg(lines[index], colour, lines[index + 1 :])
         parts.append(f'<text x="{left + 60 * index}" y="{_TOP - 8}" fill="{colour}">{kind}</text>')
     return "\n".join(parts)
 

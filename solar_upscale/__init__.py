@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from solar_upscale.memory import DepthUpscalingAlgorithm, upscale_layers, upscale_model
     from solar_upscale.memory.freeze import freeze_originals
     from solar_upscale.memory.upscaled import UpscaledModel, upscale_report
-    from solar_upscale.pattern import LayerPattern, resolve_layer_indices
+    from solar_upscale.pattern import LayerPattern, repeat_every, resolve_layer_indices
     from solar_upscale.plan.types import UpscalePlan
     from solar_upscale.publish.checkpoint import Published
     from solar_upscale.recipe import Recipe, load_recipe, shipped_recipes
@@ -55,6 +55,7 @@ _MODULES = {
     "plan_checkpoint": "upscale",
     "plan_recipe": "upscale",
     "publish_checkpoint": "upscale",
+    "repeat_every": "pattern",
     "resolve_layer_indices": "pattern",
     "shipped_recipes": "recipe",
     "upscale_checkpoint": "upscale",
@@ -87,6 +88,7 @@ __all__ = [
     "plan_checkpoint",
     "plan_recipe",
     "publish_checkpoint",
+    "repeat_every",
     "resolve_layer_indices",
     "shipped_recipes",
     "upscale_checkpoint",

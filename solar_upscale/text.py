@@ -6,7 +6,18 @@ from typing import Any
 
 from solar_upscale.errors import printable
 
-__all__ = ["count_text", "counted", "listed", "nbytes_text", "rows_text", "short_count", "shortened", "value_text"]
+__all__ = [
+    "closest",
+    "count_text",
+    "counted",
+    "listed",
+    "nbytes_text",
+    "rows_text",
+    "seconds_text",
+    "short_count",
+    "shortened",
+    "value_text",
+]
 
 # Lines of a list of files or fields; the rest are only counted.
 MAX_ROWS = 12
@@ -38,6 +49,15 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
+def closest(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The choice most like ``word``, whatever its case; None if none reaches ``cutoff`` (1 is equal)."""
+    from difflib import get_close_matches
+
+    by_folded = {choice.casefold(): choice for choice in choices}
+    found = get_close_matches(word.casefold()[:200], by_folded, n=1, cutoff=cutoff)
+    return by_folded[found[0]] if found else None
+
+
 def shortened(text: str, limit: int = 60) -> str:
     """The text, truncated with dots if it is too long for a message."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
@@ -48,6 +68,14 @@ def nbytes_text(nbytes: int) -> str:
     if nbytes < 1000:
         return f"{nbytes} bytes"
     return _scaled(nbytes, ("kB", "MB", "GB", "TB"))
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration: 0.3 s, 2 min 5 s, 1 h 4 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def short_count(count: int) -> str:

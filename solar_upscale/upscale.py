@@ -23,9 +23,10 @@ from solar_upscale.request import (
 from solar_upscale.source.checkpoint import open_checkpoint
 from solar_upscale.source.opening import open_source
 from solar_upscale.source.protocol import Source
-from solar_upscale.verify.against_source import is_finished
-from solar_upscale.write.output import forget_leftovers, open_output, refuse_overlap_with_source
+from solar_upscale.verify.against_source import is_finished, looks_finished
+from solar_upscale.write.output import check_output, forget_leftovers, open_output, refuse_overlap_with_source
 from solar_upscale.write.shards import FinishedShard
+from solar_upscale.write.work_files import RECORD_NAME
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -39,6 +40,7 @@ __all__ = [
     "plan_checkpoint",
     "plan_recipe",
     "plan_source",
+    "preview_output",
     "publish_checkpoint",
     "upscale_checkpoint",
     "upscale_recipe",
@@ -356,6 +358,27 @@ def plan_source(source: Source, request: UpscaleRequest) -> UpscalePlan:
     if request.base_model is not None and source.is_on_hub:
         raise OutputError(f"{source.name}: is on the Hub, so the card names it; --base-model is for a local source")
     return make_plan(open_checkpoint(source), request)
+
+
+def preview_output(
+    plan: UpscalePlan, source: Source, output: Path, destination: Destination | None, *, overwrite: bool = False
+) -> str:
+    """What ``carry_out`` would make of ``output``, in words; no tensor is read, and nothing is written.
+
+    Raises:
+        OutputError: ``carry_out`` would refuse to write there.
+    """
+    if destination is not None:
+        from solar_upscale.publish.checkpoint import refuse_source
+
+        refuse_source(source.name if source.is_on_hub else None, destination)
+    refuse_overlap_with_source(source, output)
+    if (output / RECORD_NAME).is_file():
+        return "its shards were deleted once they were published"
+    if looks_finished(output, plan, source):
+        return "holds this result already"
+    shards_stay = destination is None or not destination.delete_local_shards
+    return check_output(plan, source, output, overwrite=overwrite, shards_stay=shards_stay)
 
 
 def carry_out(

@@ -13,11 +13,12 @@ _MAIN_HELP = """\
 Change the depth of a Hugging Face checkpoint without loading the model.
 
   solar-upscale SOURCE OUT --layers PATTERN ...     upscale
-  solar-upscale plan SOURCE --layers PATTERN ...    show what would be written
+  solar-upscale plan SOURCE [OUT] --layers ...      show what would be written
   solar-upscale inspect SOURCE                      show stacks, layers, fields
   solar-upscale verify OUT [--source SOURCE]        verify an output
   solar-upscale push OUT USER/NAME                  publish on the Hub
-  solar-upscale recipes                             list the shipped recipes
+  solar-upscale recipes [NAME]                      list recipes, or show one
+  solar-upscale completion SHELL                    print a completion script
 """
 
 _MAIN_EXAMPLES = """\
@@ -27,7 +28,9 @@ examples:
       --layers "range(0,24)" "range(8,32)"
   the same without shell quoting, from a folder:
     solar-upscale ./mistral out/ --layers 0:24 8:32
-  each of layers 8 to 23 twice in a row, the repeat adding nothing (LLaMA-Pro):
+  each fourth layer followed by its repeat, which adds nothing (LLaMA-Pro):
+    solar-upscale ./llama out/ --repeat-every 4 --init identity
+  each of layers 8 to 23 twice in a row, the repeat adding nothing:
     solar-upscale ./llama out/ --init identity \\
       --layers 0:8 "[i for i in range(8,24) for _ in range(2)]" 24:
   a published recipe:
@@ -37,6 +40,15 @@ examples:
       --stream --delete-local-shards --push-to-hub me/SOLAR
 
 SOURCE is a folder or a Hub repo id. For help on a command: COMMAND --help
+"""
+
+
+_COMPLETION_HELP = """\
+Print a script that completes commands, options and recipes.
+
+  ~/.bashrc               eval "$(solar-upscale completion bash)"
+  ~/.zshrc                eval "$(solar-upscale completion zsh)"
+  fish's config.fish      solar-upscale completion fish | source
 """
 
 
@@ -52,7 +64,11 @@ def _parser(
 ) -> argparse.ArgumentParser:
     prog = PROGRAM if command == "upscale" else f"{PROGRAM} {command}"
     parser = argparse.ArgumentParser(prog, usage, summary, epilog, formatter_class=_Formatter, allow_abbrev=False)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings from libraries")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "-q", "--quiet", action="store_true", help="print errors, and what was asked for as data; nothing else"
+    )
+    loudness.add_argument("-v", "--verbose", action="store_true", help="log each step on stderr")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
 
@@ -65,6 +81,13 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="entries of the layer pattern, up to the next option or --: 0:24 8:32, "
         '"range(0,24)" "range(8,32)", 5, -8:, "[i for i in range(n) for _ in range(2)]" (n: the source depth)',
+    )
+    group.add_argument(
+        "--repeat-every",
+        type=_positive,
+        metavar="K",
+        help="in place of --layers: each K-th layer is followed by its repeat, as "
+        '"sorted([*range(n), *range(K-1, n, K)])" (LLaMA-Pro)',
     )
     group.add_argument("--config", metavar="RECIPE", help="a recipe file, or the name of a shipped recipe")
     group.add_argument(
@@ -104,12 +127,33 @@ def _upscale_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "paths", nargs="*", metavar="SOURCE OUT", help="a folder or Hub repo id, and the folder to write"
     )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    _add_run(parser)
+    parser.set_defaults(single_path="OUT")  # beside a recipe that names its source
+    return parser
+
+
+def _plan_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "plan",
+        "Print what would be written, from headers and config.json alone.\n"
+        "Takes all options of the command that writes, and refuses what it would refuse.",
+        usage="solar-upscale plan SOURCE [OUT] --layers PATTERN ...",
+    )
+    parser.add_argument(
+        "paths", nargs="*", metavar="SOURCE OUT", help="a folder or Hub repo id, and the folder that would be written"
+    )
+    _add_run(parser)
+    parser.set_defaults(dry_run=True, single_path="SOURCE")
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_job(parser)
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="run passes on a Dask cluster whose workers see the same paths"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT, at the end and in one step")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument(
         "--workers", type=_positive, default=1, metavar="N", help="passes to run in parallel (default: 1)"
     )
@@ -127,7 +171,6 @@ def _upscale_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="upload each shard as soon as it is finished, then delete it locally; OUT keeps the small files",
     )
-    return parser
 
 
 def _add_destination(group: "argparse._ArgumentGroup") -> None:
@@ -146,14 +189,6 @@ def _repo_id(word: str) -> str:
     if not word.strip():
         raise argparse.ArgumentTypeError("expected USER/NAME, got nothing")
     return word
-
-
-def _plan_parser() -> argparse.ArgumentParser:
-    parser = _parser("plan", "Print what would be written, from headers and config.json alone.")
-    parser.add_argument("paths", nargs="*", metavar="SOURCE", help="a folder or Hub repo id")
-    _add_job(parser)
-    _add_source(parser)
-    return parser
 
 
 def _inspect_parser() -> argparse.ArgumentParser:
@@ -190,7 +225,17 @@ def _push_parser() -> argparse.ArgumentParser:
 
 
 def _recipes_parser() -> argparse.ArgumentParser:
-    return _parser("recipes", "List the shipped recipes; use one with --config NAME.")
+    parser = _parser("recipes", "List the shipped recipes, or show one; use one with --config NAME.")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="one recipe, or a file: its text, layer map and published model"
+    )
+    return parser
+
+
+def _completion_parser() -> argparse.ArgumentParser:
+    parser = _parser("completion", _COMPLETION_HELP)
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
+    return parser
 
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -200,4 +245,5 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "verify": _verify_parser,
     "push": _push_parser,
     "recipes": _recipes_parser,
+    "completion": _completion_parser,
 }

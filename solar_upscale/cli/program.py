@@ -1,5 +1,6 @@
 """The process: its arguments, signals and exit code, and one line for any error."""
 
+import argparse
 import gc
 import io
 import logging
@@ -12,6 +13,7 @@ from typing import NoReturn
 
 from solar_upscale.cli.commands import COMMANDS
 from solar_upscale.cli.parsers import PARSERS
+from solar_upscale.cli.suggest import refuse_mistyped_command, refuse_unknown_options, with_help_and_version
 from solar_upscale.cli.terminal import PROGRAM
 from solar_upscale.errors import UpscaleError, printable
 
@@ -66,16 +68,29 @@ def _fail(message: str, code: int) -> int:
 
 
 def _run(args: list[str]) -> int:
-    command = args.pop(0) if args and args[0] in COMMANDS else "upscale"
-    args, entries = _split_layers(args)
+    args = with_help_and_version(args, [*COMMANDS])
+    is_named = bool(args) and args[0] in COMMANDS
+    command = args.pop(0) if is_named else "upscale"
     parser = PARSERS[command]()
+    if args and not is_named:
+        refuse_mistyped_command(parser, args[0], [*COMMANDS])
+    args, entries = _split_layers(args)
+    refuse_unknown_options(parser, args, PARSERS)
     options = parser.parse_intermixed_args(args)
+    if not is_named and options.paths:
+        refuse_mistyped_command(parser, options.paths[0], [*COMMANDS])
     if entries == []:
         parser.error('--layers: expected at least one entry; for example --layers "range(0,24)" "range(8,32)"')
     options.layers = entries or []
-    logging.getLogger().setLevel(logging.ERROR if getattr(options, "quiet", False) else logging.WARNING)
+    _set_log_level(options)
     COMMANDS[command](parser, options)
     return 0
+
+
+def _set_log_level(options: argparse.Namespace) -> None:
+    """Warnings by default; with -q errors alone, with -v what this program and the Hub's client do."""
+    logging.getLogger().setLevel(logging.ERROR if options.quiet else logging.WARNING)
+    logging.getLogger("solar_upscale").setLevel(logging.INFO if options.verbose else logging.NOTSET)
 
 
 def _split_layers(args: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -89,7 +104,7 @@ def _split_layers(args: Sequence[str]) -> tuple[list[str], list[str] | None]:
         if arg == "--layers" or arg.startswith("--layers="):
             in_layers = arg == "--layers"
             entries = [*(entries or ()), *([] if in_layers else [arg.removeprefix("--layers=")])]
-        elif arg.startswith("--") or arg in ("-h", "-q"):
+        elif arg.startswith("--") or arg in ("-h", "-q", "-v"):
             in_layers = False
             others.append(arg)
         elif in_layers and entries is not None:

@@ -12,9 +12,11 @@ from solar_upscale.errors import printable
 
 __all__ = [
     "PROGRAM",
-    "after_warnings",
     "configure_hub_client",
     "print_report",
+    "print_result",
+    "print_unless_quiet",
+    "print_warnings",
     "progress",
     "terminal_look",
     "terminal_width",
@@ -32,6 +34,18 @@ def print_report(options: argparse.Namespace, value: Callable[[], Any], text: Ca
             print(piece, end="")
         print(flush=True)
     else:
+        print(text().rstrip("\n"), flush=True)
+
+
+def print_result(options: argparse.Namespace, value: Callable[[], Any], text: Callable[[], str]) -> None:
+    """Print what was done: as ``print_report``, but with -q only where JSON was asked for."""
+    if options.json or not options.quiet:
+        print_report(options, value, text)
+
+
+def print_unless_quiet(options: argparse.Namespace, text: Callable[[], str]) -> None:
+    """Print what is about to be done, unless JSON or quiet was asked for."""
+    if not options.json and not options.quiet:
         print(text().rstrip("\n"), flush=True)
 
 
@@ -67,16 +81,10 @@ def progress(total: int | None, options: argparse.Namespace) -> Iterator[Callabl
         yield lambda nbytes: _advance(bar, nbytes)
 
 
-def after_warnings(warnings: Sequence[str], on_bytes: Callable[[int], None]) -> Callable[[int], None]:
-    """Delay warnings until the first byte is written, so that a job that is refused prints only its error."""
-    pending = list(warnings)
-
-    def report(nbytes: int) -> None:
-        while pending:
-            logging.getLogger(PROGRAM).warning("warning: %s", printable(pending.pop(0)))
-        on_bytes(nbytes)
-
-    return report
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Log warnings, one line each."""
+    for warning in warnings:
+        logging.getLogger(PROGRAM).warning("warning: %s", printable(warning))
 
 
 def configure_hub_client(options: argparse.Namespace) -> None:
@@ -89,8 +97,8 @@ def configure_hub_client(options: argparse.Namespace) -> None:
         disable_progress_bars()
     client = get_logger()
     client.handlers.clear()
-    if options.quiet:
-        client.setLevel(logging.ERROR)
+    if options.quiet or options.verbose:
+        client.setLevel(logging.ERROR if options.quiet else logging.INFO)
 
 
 def _shows_progress(options: argparse.Namespace) -> bool:

@@ -4,7 +4,20 @@
 corrections, and ``layer_pattern`` is the resolved value. How repeated layers are initialised is decided elsewhere.
 """
 
-from solar_upscale.pattern.entries import parse_layers, resolve_entries, resolve_layer_indices
+from solar_upscale.pattern.entries import (
+    entry_warnings,
+    parse_layers,
+    repeat_every,
+    resolve_entries,
+    resolve_layer_indices,
+)
 from solar_upscale.pattern.layer_pattern import LayerPattern
 
-__all__ = ["LayerPattern", "parse_layers", "resolve_entries", "resolve_layer_indices"]
+__all__ = [
+    "LayerPattern",
+    "entry_warnings",
+    "parse_layers",
+    "repeat_every",
+    "resolve_entries",
+    "resolve_layer_indices",
+]

@@ -17,7 +17,7 @@ from solar_upscale.pattern.layer_pattern import LayerPattern
 from solar_upscale.request import Layers, entry_text
 from solar_upscale.text import shortened
 
-__all__ = ["parse_layers", "resolve_entries", "resolve_layer_indices"]
+__all__ = ["entry_warnings", "parse_layers", "repeat_every", "resolve_entries", "resolve_layer_indices"]
 
 MAX_ENTRIES = 10_000
 MAX_TARGET_LAYERS = MAX_ITEMS
@@ -72,6 +72,31 @@ def resolve_entries(layers: Layers, num_layers: int, *, where: str = "--layers")
     if outside:
         raise PatternError(_outside_message(outside, depth, budget, where))
     return tuple(tuple(source % depth for source in result.sources) for result in found)
+
+
+def repeat_every(every: int) -> str:
+    """Return the entry in which each ``every``-th layer is followed by its repeat, as LLaMA-Pro's blocks are expanded.
+
+    Raises:
+        PatternError: ``every`` is not a positive integer.
+    """
+    step = _integer(every)
+    if step is None or step < 1:
+        raise PatternError(f"repeat_every: expected a positive integer, got {_shown(every)}")
+    return f"sorted([*range(n), *range({step - 1}, n, {step})])"
+
+
+def entry_warnings(entries: Sequence[str | int]) -> Sequence[str]:
+    """What sound entries probably do not mean: lists of two layers where all of them look like mergekit's ranges."""
+    ranges = [(entry, meant) for entry in entries if (meant := guess.layer_range(entry))]
+    if not ranges or len(ranges) < len(entries):
+        return ()
+    entry, meant = ranges[0]
+    start, stop = meant.split(":")
+    return (
+        f'"{shortened(str(entry))}" is a list of two layers, {start} and {stop}; for what layer_range means in '
+        f"mergekit write {' '.join(slice_text for _, slice_text in ranges[:_SHOWN_ENTRIES])}",
+    )
 
 
 class _Found(NamedTuple):
@@ -129,12 +154,12 @@ def _resolve(entry: object, depth: int, budget: Budget, where: str) -> _Found:
 
 
 def _resolve_text(text: str, depth: int, budget: Budget, where: str) -> _Found:
-    if meant := guess.dash_as_slice(text):
+    if meant := guess.dash_as_slice(text, depth):
         meant = shortened(meant, _SHOWN_TEXT)
         raise PatternError(f'{where}: is not a range; did you mean "{meant}" (the second number is not included)?')
     sources: list[int] = []
     outside: list[int] = []
-    for part in evaluate(text, num_layers=depth, budget=budget, where=where):
+    for part in _evaluate(text, depth, budget, where):
         if isinstance(part, slice):
             named, missing = _slice_layers(part, depth, where)
         else:
@@ -149,6 +174,18 @@ def _resolve_text(text: str, depth: int, budget: Budget, where: str) -> _Found:
     if not sources and not outside:
         raise PatternError(f"{where}: yields no layer; {_has(depth)}{_advice(guess.forwards(text), depth, budget)}")
     return _Found(text, sources, outside)
+
+
+def _evaluate(text: str, depth: int, budget: Budget, where: str) -> Sequence[slice | Value]:
+    """The parts of a text; entries that share one text for want of quotes are named one by one."""
+    try:
+        return evaluate(text, num_layers=depth, budget=budget, where=where)
+    except PatternError as error:
+        words = guess.separate_entries(text)
+        if words is None or not all(_resolves(word, depth, budget) for word in words):
+            raise
+        quoted = " ".join(f'"{word}"' for word in words)
+        raise PatternError(f"{where}: holds {len(words)} entries; quote each by itself: {quoted}") from error
 
 
 def _slice_layers(part: slice, depth: int, where: str) -> tuple[Sequence[int], Sequence[int]]:

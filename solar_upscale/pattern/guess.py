@@ -7,23 +7,45 @@ from collections.abc import Iterator, Sequence
 from solar_upscale.errors import PatternError
 from solar_upscale.pattern.syntax import MAX_CHARS, parse_parts
 
-__all__ = ["dash_as_slice", "entry_as_text", "forwards", "within_depth"]
+__all__ = ["dash_as_slice", "entry_as_text", "forwards", "layer_range", "separate_entries", "within_depth"]
 
 _DASHED = re.compile(r"\s*([0-9]{1,6})\s*(?:-|–|—|~|\.\.\.?|…|to)\s*([0-9]{1,6})\s*")
+_LISTED_PAIR = re.compile(r"\s*\[\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*\]\s*")
+_ENTRY = re.compile(r"range\([^()]*\)|[-0-9n:]+", re.ASCII)
 _PAIR = 2
 _SIXTY = 60
 
 
-def dash_as_slice(text: str) -> str | None:
-    """The slices that ``0-24``, ``0..24`` or ``0 to 24`` were meant to be.
+def dash_as_slice(text: str, depth: int) -> str | None:
+    """The slices that ``0-23``, ``0..23`` or ``0 to 23`` were meant to be.
 
-    0-24 is also valid arithmetic for layer -24, but nobody writes a layer that way.
+    0-23 is also valid arithmetic for layer -23, but nobody writes a layer that way.
     """
     if len(text) > MAX_CHARS:
         return None
     matches = [_DASHED.fullmatch(part) for part in text.split(",")]
-    words = [f"{match[1]}:{match[2]}" for match in matches if match]
+    words = [f"{match[1]}:{_stop(int(match[1]), int(match[2]), depth)}" for match in matches if match]
     return ", ".join(words) if len(words) == len(matches) else None
+
+
+def _stop(start: int, last: int, depth: int) -> int:
+    """The stop of ``start-last``: people cut even numbers of layers, so 0-24 excludes its end, and 0-23 includes it."""
+    includes_end = last == depth - 1 or (last != depth and (last - start) % 2 == 1)
+    return last + includes_end
+
+
+def separate_entries(text: str) -> list[str] | None:
+    """The entries that stand in one text with nothing but space between them; None if it is anything else."""
+    if len(text) > MAX_CHARS:
+        return None
+    words = _ENTRY.findall(text)
+    return words if len(words) >= _PAIR and " ".join(words).split() == text.split() else None
+
+
+def layer_range(entry: str | int) -> str | None:
+    """The slice that mergekit's layer_range of two layers, ``[0,24]``, stands for; as an entry it is a list of two."""
+    match = _LISTED_PAIR.fullmatch(entry) if isinstance(entry, str) and len(entry) <= MAX_CHARS else None
+    return f"{int(match[1])}:{int(match[2])}" if match and int(match[2]) - int(match[1]) >= _PAIR else None
 
 
 def entry_as_text(entry: object) -> str | None:
@@ -38,6 +60,8 @@ def entry_as_text(entry: object) -> str | None:
 
 def within_depth(entry: str | int, depth: int) -> Iterator[str]:
     """``entry`` with each range cut to ``depth`` layers, the likeliest first."""
+    if meant := layer_range(entry):
+        yield meant
     if isinstance(entry, int):
         # YAML 1.1 reads 8:32 without quotes in base sixty.
         start, stop = divmod(entry, _SIXTY)

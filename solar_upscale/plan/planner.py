@@ -20,7 +20,7 @@ from solar_upscale.architecture import (
 )
 from solar_upscale.architecture.kv_cache import kv_cache_nbytes
 from solar_upscale.architecture.numbered_files import NUMBERED_FILES
-from solar_upscale.errors import CheckpointError, PatternError, UnsupportedError
+from solar_upscale.errors import CheckpointError, OutputError, PatternError, UnsupportedError
 from solar_upscale.pattern import LayerPattern, parse_layers, resolve_entries
 from solar_upscale.plan.layout import Target, mirror_layout, model_layout
 from solar_upscale.plan.transform import Gather, transform_for
@@ -32,6 +32,7 @@ from solar_upscale.start.advice import pattern_warnings
 from solar_upscale.start.factors import factor_rules, layer_factors
 from solar_upscale.start.init import parse_init
 from solar_upscale.strict_json import json_bytes
+from solar_upscale.text import nbytes_text
 
 __all__ = ["make_plan"]
 
@@ -51,6 +52,7 @@ def make_plan(checkpoint: Checkpoint, request: UpscaleRequest) -> UpscalePlan:
         UnsupportedError: the model's depth cannot be changed truthfully in this way, or the model does not meet a
             recipe's conditions.
         CheckpointError: the checkpoint contradicts itself.
+        OutputError: shards are to hold fewer bytes than the tensors have.
     """
     _check_dtype(checkpoint, request.expected_dtype)
     stack = choose_stack(find_stacks(checkpoint.tensors, checkpoint.config), request.stack)
@@ -235,7 +237,24 @@ def _outside(shard: Shard, tensor: TensorInfo, rule: GatherRule | None) -> Targe
 def _lay_out(checkpoint: Checkpoint, targets: list[list[Target]], max_shard_nbytes: int | None) -> tuple[Pass, ...]:
     if max_shard_nbytes is None:
         return mirror_layout(targets, [shard.nbytes - shard.data_start for shard in checkpoint.shards])
-    return model_layout((target for group in targets for target in group), max_shard_nbytes)
+    flat = [target for group in targets for target in group]
+    _check_shard_size(max_shard_nbytes, [target.nbytes for target in flat])
+    return model_layout(flat, max_shard_nbytes)
+
+
+def _check_shard_size(max_shard_nbytes: int, tensor_nbytes: Sequence[int]) -> None:
+    """Check that a limit of the shards' size is not a number that lost its unit.
+
+    Raises:
+        OutputError: no tensor fits into it, or it is below 1 kB and not all do.
+    """
+    smallest, largest = min(tensor_nbytes, default=0), max(tensor_nbytes, default=0)
+    if max_shard_nbytes < smallest or max_shard_nbytes < min(largest, 1000):
+        meant = f"{max_shard_nbytes}GB" if max_shard_nbytes < 1000 else f"{max_shard_nbytes // 1000}GB"
+        raise OutputError(
+            f"--max-shard-size {max_shard_nbytes}: is {max_shard_nbytes} bytes, and the largest tensor has "
+            f"{nbytes_text(largest)}; did you mean {meant}?"
+        )
 
 
 def _summary(layers: Sequence[int], tensors: Iterable[TensorInfo | Target], kv: Sequence[int] | None) -> Summary:

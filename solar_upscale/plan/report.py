@@ -9,16 +9,22 @@ from solar_upscale.errors import printable
 from solar_upscale.plan.layer_map.runs import ranges_text
 from solar_upscale.plan.layer_map.terminal import terminal_map
 from solar_upscale.plan.types import LAYER_NOT_USED, ShardPlan, UpscalePlan
-from solar_upscale.text import count_text, counted, nbytes_text, rows_text, value_text
+from solar_upscale.text import count_text, counted, nbytes_text, rows_text, seconds_text, value_text
 
 __all__ = [
+    "job_report",
     "plan_report",
     "written_report",
 ]
 
 
-def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, encoding: str = "utf-8") -> str:
-    """What a plan would write, as text: sizes before and after, the layer map, config changes, files and warnings."""
+def plan_report(
+    plan: UpscalePlan, output: str | None = None, *, width: int = 80, colour: bool = False, encoding: str = "utf-8"
+) -> str:
+    """What a plan would write, as text: sizes before and after, the layer map, config changes, files and warnings.
+
+    ``output`` is the folder to write and what is there now, or None if no folder was named.
+    """
     before, after = plan.before, plan.after
     sizes = [
         ("layers", str(before.layers), str(after.layers)),
@@ -36,38 +42,31 @@ def plan_report(plan: UpscalePlan, *, width: int = 80, colour: bool = False, enc
         _titled("copied", [(", ".join(file.name for file in plan.copied_files) or "nothing",)], width=width),
         _titled("skipped", ((name, reason) for name, reason in plan.skipped_files.items())),
         _titled("dropped", _dropped_rows(plan)),
+        _titled("output", [] if output is None else [(output,)]),
         "\n".join(_wrapped(f"warning: {printable(warning)}", width) for warning in plan.warnings),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def written_report(
-    plan: UpscalePlan,
-    output: str,
-    moved: Mapping[str, int],
-    *,
-    seconds: float,
-    width: int = 80,
-    colour: bool = False,
-    encoding: str = "utf-8",
+def job_report(
+    plan: UpscalePlan, output: str, state: str, *, width: int = 80, colour: bool = False, encoding: str = "utf-8"
 ) -> str:
-    """What was written, as text: the layer map, and how many bytes were moved by each method, in how many seconds."""
-    methods = ", ".join(f"{nbytes_text(nbytes)} {method}" for method, nbytes in moved.items() if nbytes)
+    """What is about to be written, as text: the layer map, sizes, and the folder ``output`` with its ``state``."""
     before, after = plan.before, plan.after
     rows = [
         ("layers", f"{before.layers} -> {after.layers}"),
         ("parameters", f"{count_text(before.parameters)} -> {count_text(after.parameters)}"),
-        (
-            "weights",
-            f"{nbytes_text(plan.total_size)} in {counted(len(plan.shards), 'file')}: {methods or 'already there'}",
-        ),
-        ("time", f"{seconds:.1f} s"),
-        ("written to", output),
+        ("weights", f"{nbytes_text(plan.total_size)} in {counted(len(plan.shards), 'file')}"),
+        ("output", f"{output}: {state}"),
     ]
-    picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding).rstrip(
-        "\n"
-    )
-    return f"{_heading(plan)}\n\n{picture}\n\n{rows_text(rows)}\n"
+    picture = terminal_map(plan.pattern, factors=plan.factors, width=width, colour=colour, encoding=encoding)
+    return f"{_heading(plan)}\n\n{picture.rstrip()}\n\n{rows_text(rows)}\n"
+
+
+def written_report(where: str, moved: Mapping[str, int], seconds: float) -> str:
+    """What was done, for a person: how the bytes came to be there, and how long it took."""
+    ways = ", ".join(f"{nbytes_text(nbytes)} {way}" for way, nbytes in moved.items() if nbytes)
+    return f"{where}: written in {seconds_text(seconds)}: {ways}\n" if ways else f"{where}: was there already\n"
 
 
 def _heading(plan: UpscalePlan) -> str:

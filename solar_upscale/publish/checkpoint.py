@@ -18,7 +18,7 @@ from solar_upscale.report.provenance import PROVENANCE_NAME
 from solar_upscale.request import Destination, HubOptions, check_destination
 from solar_upscale.source.checkpoint import open_checkpoint
 from solar_upscale.source.hub.client import LIBRARY, check_token, hub_errors, with_retries
-from solar_upscale.source.opening import open_source
+from solar_upscale.source.opening import did_you_mean_folder, open_source
 from solar_upscale.source.protocol import Source
 from solar_upscale.verify.against_source import expected_output, is_finished
 from solar_upscale.verify.output import VerifyReport, recorded_source, verify_checkpoint
@@ -30,7 +30,7 @@ from solar_upscale.write.work_files import RECORD_NAME
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Published", "publish_folder", "publish_plan"]
+__all__ = ["Published", "publish_folder", "publish_plan", "refuse_source"]
 
 _log = logging.getLogger("solar_upscale")
 
@@ -68,8 +68,10 @@ def publish_folder(
         OutputError: the output is not finished, or the destination is its source.
         HubError: the Hub refused or could not be reached; nothing became visible.
     """
-    if not output.is_dir() or output.name.endswith(".incomplete"):
-        raise OutputError(f"{output}: {'is unfinished' if output.is_dir() else 'no such folder'}; expected an output")
+    if not output.is_dir():
+        raise OutputError(f"{output}: no such folder; expected an output{did_you_mean_folder(str(output))}")
+    if output.name.endswith(".incomplete"):
+        raise OutputError(f"{output}: is unfinished; expected an output")
     if (output / RECORD_NAME).exists():
         raise OutputError(
             f"{output}: the shards were deleted after publishing, so it cannot be pushed elsewhere; run the command "
@@ -77,7 +79,7 @@ def publish_folder(
         )
     made_from = recorded_source(output)
     source_id = made_from.name if made_from.is_on_hub else None
-    _refuse_source(source_id, destination)
+    refuse_source(source_id, destination)
     token = destination.token
     report = verify_checkpoint(output, source or _cached_source(output, token), token=token, on_bytes=on_bytes)
     return Published(push_folder(output, _as_private_as(source_id, destination)), verified=report)
@@ -106,7 +108,7 @@ def publish_plan(
     check_destination(destination, plan.request, concurrent_passes=executor is not None)
     refuse_overlap_with_source(source, output)
     source_id = source.name if source.is_on_hub else None
-    _refuse_source(source_id, destination)
+    refuse_source(source_id, destination)
     destination = _as_private_as(source_id, destination)
     if destination.delete_local_shards and _is_uploaded(plan, source, output, destination):
         return Published(Publication(destination, record=output / RECORD_NAME).finish(output))
@@ -126,6 +128,16 @@ def publish_plan(
             finished.append(shard)
         work.finish()
     return Published(push_folder(output, destination), tuple(finished))
+
+
+def refuse_source(source_id: str | None, destination: Destination) -> None:
+    """Check that the result does not take the place of its source on the Hub.
+
+    Raises:
+        OutputError: it would.
+    """
+    if source_id == destination.repo_id:
+        raise OutputError(f"{destination.repo_id}: is the source; publish the result under another name")
 
 
 def _write_and_send(
@@ -148,11 +160,6 @@ def _write_and_send(
             finished.append(shard)
         work.finish(without=publication.sent, extra=[RECORD_NAME])
     return Published(publication.moved_to(output).finish(output), tuple(finished))
-
-
-def _refuse_source(source_id: str | None, destination: Destination) -> None:
-    if source_id == destination.repo_id:
-        raise OutputError(f"{destination.repo_id}: is the source; publish the result under another name")
 
 
 def _as_private_as(source_id: str | None, destination: Destination) -> Destination:

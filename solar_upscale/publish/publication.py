@@ -20,6 +20,7 @@ from solar_upscale.source.folder import FolderSource
 from solar_upscale.source.hub.client import (
     LIBRARY,
     MAX_CLIENT_ATTEMPTS,
+    check_reachable,
     check_token,
     hub_errors,
     redact_userinfo,
@@ -89,6 +90,7 @@ class Publication:
         self._operations: dict[str, CommitOperationAdd] = {}
         with hub_errors(self.repo_id, revision=self._revision, writes=True):
             check_token(destination.token)
+            check_reachable(self.repo_id)
             self.repo_id = self._make_repository(private=destination.private)
             self._parent, self._remote = with_retries(self.repo_id, self._list_branch)
         self._warn_of_foreign_weights()

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from solar_upscale.errors import PatternError
 from solar_upscale.recipe.types import Published, Recipe
+from solar_upscale.text import closest
 
-__all__ = ["Published", "Recipe", "load_recipe", "shipped_recipes"]
+__all__ = ["Published", "Recipe", "load_recipe", "recipe_names", "recipe_text", "shipped_recipes"]
 
 MAX_NBYTES = 1 << 20
 
@@ -36,24 +37,45 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     Raises:
         PatternError: there is no such recipe, or the file is not a recipe; the message has file and line.
     """
+    file, name = _find(name_or_path)
+    return _read(file, name)
+
+
+def recipe_text(name_or_path: str | Path) -> str:
+    """The text of a recipe, as its file has it.
+
+    Raises:
+        PatternError: as ``load_recipe``.
+    """
+    file, _ = _find(name_or_path)
+    return _read_text(file)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The name of every recipe that comes with the package; none is read."""
+    return tuple(sorted(_shipped_files()))
+
+
+def shipped_recipes() -> tuple[Recipe, ...]:
+    """Every recipe that comes with the package, by name."""
+    return tuple(_read(file, name) for name, file in sorted(_shipped_files().items()))
+
+
+def _find(name_or_path: str | Path) -> tuple[Traversable, str]:
+    """The file of a recipe, and the recipe's name."""
     shipped = _shipped_files()
     if isinstance(name_or_path, str) and name_or_path in shipped:
-        return _read(shipped[name_or_path], name_or_path)
+        return shipped[name_or_path], name_or_path
     path = Path(name_or_path)
     try:
         if path.is_file():
-            return _read(path, path.stem)
+            return path, path.stem
         found = path.exists()
     except OSError as error:  # a name that is too long, a folder without search permission
         raise PatternError(f"{path}: cannot be read: {error.strerror or error}") from error
     if found:
         raise PatternError(f"{path}: not a regular file; expected a recipe in YAML")
     raise PatternError(_no_such_recipe(str(name_or_path), list(shipped)))
-
-
-def shipped_recipes() -> tuple[Recipe, ...]:
-    """Every recipe that comes with the package, by name."""
-    return tuple(_read(file, name) for name, file in sorted(_shipped_files().items()))
 
 
 def _shipped_files() -> dict[str, Traversable]:
@@ -69,7 +91,15 @@ def _read(file: Traversable, name: str) -> Recipe:
     from solar_upscale.recipe.dialects import read_recipe
     from solar_upscale.recipe.document import read_document
 
-    shown = str(file) if isinstance(file, Path) else file.name
+    return read_recipe(read_document(_read_text(file), _shown(file)), name)
+
+
+def _shown(file: Traversable) -> str:
+    return str(file) if isinstance(file, Path) else file.name
+
+
+def _read_text(file: Traversable) -> str:
+    shown = _shown(file)
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_NBYTES + 1)
@@ -81,12 +111,10 @@ def _read(file: Traversable, name: str) -> Recipe:
         raise PatternError(f"{shown}:{line}: not UTF-8 text: {error.reason}; expected a recipe in YAML") from error
     if len(data) > MAX_NBYTES:
         raise PatternError(f"{shown}: larger than {MAX_NBYTES:,} bytes; expected a recipe in YAML")
-    return read_recipe(read_document(text, shown), name)
+    return text
 
 
 def _no_such_recipe(name: str, names: list[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, names, n=1)
-    hint = f'did you mean "{close[0]}"? ' if close else ""
+    close = closest(name, names)
+    hint = f'did you mean "{close}"? ' if close else ""
     return f"{name}: neither a file nor a shipped recipe; {hint}`solar-upscale recipes` lists them"

@@ -59,7 +59,11 @@ def parse_init(text: str) -> Init:
     start = STARTS.get(kind)
     if start is None or bool(equals) != (start.parse is not None):
         *others, last = (start.spelling for start in STARTS.values())
-        raise PatternError(f"unknown {where}; choose {', '.join(others)} or {last}")
+        from solar_upscale.text import closest  # the program imports this module to make its help
+
+        meant = None if start else closest(kind, STARTS)
+        advice = f'; did you mean "{STARTS[meant].spelling}"?' if meant else ""
+        raise PatternError(f"unknown {where}; choose {', '.join(others)} or {last}{advice}")
     return Init(kind, start.parse(parameters, where) if start.parse else ())
 
 

@@ -1,7 +1,7 @@
 """Compares an output with the plan made from its source: every file, every header, every byte of every tensor."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ from solar_upscale.strict_json import json_bytes
 from solar_upscale.verify.compare import Finding, Findings, first_difference, same_bytes
 from solar_upscale.write.shards import OnBytes, planned_bytes
 
-__all__ = ["ExpectedOutput", "compare_with_source", "expected_output", "is_finished"]
+__all__ = ["ExpectedOutput", "compare_with_source", "expected_output", "is_finished", "looks_finished"]
 
 # Documents that people may edit later: a difference is a note.
 _EDITABLE = frozenset({"README.md", "layer_map.svg"})
@@ -63,6 +63,21 @@ def is_finished(output: Path, plan: UpscalePlan, source: Source, on_bytes: OnByt
     If the source is pinned to a Hub commit, equal documents, headers and sizes are enough. A folder's content has no
     such id (another model of the same shape may have the same name), so there the tensors are compared byte by byte.
     """
+
+    def compare_tensors(found: Source, expected: ExpectedOutput) -> Findings:
+        return iter(()) if plan.source.is_on_hub else _tensors(found, expected, on_bytes)
+
+    return _is_result(output, plan, source, compare_tensors)
+
+
+def looks_finished(output: Path, plan: UpscalePlan, source: Source) -> bool:
+    """Whether ``output`` has the documents, headers and sizes of the finished result; no tensor is read."""
+    return _is_result(output, plan, source, lambda found, expected: iter(()))
+
+
+def _is_result(
+    output: Path, plan: UpscalePlan, source: Source, compare_tensors: Callable[[Source, ExpectedOutput], Findings]
+) -> bool:
     if not output.is_dir():
         return False
     found = FolderSource(output)
@@ -74,9 +89,7 @@ def is_finished(output: Path, plan: UpscalePlan, source: Source, on_bytes: OnByt
         written = found.stream(PROVENANCE_NAME, 0, provenance.nbytes)
         if not same_bytes(written, [expected.rendered[PROVENANCE_NAME]]):
             return False
-        findings = chain(_small_files(found, expected), _headers(found, plan))
-        if not plan.source.is_on_hub:
-            findings = chain(findings, _tensors(found, expected, on_bytes))
+        findings = chain(_small_files(found, expected), _headers(found, plan), compare_tensors(found, expected))
         return all(finding.is_note for finding in findings)
     except CheckpointError:
         return False

@@ -16,7 +16,7 @@ from solar_upscale.report.provenance import PROVENANCE_NAME, read_provenance
 from solar_upscale.request import HubOptions, UpscaleRequest
 from solar_upscale.source.checkpoint import Checkpoint, open_checkpoint
 from solar_upscale.source.folder import FolderSource
-from solar_upscale.source.opening import open_source
+from solar_upscale.source.opening import did_you_mean_folder, open_source
 from solar_upscale.source.protocol import Source
 from solar_upscale.source.second_reader import check_with_safetensors
 from solar_upscale.strict_json import parse_json
@@ -129,7 +129,10 @@ def _open_output(output: str | Path | Source, hub: HubOptions) -> Source:
     if folder.is_dir():
         return FolderSource(folder)
     if isinstance(output, Path) or output.count("/") != 1 or output.startswith((".", "/", "~")):
-        raise CheckpointError(f"{folder}: is not a folder; expected an output, or the id of a published model")
+        raise CheckpointError(
+            f"{folder}: is not a folder; expected an output, or the id of a published model"
+            f"{did_you_mean_folder(str(folder))}"
+        )
     return open_source(output, replace(hub, revision=None, stream=True))
 
 

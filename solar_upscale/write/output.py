@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from solar_upscale.write.commit import (
     refuse_overlap,
     remove_leftovers,
     unfinished,
+    would_resume,
     write_bytes,
     write_file,
 )
@@ -32,7 +34,7 @@ from solar_upscale.write.shards import FinishedShard, OnBytes, find_finished
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["OpenOutput", "forget_leftovers", "open_output", "refuse_overlap_with_source"]
+__all__ = ["OpenOutput", "check_output", "forget_leftovers", "open_output", "refuse_overlap_with_source"]
 
 _log = logging.getLogger("solar_upscale")
 
@@ -119,6 +121,7 @@ class OpenOutput:
         self._fetch(needed)
         kept = self._kept(needed)
         for shard in kept.values():
+            _log.info("%s: kept from an earlier run", shard.filename)
             on_bytes(shard.data_nbytes)
             yield _checked(shard, planned[shard.filename])
         passes = [each for each in (_without(each, kept) for each in needed) if each.shards]
@@ -129,6 +132,7 @@ class OpenOutput:
         )
         with closing(finished):
             for shard in finished:
+                _log.info("%s: written", shard.filename)
                 yield _checked(shard, planned[shard.filename])
 
     def _fetch(self, passes: Sequence[Pass]) -> None:
@@ -146,11 +150,8 @@ class OpenOutput:
         shards = [shard for each in passes for shard in each.shards]
         needed = sum(shard.nbytes for shard in shards)
         clonable = sum(move.clonable_nbytes for shard in shards for move in shard.moves())
-        path = self.source.local_path(self.plan.source_shards[0].filename)
-        if clonable and path is not None:
-            with output_errors(self.folder), path.open("rb", buffering=0) as file:
-                if can_clone(file.fileno(), self.folder):
-                    needed -= clonable
+        if clonable and _clones_into(self.folder, self.plan, self.source):
+            needed -= clonable
         small = sum(file.nbytes for file in self.plan.copied_files) + sum(map(len, self.plan.model_files.values()))
         return needed + small
 
@@ -177,6 +178,26 @@ class OpenOutput:
             )
 
 
+def check_output(
+    plan: UpscalePlan, source: Source, output: Path, *, overwrite: bool = False, shards_stay: bool = True
+) -> str:
+    """What ``open_output`` would find at ``output``, in words; nothing is locked, and no file stays.
+
+    Raises:
+        OutputError: it would refuse, or the disk is too small for shards that stay.
+    """
+    refuse_overlap_with_source(source, output)
+    if would_resume(output, job=_job_text(plan), overwrite=overwrite):
+        return "an interrupted run of this job will be resumed"
+    existing = next(path for path in (output, *output.absolute().parents) if path.is_dir())
+    if shards_stay:
+        saved = plan.clonable_nbytes if _clones_into(existing, plan, source) else 0
+        check_room(existing, plan.nbytes - saved)
+    if not os.path.lexists(output):
+        return "does not exist yet"
+    return "will be replaced" if overwrite and any(output.iterdir()) else "is empty"
+
+
 def forget_leftovers(plan: UpscalePlan, output: Path) -> None:
     """Remove leftovers of a run that was killed just after the final rename; OUT is the finished result of ``plan``."""
     remove_leftovers(output, job=_job_text(plan))
@@ -191,6 +212,15 @@ def refuse_overlap_with_source(source: Source, output: Path) -> None:
     config = source.local_path("config.json")
     if config is not None:
         refuse_overlap(config.parent, output)
+
+
+def _clones_into(folder: Path, plan: UpscalePlan, source: Source) -> bool:
+    """Whether files in ``folder`` can share blocks with the source, as one real clone shows."""
+    path = source.local_path(plan.source_shards[0].filename)
+    if path is None:
+        return False
+    with output_errors(folder), path.open("rb", buffering=0) as file:
+        return can_clone(file.fileno(), folder)
 
 
 def _checked(shard: FinishedShard, planned: ShardPlan) -> FinishedShard:

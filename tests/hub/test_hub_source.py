@@ -2,8 +2,10 @@
 
 import logging
 import pickle
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from solar_upscale.errors import CheckpointError, HubError
 from solar_upscale.request import HubOptions
 from solar_upscale.source.folder import FolderSource
-from solar_upscale.source.hub import ranges
+from solar_upscale.source.hub import client, ranges
 from solar_upscale.source.hub.model import HubSource
 from solar_upscale.source.opening import open_source
 from tests.support.hub_fixtures import TOKEN, hub_env, hub_model
@@ -426,6 +428,38 @@ def test_unreachable_hub_gives_a_one_line_error(hub: HubServer) -> None:
         match=r"^org/model: cannot reach http://127.0.0.1:\d+ \(.*\); check the connection; no folder has that name",
     ):
         opened()
+
+
+def test_hub_that_never_answers_is_reported_within_ten_seconds(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.REACH_ATTEMPTS * (client.REACH_TIMEOUT + 0.5) < 10
+    monkeypatch.setattr(client, "REACH_TIMEOUT", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        with pytest.raises(HubError, match=r"^org/model: cannot reach http://.* \(.*\); check the connection"):
+            opened()
+    assert time.monotonic() - started < 5
+    assert hub.requests == []
+
+
+def test_name_look_up_that_hangs_is_reported_within_ten_seconds(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "REACH_TIMEOUT", 0.1)
+    hung = threading.Event()
+    monkeypatch.setattr(client, "_probe", lambda failures: hung.wait())
+    with pytest.raises(HubError, match=r"^org/model: cannot reach .* \(no answer\); check the connection"):
+        opened()
+    hung.set()
+
+
+def test_cached_model_is_read_without_asking_whether_the_hub_is_there(hub: HubServer) -> None:
+    hub.add_model("org/model", hub_model())
+    assert downloaded(opened()) is not None
+    hub.stop()
+    assert downloaded(opened()) is not None
 
 
 def test_private_and_gated_models_need_an_authorised_token(hub: HubServer) -> None:

@@ -10,15 +10,18 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from solar_upscale import cli
+from solar_upscale import cli, repeat_every, resolve_layer_indices
 from solar_upscale.cli import commands, parsers
+from solar_upscale.errors import OutputError
 from solar_upscale.source.folder import FolderSource
+from solar_upscale.write import shards
 from tests.support.checkpoints import assert_layers_come_from, tree, write_checkpoint
 from tests.support.processes import ROOT
 
@@ -103,12 +106,14 @@ def test_equivalent_arguments_give_the_same_job(line: str, home: Path, capsys: p
         ("s out --layers 0:6 --init", "--init"),
         ("plan", "SOURCE is missing"),
         ("plan s", "--layers is missing"),
-        ("plan s out --layers 0:6", "expected one SOURCE, got 2 arguments: s out"),
         ("inspect", "SOURCE"),
         ("inspect s --layers 0:6", "--layers is not an option"),
         ("verify", "OUT"),
         ("verify a b", "b"),
-        ("recipes x", "x"),
+        ("recipes x y", "y"),
+        ("s out --layers 0:6 --repeat-every 2", "--repeat-every stands in place of --layers"),
+        ("s out --layers 0:6 -q -v", "not allowed with"),
+        ("completion tcsh", "tcsh"),
     ],
 )
 def test_usage_errors_exit_2_and_say_what_is_missing(
@@ -172,6 +177,9 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "wrong size": ("s out --layers 0:6 --max-shard-size 5XB", '"5XB" is not a size; expected'),
     "revision of a folder": ("s out --layers 0:6 --revision main", "a folder has no revisions"),
     "no such recipe": ("s out --config solar-10.8b", 'did you mean "solar-10.7b"'),
+    "no such recipe to show": ("recipes solar-10.8b", 'did you mean "solar-10.7b"'),
+    "nothing to repeat": ("s out --repeat-every 9", "--repeat-every 9: repeats no layer; the model has 8 layers"),
+    "shards smaller than a tensor": ("s out --layers 0:6 --max-shard-size 5", "did you mean 5GB"),
     "recipe that is no YAML": ("s out --config bad.yaml", r"bad\.yaml:1"),
     "recipe of another depth": ("s out --config solar-10.7b", "8 layers"),
     "verify what is no output": ("verify s", r"no solar_upscale\.json"),
@@ -240,13 +248,113 @@ def test_verify_exits_1_and_names_the_difference(home: Path, capsys: pytest.Capt
 def test_dry_run_prints_exactly_what_plan_prints_and_writes_nothing(home: Path) -> None:
     before = tree(home)
     for more in ([], ["--json"], ["--json", "--tensors"], ["--init", "split", "--max-shard-size", "50KB"]):
-        plan = run("plan", "s", "--layers", *SOLAR, *more)
-        dry = run("s", "out", "--dry-run", "--layers", *SOLAR, *more)
-        without_out = run("s", "--dry-run", "--layers", *SOLAR, *more)
-        assert plan.returncode == dry.returncode == without_out.returncode == 0
-        assert plan.stdout == dry.stdout == without_out.stdout != ""
-        assert plan.stderr == dry.stderr == ""
+        for paths in (["s"], ["s", "out"]):
+            plan = run("plan", *paths, "--layers", *SOLAR, *more)
+            dry = run(*paths, "--dry-run", "--layers", *SOLAR, *more)
+            assert plan.returncode == dry.returncode == 0
+            assert plan.stdout == dry.stdout != ""
+            assert plan.stderr == dry.stderr == ""
     assert tree(home) == before
+
+
+def _finish(home: Path) -> None:
+    assert ends(["s", "out", "--layers", *SOLAR]) == 0
+
+
+def _interrupt(home: Path) -> None:
+    _finish(home)
+    (home / "out.incomplete").mkdir()
+    (home / "out").rename(home / "out.incomplete" / "0123456789abcdef-0123456789abcdef")
+
+
+def _occupy(home: Path) -> None:
+    (home / "out").mkdir()
+    (home / "out" / "thesis.txt").write_text("all of it")
+
+
+PREVIEWS: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
+    "absent": (lambda home: None, [], "does not exist yet"),
+    "absent with its parents": (lambda home: None, ["--out", "a/b/out"], "does not exist yet"),
+    "empty": (lambda home: (home / "out").mkdir(), [], "is empty"),
+    "finished": (_finish, [], "holds this result already"),
+    "replaced": (_occupy, ["--overwrite"], "will be replaced"),
+}
+
+
+@pytest.mark.parametrize("case", PREVIEWS)
+def test_plan_says_of_the_output_what_the_run_makes_of_it(
+    case: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare, more, state = PREVIEWS[case]
+    prepare(home)
+    out = "out" if "--out" not in more else more[1]
+    words = ["s", out, "--layers", *SOLAR, *(more if "--out" not in more else [])]
+    before = tree(home)
+    capsys.readouterr()
+    assert ends(["plan", *words]) == 0
+    shown = capsys.readouterr().out
+    assert f"output\n  {out}: {state}" in shown
+    assert tree(home) == before
+    assert ends(words) == 0
+
+
+def test_plan_says_that_an_interrupted_run_will_be_resumed(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object, **options: object) -> None:
+        raise OutputError("stopped here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("solar_upscale.write.output.OpenOutput.finish", stop)
+        assert ends(["s", "out", "--layers", *SOLAR]) == 1
+    before = tree(home)
+    capsys.readouterr()
+    assert ends(["plan", "s", "out", "--layers", *SOLAR]) == 0
+    assert "output\n  out: an interrupted run of this job will be resumed\n" in capsys.readouterr().out
+    assert ends(["plan", "s", "out", "--layers", "0:6"]) == 1
+    assert "holds the unfinished" in capsys.readouterr().err
+    assert tree(home) == before
+    assert ends(["s", "out", "--layers", *SOLAR]) == 0
+    assert_layers_come_from(home / "out", home / "s", SOLAR_SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (_occupy, "s out --layers 0:6"),
+        (_interrupt, "s out --layers 0:6"),
+        (lambda home: (home / "out").write_text("x"), "s out --layers 0:6"),
+        (lambda home: (home / "out").symlink_to("s"), "s out --layers 0:6 --overwrite"),
+        (lambda home: (home / "out.incomplete").write_text("x"), "s out --layers 0:6"),
+        (lambda home: (home / "file").write_text("x"), "s file/out --layers 0:6"),
+        (lambda home: None, "s s/out --layers 0:6"),
+        (lambda home: None, "s . --layers 0:6 --overwrite"),
+        (lambda home: None, "s / --layers 0:6"),
+        (lambda home: None, "s out --layers 0:6 --max-shard-size 5"),
+    ],
+)
+def test_dry_run_refuses_what_the_run_refuses_in_the_same_words(
+    prepare: Callable[[Path], object], words: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(home)
+    messages = []
+    for more in (["--dry-run"], []):
+        capsys.readouterr()
+        before = tree(home)
+        assert ends([*shlex.split(words), *more]) == 1
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        messages.append(shown.err)
+        assert tree(home) == before
+    assert messages[0] == messages[1]
+
+
+def test_too_little_room_is_refused_by_the_dry_run_too(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=10**9, free=10))
+    assert ends(["plan", "s", "out", "--layers", *SOLAR, "--init", "split", "--max-shard-size", "1GB"]) == 1
+    assert "on this disk; expected" in capsys.readouterr().err
 
 
 def test_plan_matches_what_is_written(home: Path) -> None:
@@ -326,6 +434,58 @@ def on_a_terminal(*words: str, **env: str) -> str:
     return text.decode()
 
 
+def test_map_comes_before_the_first_byte_and_what_was_done_after_the_last(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: list[str] = []
+    real = shards.write_all
+
+    def write_all(*args: Any, **options: Any) -> Any:
+        before.append(capsys.readouterr().out)
+        return real(*args, **options)
+
+    monkeypatch.setattr(shards, "write_all", write_all)
+    assert ends(["s", "out", "--layers", *SOLAR]) == 0
+    assert "12 layers from 8" in before[0]
+    assert re.search(r"output +out: does not exist yet\n", before[0])
+    assert "".join(before[1:]) == ""
+    assert re.fullmatch(r"\nout: written in \d+\.\d s: .* copied\n", capsys.readouterr().out)
+    assert ends(["s", "out", "--layers", *SOLAR]) == 0
+    assert capsys.readouterr().out.endswith("\nout: was there already\n")
+
+
+@pytest.mark.parametrize("line", ["s out2 --layers 0:6 2:8", "verify out --source s", "s out --layers 0:6 2:8"])
+def test_quiet_prints_nothing_but_json(line: str, home: Path) -> None:
+    assert ends(["s", "out", "--layers", *SOLAR]) == 0
+    quiet = run(*shlex.split(line), "-q")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert json.loads(run(*shlex.split(line), "-q", "--json").stdout)
+
+
+@pytest.mark.parametrize(
+    "line", ["plan s --layers 0:6", "s --dry-run --layers 0:6", "inspect s", "recipes solar-10.7b"]
+)
+def test_quiet_prints_a_report_that_was_asked_for(line: str, home: Path) -> None:
+    quiet = run(*shlex.split(line), "-q")
+    assert quiet.stdout == run(*shlex.split(line)).stdout != ""
+    assert quiet.stderr == ""
+
+
+def test_quiet_still_prints_errors(home: Path) -> None:
+    quiet = run("./no", "out", "-q", "--layers", "0:6")
+    assert quiet.returncode == 1
+    assert quiet.stderr.startswith("solar-upscale: ./no: no such folder")
+
+
+def test_verbose_logs_each_step_on_stderr(home: Path) -> None:
+    loud, plain = run("s", "out", "-v", "--layers", *SOLAR), run("s", "out2", "--layers", *SOLAR)
+    assert plain.stderr == ""
+    assert re.search(
+        r"s: reading headers.*planned 12 layers in \d+ shards.*safetensors: written", loud.stderr, re.DOTALL
+    )
+    assert loud.stdout.splitlines()[0] == plain.stdout.splitlines()[0]
+
+
 def test_warnings_go_to_stderr_and_quiet_silences_them(home: Path) -> None:
     layers = ["[0,0,1,2,3,4,5,6,7]"]
     loud, quiet = run("s", "out", "--layers", *layers), run("s", "out2", "-q", "--layers", *layers)
@@ -378,16 +538,19 @@ def test_recipe_with_a_source_needs_only_an_output(home: Path) -> None:
     assert json.loads((home / "out" / "solar_upscale.json").read_text())["job"]["init"] == "identity"
     assert ends(["verify", "out", "--source", "s"]) == 0
     plan, dry = run("plan", "--config", name), run("--dry-run", "--config", name)
-    assert plan.stdout == dry.stdout == run("out3", "--dry-run", "--config", name).stdout != ""
+    assert plan.stdout == dry.stdout != ""
+    assert "out3: does not exist yet" in run("out3", "--dry-run", "--config", name).stdout
 
 
-def test_command_line_overrides_the_recipe(home: Path) -> None:
+def test_command_line_overrides_the_recipe_and_says_so(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_checkpoint(home / "t", shards=1)
     name = recipe(home, "source: ./s\nrevision: main\nlayers: [0:6, 2:8]\ninit: identity\nmax_shard_size: 5KB\n")
     assert ends(["t", "out", "--config", name, "--init", "copy", "--max-shard-size", "5GB"]) == 0, "no revision for t"
     assert_layers_come_from(home / "out", home / "t", SOLAR_SOURCES)
     assert (home / "out" / "model.safetensors").exists()
+    assert "replaces" not in caplog.text
     assert ends(["t", "out2", "--config", name, "--layers", "0:4"]) == 0
+    assert "warning: --layers replaces the layers of recipe job\n" in caplog.text
     assert written(home, "out2") == [0, 1, 2, 3]
 
 
@@ -429,6 +592,43 @@ def test_equivalent_mergekit_recipe_is_accepted(home: Path) -> None:
 def test_mergekit_recipe_that_would_convert_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(["out", "--config", recipe(home, MERGEKIT.format(dtype="bfloat16"))]) == 1
     assert "expected dtype BF16 in every tensor, got F16, and dtypes are never converted" in capsys.readouterr().err
+
+
+def test_recipe_is_shown_with_its_map_and_where_it_is_published(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(["recipes", "solar-10.7b"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith((ROOT / "configs" / "solar-10.7b.yaml").read_text())
+    assert "48 layers from 32: 32 first uses, 16 repeats" in shown
+    assert re.search(r"published +arXiv:2312\.15166\n", shown)
+    assert "solar-upscale OUT --config solar-10.7b" in shown
+    assert ends(["recipes", "solar-10.7b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sources"] == [*range(24), *range(8, 32)]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
+def test_every_shipped_recipe_can_be_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(["recipes", name]) == 0
+    assert " layers from " in capsys.readouterr().out
+
+
+def test_recipe_file_without_a_depth_is_shown_without_a_map(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(["recipes", recipe(home, "layers: [0:6, 2:8]\n")]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("layers: [0:6, 2:8]\n")
+    assert "solar-upscale SOURCE OUT --config job" in shown
+
+
+@pytest.mark.parametrize(("every", "repeated"), [("1", range(8)), ("2", [1, 3, 5, 7]), ("3", [2, 5]), ("8", [7])])
+def test_repeat_every_repeats_each_kth_layer_in_place(every: str, repeated: Sequence[int], home: Path) -> None:
+    assert ends(["s", "out", "--repeat-every", every, "--init", "identity"]) == 0
+    assert written(home) == sorted([*range(8), *repeated])
+    assert resolve_layer_indices(repeat_every(int(every)), 8) == written(home)
+
+
+def test_repeat_every_replaces_the_layers_of_a_recipe(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert ends(["s", "out", "--repeat-every", "4", "--config", recipe(home, "layers: [0:6]\n")]) == 0
+    assert written(home) == [0, 1, 2, 3, 3, 4, 5, 6, 7, 7]
+    assert "--repeat-every replaces the layers of recipe job" in caplog.text
 
 
 def test_shipped_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

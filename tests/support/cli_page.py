@@ -26,14 +26,16 @@ INTRODUCTIONS: dict[str, tuple[str, str, str]] = {
         "The word `upscale` may be left out. SOURCE is a folder or a Hub repo id; OUT must not exist yet or be empty, "
         "unless `--overwrite` is given. `--layers` takes every argument up to the next option, so put SOURCE and OUT "
         "first. With `--config` the source may come from the recipe, and `solar-upscale OUT --config NAME` is enough; "
-        "`--layers`, `--init`, `--stack` and `--max-shard-size` override what the recipe says. OUT appears whole or "
-        "not at all; after an interruption the same command resumes.",
+        "`--layers`, `--repeat-every`, `--init`, `--stack` and `--max-shard-size` override what the recipe says. OUT "
+        "appears whole or not at all; after an interruption the same command resumes. The layer map and what will be "
+        "written are printed before the first byte, what was done and how long it took after the last.",
     ),
     "plan": (
         "Prints what would be written and writes nothing.",
         "solar-upscale plan mistralai/Mistral-7B-v0.1 --layers 0:24 8:32",
-        "Reads headers and `config.json` only: for a Hub source a few KiB of each shard. `--dry-run` on the main "
-        "command prints the same.",
+        "Reads headers and `config.json` only: for a Hub source a few KiB of each shard. Put `plan` before any command "
+        "that writes, with all its options: with OUT it also says what is there, and refuses an OUT that the run would "
+        "refuse. `--dry-run` on the main command does the same. One argument alone is SOURCE, even with a recipe.",
     ),
     "inspect": (
         "Prints what a checkpoint is made of.",
@@ -55,17 +57,31 @@ INTRODUCTIONS: dict[str, tuple[str, str, str]] = {
         "what the Hub may refuse.",
     ),
     "recipes": (
-        "Lists the shipped recipes.",
-        "solar-upscale recipes",
-        "Use one with `--config NAME`. The files are in `configs/`; [from-mergekit.md](from-mergekit.md) shows the "
-        "YAML.",
+        "Lists the shipped recipes, or shows one.",
+        "solar-upscale recipes solar-10.7b",
+        "With NAME, which may also be a file, it prints the recipe, the layer map that it gives, where the model is "
+        "published, and how to write it. Use one with `--config NAME`. The files are in `configs/`; "
+        "[from-mergekit.md](from-mergekit.md) shows the YAML.",
+    ),
+    "completion": (
+        "Prints a completion script for bash, zsh or fish.",
+        'eval "$(solar-upscale completion bash)"',
+        "For every session, put that line into `~/.bashrc`, or with `zsh` into `~/.zshrc` after `compinit`; for fish, "
+        "put `solar-upscale completion fish | source` into `config.fish`. Completing runs no Python. Print the script "
+        "again after an update.",
     ),
 }
 
 TAIL = """
 ## Output, exit codes, environment
 
-stdout carries results; stderr carries progress, warnings and errors. Progress shows only on a terminal.
+stdout carries results; stderr carries progress, warnings and errors. Progress shows only on a terminal. `-q` prints
+errors, and on stdout only what was asked for as data: `--json`, or the report of `plan`, `--dry-run`, `inspect` and
+`recipes`. `-v` logs each step on stderr.
+
+`help`, `help COMMAND` and `version` work as words. A mistyped command or option, and a SOURCE that is a slip away from
+a folder's name, are answered with a suggestion before any network is asked. A model on the Hub whose name is that near
+to a folder's is read with `--revision main`, one whose name is near to a command's with `upscale` in front of it.
 
 | Exit code | Meaning |
 | ---: | --- |

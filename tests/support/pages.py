@@ -140,7 +140,7 @@ def _refusal(recipe: str) -> str:
 
 
 def _run_commands(text: str) -> str:
-    """A console block with the output of its commands, separated by empty lines."""
+    """A console block with the output of its commands, separated by empty lines; seconds are always the same."""
     parts = []
     for line in re.findall(r"^\$ .*", text, re.MULTILINE):
         program, *words = shlex.split(line.removeprefix("$ "))
@@ -148,7 +148,8 @@ def _run_commands(text: str) -> str:
         printed = io.TextIOWrapper(io.BytesIO(), "utf-8")
         with contextlib.redirect_stdout(printed), _without_clones():
             assert cli.main(words) == 0, line
-        parts.append(f"{line}\n{printed.buffer.getvalue().decode().rstrip()}\n")
+        shown = re.sub(r"in \d+\.\d s", "in 0.1 s", printed.buffer.getvalue().decode())
+        parts.append(f"{line}\n{shown.rstrip()}\n")
     return "\n".join(parts)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from solar_upscale.errors import PatternError
-from solar_upscale.pattern import LayerPattern, parse_layers, resolve_entries, resolve_layer_indices
+from solar_upscale.pattern import LayerPattern, parse_layers, repeat_every, resolve_entries, resolve_layer_indices
 from tests.support.fuzz import fuzzed
 
 SOLAR = [*range(24), *range(8, 32)]
@@ -125,6 +125,19 @@ def test_entries_in_our_own_syntax(layers, expected):
     assert resolve_layer_indices(layers, 32) == expected
 
 
+@pytest.mark.parametrize(
+    ("every", "repeated"), [(1, [0, 1, 2, 3, 4, 5, 6]), (2, [1, 3, 5]), (4, [3]), (7, [6]), (8, [])]
+)
+def test_repeat_every_is_an_entry_that_repeats_each_kth_layer(every, repeated):
+    assert resolve_layer_indices(repeat_every(every), 7) == sorted([*range(7), *repeated])
+
+
+@pytest.mark.parametrize("every", [0, -1, True, 2.0, "2", None])
+def test_repeat_every_refuses_what_is_no_positive_integer(every):
+    with pytest.raises(PatternError, match=r"^repeat_every: expected a positive integer, got"):
+        repeat_every(every)
+
+
 def test_entries_are_resolved_one_by_one_for_recipes():
     assert resolve_entries(["0:2", -1, "[3, 3]"], 8) == ((0, 1), (7,), (3, 3))
 
@@ -161,6 +174,12 @@ def test_sources_are_plain_integers():
         ("0-24", '"0-24": is not a range; did you mean "0:24"'),
         ("0..24, 8..32", 'did you mean "0:24, 8:32"'),
         ("0 to 24", 'did you mean "0:24"'),
+        ("0-23", '"0-23": is not a range; did you mean "0:24" (the second number is not included)?'),
+        ("0-31, 8-30", 'did you mean "0:32, 8:30"'),
+        ("0:24 6:30", '"0:24 6:30": holds 2 entries; quote each by itself: "0:24" "6:30"'),
+        ("range(0, 24) 3 -1:", 'quote each by itself: "range(0, 24)" "3" "-1:"'),
+        ("0:24 6:40", "is not a valid expression"),
+        ("[8,32]", 'source layer 32 does not exist; the model has 32 layers (0 to 31); did you mean "8:32"?'),
         ("0:24;8:32", 'use a comma between ranges: "0:24, 8:32"'),
         (["range(0", "24)"], '"range(0": "(" is never closed; in a YAML list "range(0,24)" needs its quotes'),
         ("24)", '"24)": ")" closes no bracket before it'),

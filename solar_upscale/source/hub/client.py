@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LIBRARY",
     "Retries",
+    "check_reachable",
     "check_token",
     "connection_errors",
     "hub_errors",
@@ -46,6 +47,10 @@ MAX_DELAY = 16.0
 MAX_RETRY_AFTER = 300
 READ_TIMEOUT = 300
 """Seconds without a byte before a connection is dropped; the client's own default is to wait for ever."""
+
+REACH_ATTEMPTS = 2
+REACH_TIMEOUT = 4.0
+"""Seconds that one attempt to reach the Hub may take; the client's own retries take up to half a minute."""
 
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 _EXPIRED_URL_STATUS = (400, 401, 403, 410)
@@ -184,6 +189,51 @@ def check_token(token: str | bool | None) -> None:
     sent = token if isinstance(token, str) else None if token is False else get_token()
     if sent is not None and re.fullmatch(r"[\x21-\x7e]+", sent) is None:
         raise HubError(f"the token contains a space or another character that tokens never have; {_LOG_IN}")
+
+
+def check_reachable(repo_id: str) -> None:
+    """Check within ten seconds that the Hub answers at all, before the client tries for much longer.
+
+    Any answer will do. Offline nothing is asked: the client then looks into its cache.
+
+    Raises:
+        HubError: nothing answered; the last attempt's exception is the ``__cause__``.
+        HFValidationError: ``repo_id`` is none; nothing was asked.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented there
+
+    validate_repo_id(repo_id)
+    if constants.HF_HUB_OFFLINE:
+        return
+    failures: list[Exception] = []
+    # A thread, because no timeout of the HTTP library covers the look-up of a name.
+    probe = threading.Thread(target=_probe, args=(failures,), name="solar-upscale-probe", daemon=True)
+    probe.start()
+    probe.join(REACH_ATTEMPTS * (REACH_TIMEOUT + 0.5))
+    if probe.is_alive():
+        failures = [TimeoutError("no answer")]
+    if failures:
+        endpoint = redact_userinfo(constants.ENDPOINT)
+        detail = _one_line(str(failures[-1])) or type(failures[-1]).__name__
+        raise HubError(f"{repo_id}: cannot reach {endpoint} ({detail}); check the connection") from failures[-1]
+
+
+def _probe(failures: list[Exception]) -> None:
+    """Ask the Hub for anything, without its retries; leave the exception in ``failures`` if every attempt failed."""
+    from huggingface_hub import constants, get_session
+
+    errors: list[Exception] = []
+    for attempt in range(REACH_ATTEMPTS):
+        if attempt:
+            time.sleep(0.5)
+        try:
+            get_session().head(constants.ENDPOINT, timeout=REACH_TIMEOUT, follow_redirects=False)
+        except connection_errors() as error:
+            errors.append(error)
+        else:
+            return
+    failures.extend(errors[-1:])
 
 
 def redact_tokens(text: str) -> str:

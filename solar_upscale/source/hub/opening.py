@@ -7,7 +7,14 @@ from pathlib import Path
 from solar_upscale._version import __version__
 from solar_upscale.errors import CheckpointError, HubError
 from solar_upscale.request import HubOptions
-from solar_upscale.source.hub.client import LIBRARY, check_token, connection_errors, hub_errors, with_retries
+from solar_upscale.source.hub.client import (
+    LIBRARY,
+    check_reachable,
+    check_token,
+    connection_errors,
+    hub_errors,
+    with_retries,
+)
 from solar_upscale.source.hub.listing import list_files
 from solar_upscale.source.hub.model import HubSource, Mode
 
@@ -49,8 +56,9 @@ def _find_config(repo_id: str, hub: HubOptions, cache: Path | None) -> Path:
     Downloading it makes the client resolve the revision: with the Hub, or offline from the ref in the cache. It also
     writes that ref.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented there
 
     def find(*, local_files_only: bool) -> str:
         return hf_hub_download(
@@ -65,6 +73,11 @@ def _find_config(repo_id: str, hub: HubOptions, cache: Path | None) -> Path:
         )
 
     try:
+        validate_repo_id(repo_id)
+        # What is cached is read without a connection; for all else the client would try for half a minute.
+        is_cached = isinstance(try_to_load_from_cache(repo_id, "config.json", cache, hub.revision), str)
+        if not hub.local_files_only and not is_cached:
+            check_reachable(repo_id)
         try:
             found = with_retries(repo_id, lambda: find(local_files_only=hub.local_files_only))
         except connection_errors() as error:

@@ -23,7 +23,7 @@ The caller knows what the files hold, and whether an existing OUT is the finishe
 
 from solar_upscale.write.commit.disk import check_room, output_errors, refuse_overlap
 from solar_upscale.write.commit.files import has_file, write_bytes, write_file
-from solar_upscale.write.commit.folder import Unfinished, remove_leftovers, unfinished
+from solar_upscale.write.commit.folder import Unfinished, remove_leftovers, unfinished, would_resume
 
 __all__ = [
     "Unfinished",
@@ -33,6 +33,7 @@ __all__ = [
     "refuse_overlap",
     "remove_leftovers",
     "unfinished",
+    "would_resume",
     "write_bytes",
     "write_file",
 ]

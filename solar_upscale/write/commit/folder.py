@@ -16,7 +16,7 @@ from solar_upscale.write.commit.disk import container_of, output_errors
 from solar_upscale.write.commit.files import names_in, remove_parts, remove_tree, settle_contents, sync_folder
 from solar_upscale.write.commit.lock import LOCK, locked
 
-__all__ = ["Unfinished", "exchange_names", "remove_leftovers", "unfinished"]
+__all__ = ["Unfinished", "exchange_names", "remove_leftovers", "unfinished", "would_resume"]
 
 _PREVIOUS = "previous"
 _LITTER = re.compile(r"\.DS_Store|\.nfs.*")  # files that operating systems create on their own
@@ -82,6 +82,35 @@ def unfinished(output: Path, *, job: str, state: str, overwrite: bool = False) -
         finally:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # fails unless it is empty
+
+
+def would_resume(output: Path, *, job: str, overwrite: bool = False) -> bool:
+    """Whether ``unfinished`` would find work of this job, asked without taking the lock or writing anything.
+
+    Raises:
+        OutputError: it would refuse, other than for a run that holds the lock.
+    """
+    output = Path(os.path.abspath(output))  # noqa: PTH100 - as in unfinished
+    container = container_of(output)
+    with output_errors(output):
+        _refuse_occupied(output, overwrite)
+        _refuse_foreign(container, overwrite)
+        _refuse_unwritable(output.parent)
+        if not container.is_dir():
+            return False
+        if not overwrite:
+            _refuse_other_jobs(container, _digest(job))
+        return any(name.startswith(f"{_digest(job)}-") for name in names_in(container))
+
+
+def _refuse_unwritable(parent: Path) -> None:
+    """Raise the OSError that making ``parent``, or a folder in it, would raise."""
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    if not parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
 
 
 def remove_leftovers(output: Path, *, job: str) -> None:
