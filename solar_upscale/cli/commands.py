@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from solar_upscale.cli.executors import passes_executor
@@ -31,8 +32,6 @@ _log = logging.getLogger("solar_upscale")
 
 
 def _upscale(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from time import monotonic
-
     from solar_upscale.plan.report import job_report, written_report
     from solar_upscale.upscale import carry_out
     from solar_upscale.write.shards import nbytes_by_method
