@@ -107,7 +107,7 @@ def test_dask_writes_and_the_client_checks_and_publishes(
     words: list[str], hub: HubServer, made: Path, home: Path
 ) -> None:
     pytest.importorskip("distributed", reason="Dask is not installed: pip install 'solar-upscale[dask]'")
-    out = run(WITH_DASK, hub, home, "-q", *words)
+    out = run(WITH_DASK, hub, home, *words)
     assert out.splitlines()[-1] == f"{hub.endpoint}/me/SOLAR"
     assert_layers_come_from(published(hub, home), made, SOURCES)
     report = su.verify_checkpoint("me/SOLAR", "org/small")

@@ -109,7 +109,9 @@ def test_digests_are_one_for_each_tensor_that_was_read(
         read = [item for item in planned.items if not isinstance(item.transform, Zero)]
         assert len(shard.digests) == len(read) == len(list(source_moves(planned)))
         zeroed = sum(item.target.nbytes for item in planned.items if isinstance(item.transform, Zero))
-        assert (shard.moved.copied, shard.moved.zeroed) == (shard.data_nbytes - zeroed, zeroed)
+        changed = sum(item.target.nbytes for item in read if item.transform is not None)
+        moved = shard.moved
+        assert (moved.copied, moved.changed, moved.zeroed) == (shard.data_nbytes - changed - zeroed, changed, zeroed)
 
 
 def test_finished_shard_crosses_processes(folder: Path, tmp_path: Path) -> None:

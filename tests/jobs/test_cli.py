@@ -479,7 +479,7 @@ def test_quiet_still_prints_errors(home: Path) -> None:
 
 def test_verbose_logs_each_step_on_stderr(home: Path) -> None:
     loud, plain = run("s", "out", "-v", "--layers", *SOLAR), run("s", "out2", "--layers", *SOLAR)
-    assert plain.stderr == ""
+    assert all("warning: " in line for line in plain.stderr.splitlines())
     assert re.search(
         r"s: reading headers.*planned 12 layers in \d+ shards.*safetensors: written", loud.stderr, re.DOTALL
     )
@@ -756,10 +756,10 @@ def test_signal_stops_at_once_and_a_rerun_resumes(sent: signal.Signals, code: in
     )
     with process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "writing\n"
+        assert "writing\n" in iter(process.stderr.readline, "")
         started = time.monotonic()
         process.send_signal(sent)
-        stderr = [line for line in process.stderr.read().splitlines() if line != "writing"]
+        stderr = [line for line in process.stderr.read().splitlines() if line != "writing" and "warning: " not in line]
     assert process.returncode == code
     assert time.monotonic() - started < 5
     assert stderr == ["solar-upscale: interrupted; run the same command again to resume"]
@@ -777,7 +777,7 @@ def test_concurrent_run_is_refused_and_the_first_completes(home: Path, capsys: p
     )
     with process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "writing\n"
+        assert "writing\n" in iter(process.stderr.readline, "")
         assert ends(words) == 1
         (stderr,) = capsys.readouterr().err.splitlines()
         assert re.search(rf"process {process.pid} on .* is writing there; wait for it", stderr)
