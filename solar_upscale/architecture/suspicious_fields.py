@@ -8,7 +8,7 @@ __all__ = ["suspicious_fields"]
 
 # Words in a field's name that make a number, or a list, suspicious.
 _COUNTING = frozenset(
-    "layer layers block blocks depth idx idxs period interval every pattern freq nextn mtp".split()  # noqa: SIM905
+    "layer layers block blocks depth idx idxs period interval every pattern freq nextn mtp".split()  # noqa: SIM905 - words read best so
 )
 _LISTING = _COUNTING | {"stage", "stages", "ids", "indices", "indexes", "type", "types"}
 # A dict under such a key is the config of a tower, a processor or a quantiser, even without a model_type.
